@@ -1,0 +1,1 @@
+"""API keys for service-to-service calls, kept in the database: see README.md."""

@@ -1,0 +1,101 @@
+"""The audit log: to be read, narrowed and taken away, and changed by nobody."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import URLPattern, path, reverse
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.timezone import localtime
+from django.utils.translation import gettext_lazy as _
+
+from ..models import APIKey, AuditEvent
+from . import events, export
+from .finding import BEFORE, SecretSafeSearch
+from .log_filters import KeyFilter, ReasonFilter, StatusFilter, WhenFilter
+from .log_list import AuditChangeList
+
+ADDRESSABLE = {"key", "when", "status", "event__exact", "reason__exact"}
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(SecretSafeSearch, admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("moment", "what", "of_key", "subject", "who")
+    # Read-only, all of them: nobody has the permission to change.
+    fields = (
+        "moment", "event", "reason", "of_key", "key_prefix", "method", "path", "endpoint", "status", "duration_ms",
+        "address", "user_agent", "request_id", "actor", "count", "detail",
+    )  # fmt: skip
+    readonly_fields = ("moment", "of_key")
+    list_filter = (WhenFilter, "event", ("reason", ReasonFilter), StatusFilter, KeyFilter)
+    list_per_page = 50
+    sortable_by = ()
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+
+    class Media:
+        css = {"all": ("keys/admin.css",)}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: AuditEvent | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: AuditEvent | None = None) -> bool:
+        return False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[AuditChangeList]:
+        return AuditChangeList
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Refuse what an address could ask for beside the filters: `?path__icontains=` would read every row."""
+        return lookup in ADDRESSABLE
+
+    def address_of(self, key: APIKey) -> str:
+        return f"{reverse('admin:keys_auditevent_changelist', current_app=self.admin_site.name)}?key={key.pk}"
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.export_view)
+        return [path("export/<slug:form>/", view, name="keys_auditevent_export"), *super().get_urls()]
+
+    def export_view(self, request: HttpRequest, form: str) -> HttpResponseBase:
+        """Send every event that the filters of the address leave, as a file that is written while it is sent."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        changes: Any = self.get_changelist_instance(request)
+        return export.response(request, changes.matching, form)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        carried = request.GET.copy()
+        carried.pop(BEFORE, None)
+        context = {"export_query": f"?{carried.urlencode()}" if carried else "", **(extra_context or {})}
+        return super().changelist_view(request, context)
+
+    @admin.display(description=_("at"))
+    def moment(self, event: AuditEvent) -> str:
+        return date_format(localtime(event.at), "Y-m-d H:i:s")
+
+    @admin.display(description=_("event"))
+    def what(self, event: AuditEvent) -> str:
+        return events.event_badge(event)
+
+    @admin.display(description=_("key"), empty_value="-")
+    def of_key(self, event: AuditEvent) -> str | None:
+        if event.api_key is None:
+            return event.key_name or None
+        url = reverse("admin:keys_apikey_change", args=[event.api_key_id], current_app=self.admin_site.name)
+        return format_html('<a href="{}">{}</a>', url, event.key_name)
+
+    @admin.display(description=_("what"))
+    def subject(self, event: AuditEvent) -> str:
+        return events.event_subject(event)
+
+    @admin.display(description=_("who"), empty_value="-")
+    def who(self, event: AuditEvent) -> str | None:
+        if event.actor or event.address is None:
+            return event.actor or None
+        return format_html('{}<div class="keys-agent">{}</div>', event.address, event.user_agent)

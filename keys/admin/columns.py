@@ -1,0 +1,106 @@
+"""What the list of keys and a key's page show of a key beside its plain fields."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.utils.formats import date_format
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.timezone import localdate, localtime
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from ..models import APIKey
+from ..reports import age_mark, ago
+from . import activity, charts
+from .filters import STATES
+
+SPARKLINE_DAYS = 7
+NOTHING = "-"
+
+
+def badge(kind: str, text: Any, title: str = "") -> SafeString:
+    """Return a word on a coloured ground; the colour says nothing that the word does not."""
+    return format_html('<span class="keys-badge keys-{}" title="{}">{}</span>', kind, title, text)
+
+
+def state_badges(key: APIKey) -> SafeString:
+    """Return the key's state, and what else deserves a look."""
+    badges = [badge(key.state, STATES[key.state])]
+    if mark := age_mark(key):
+        text, title = {
+            "old": (_("old"), _("Older than 90 days: rotate it.")),
+            "overdue": (_("overdue"), _("Older than 180 days: rotate it now.")),
+        }[mark]
+        badges.append(badge(mark, text, title))
+    if key.typed_by_hand:
+        badges.append(badge("typed", _("typed by hand"), _("It may be guessed: rotate it.")))
+    return format_html_join(" ", "{}", ((one,) for one in badges))
+
+
+def scope_list(key: APIKey) -> SafeString:
+    return format_html_join(" ", '<code class="keys-scope">{}</code>', ((scope,) for scope in key.scopes))
+
+
+def time_ago(moment: datetime) -> SafeString:
+    """Return a time as people say it, with the exact one behind it."""
+    local = localtime(moment)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        local.isoformat(timespec="seconds"), date_format(local, "DATETIME_FORMAT"), ago(moment),
+    )  # fmt: skip
+
+
+class KeyChangeList(ChangeList):
+    """Adds what the log says of the keys on this page, in one query for all of them."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list: Any = list(self.result_list)
+        first = localdate() - timedelta(days=SPARKLINE_DAYS - 1)
+        recent = activity.by_day([key.pk for key in self.result_list], first)
+        for key in self.result_list:
+            key.recent = recent[key.pk]
+
+
+class KeyColumns:
+    """The columns of the list."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[APIKey]:
+        return super().get_queryset(request).with_last_used()  # type: ignore[misc,no-any-return]
+
+    @admin.display(description=gettext_lazy("prefix"), ordering="prefix")
+    def visible_prefix(self, key: APIKey) -> str:
+        return format_html("<code>{}</code>", key.prefix) if key.prefix else NOTHING
+
+    @admin.display(description=gettext_lazy("state"))
+    def state_shown(self, key: APIKey) -> str:
+        return state_badges(key)
+
+    @admin.display(description=gettext_lazy("scopes"))
+    def scopes_shown(self, key: APIKey) -> str:
+        return scope_list(key) or NOTHING
+
+    @admin.display(description=gettext_lazy("allowed networks"))
+    def networks_shown(self, key: APIKey) -> str:
+        return ", ".join(key.allowed_ips) or _("anywhere")
+
+    @admin.display(description=gettext_lazy("last use"), ordering="last_used")
+    def last_use(self, key: APIKey) -> str:
+        last_used = key.last_used  # type: ignore[attr-defined]
+        return _("never") if last_used is None else time_ago(last_used)
+
+    @admin.display(description=gettext_lazy("last 7 days"))
+    def last_days(self, key: APIKey) -> str:
+        recent = key.recent  # type: ignore[attr-defined]
+        label = ngettext("%(number)d use", "%(number)d uses", recent.uses) % {"number": recent.uses}
+        if recent.refusals:
+            refused = ngettext("%(number)d refused", "%(number)d refused", recent.refusals)
+            label = f"{label}, {refused % {'number': recent.refusals}}"
+        spark = charts.chart(recent.days, 70, 20, gap=2)
+        return render_to_string("admin/keys/sparkline.html", {"chart": spark, "label": label, "uses": recent.uses})

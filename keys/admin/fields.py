@@ -1,0 +1,50 @@
+"""Form fields for a key: what HTML has no input for."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django import forms
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+
+
+class LinesField(forms.Field):
+    """A list of short texts, one per line. Empty lines and the white space around a text do not count."""
+
+    widget = forms.Textarea(attrs={"rows": 4, "cols": 40, "spellcheck": "false", "autocapitalize": "off"})
+
+    def to_python(self, value: Any) -> list[str]:
+        lines = value if isinstance(value, list | tuple) else (value or "").splitlines()
+        return [text for line in lines if (text := line.strip())]
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list | tuple) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return not self.disabled and self.to_python(initial) != self.to_python(data)
+
+
+class ScopesField(forms.MultipleChoiceField):
+    """A check box for each registered scope, with the sentence that explains it.
+
+    Scopes that the key holds beside those, wildcards and scopes that are registered no more, have a box of
+    their own, so that saving the form drops none of them silently.
+    """
+
+    widget = forms.CheckboxSelectMultiple
+
+    def __init__(self, *, registered: Any, held: Iterable[str], **kwargs: Any) -> None:
+        extra = {scope: _sentence_for_unregistered(scope) for scope in held if scope not in registered}
+        super().__init__(
+            choices=[(scope, format_html("<code>{}</code> {}", scope, text)) for scope, text in
+                     {**registered, **extra}.items()],
+            **kwargs,
+        )  # fmt: skip
+
+
+def _sentence_for_unregistered(scope: str) -> str:
+    if scope == "*":
+        return _("Everything.")
+    if scope.endswith(":*"):
+        return _("Everything that can be done with %(resource)s.") % {"resource": scope.removesuffix(":*")}
+    return _("No longer registered in KEYS[“SCOPES”]. Untick it to change the other scopes.")

@@ -1,0 +1,109 @@
+"""What the list of keys can be narrowed to."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Exists, OuterRef, Q, QuerySet, TextField
+from django.db.models.functions import Cast
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from ..conf import conf
+from ..models import EXPIRES_SOON, APIKey, AuditEvent
+
+Keys = QuerySet[APIKey]
+
+STATES = {
+    "active": _("active"),
+    "expiring": _("expiring soon"),
+    "retiring": _("retiring"),
+    "expired": _("expired"),
+    "inactive": _("inactive"),
+}
+
+
+def _in_state(state: str, now: datetime) -> Q:
+    """Return what `APIKey.state` says, as a condition."""
+    if state == "inactive":
+        return Q(is_active=False)
+    expired = Q(is_active=True, expires_at__lte=now)
+    accepted = Q(is_active=True) & (Q(expires_at=None) | Q(expires_at__gt=now))
+    ends_soon = Q(expires_at__lte=now + EXPIRES_SOON)
+    return {
+        "expired": expired,
+        "retiring": accepted & Q(replaced_by__isnull=False),
+        "expiring": accepted & Q(replaced_by=None) & ends_soon,
+        "active": accepted & Q(replaced_by=None) & (Q(expires_at=None) | ~ends_soon),
+    }[state]
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(STATES.items())
+
+    def queryset(self, request: HttpRequest, queryset: Keys) -> Keys:
+        state = self.value()
+        return queryset.filter(_in_state(state, timezone.now())) if state in STATES else queryset
+
+
+class ScopeFilter(admin.SimpleListFilter):
+    """The keys that may do something, by the scope itself or by a wildcard."""
+
+    title = _("scope")
+    parameter_name = "scope"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        registered = sorted(conf.SCOPES) or sorted(
+            {scope for scopes in APIKey.objects.values_list("scopes", flat=True) for scope in scopes}
+        )
+        return [(scope, scope) for scope in registered]
+
+    def queryset(self, request: HttpRequest, queryset: Keys) -> Keys:
+        if (scope := self.value()) is None:
+            return queryset
+        # As text, since not every database looks into a JSON list. The quotes make it the whole scope.
+        granting = Q()
+        for text in (scope, f"{scope.partition(':')[0]}:*", "*"):
+            granting |= Q(scopes_as_text__contains=f'"{text}"')
+        return queryset.alias(scopes_as_text=Cast("scopes", TextField())).filter(granting)
+
+
+class UseFilter(admin.SimpleListFilter):
+    """The keys that nobody seems to need any more."""
+
+    title = _("last use")
+    parameter_name = "use"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("never", _("never used")), ("90", _("not used for 90 days")), ("7", _("used in the last 7 days"))]
+
+    def queryset(self, request: HttpRequest, queryset: Keys) -> Keys:
+        uses = AuditEvent.objects.filter(api_key=OuterRef("pk"), event=AuditEvent.Event.USED)
+        match self.value():
+            case "never":
+                return queryset.filter(~Exists(uses))
+            case "90":
+                return queryset.filter(~Exists(uses.filter(at__gte=timezone.now() - timedelta(days=90))))
+            case "7":
+                return queryset.filter(Exists(uses.filter(at__gte=timezone.now() - timedelta(days=7))))
+        return queryset
+
+
+class AgeFilter(admin.SimpleListFilter):
+    """The keys that should be rotated."""
+
+    title = _("age")
+    parameter_name = "age"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("90", _("older than 90 days")), ("180", _("older than 180 days (overdue)"))]
+
+    def queryset(self, request: HttpRequest, queryset: Keys) -> Keys:
+        if (days := self.value()) in {"90", "180"}:
+            return queryset.filter(created_at__lt=timezone.now() - timedelta(days=int(days)))
+        return queryset

@@ -1,0 +1,111 @@
+"""A search box into which a whole key may be pasted.
+
+The box is sent as a POST. A key in it is looked up by its digest and answered with the address of its row; only
+what cannot be a secret goes on into a query string, and so into the browser's history and the server's log.
+"""
+
+import re
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.views.main import PAGE_VAR, SEARCH_VAR
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.decorators.http import require_POST
+
+from ..models import APIKey
+
+_TOKEN = re.compile(r"[0-9a-fA-F]{40}")
+# Longer than a request id without its hyphens, so that a part of a key is no search text either.
+_SECRET = re.compile(r"[0-9a-fA-F]{33}")
+
+# A key within a command line fits; what is longer than an address can be is no search text either.
+LONGEST = 500
+# What says how far down the list the page was: another search begins at its top.
+BEFORE = "before"
+BEGINS_ANEW = (PAGE_VAR, BEFORE)
+
+
+def row_id(text: str) -> int | None:
+    """Return the id that an address or a form names; None for what no row can have."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def holds_a_secret(text: str) -> bool:
+    """Tell whether the text could be a key, a part of one, or a line with one in it."""
+    return _SECRET.search(text) is not None
+
+
+@sensitive_variables()
+def find_key(text: str) -> APIKey | None:
+    """Return the key that was pasted, alone or within a header or a command line; None where there is none."""
+    for token in (text, *_TOKEN.findall(text)):
+        if (key := APIKey.objects.filter(key=token).first()) is not None:
+            return key
+    return None
+
+
+class SecretSafeSearch:
+    """For an admin whose search box takes keys. What becomes of one that was found, `address_of` says."""
+
+    opts: Any
+    admin_site: Any
+
+    def address_of(self, key: APIKey) -> str:
+        """Return where a key that was searched for is shown."""
+        raise NotImplementedError
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.search_view)
+        name = f"{self.opts.app_label}_{self.opts.model_name}_search"
+        return [path("search/", view, name=name), *super().get_urls()]  # type: ignore[misc]
+
+    @method_decorator(sensitive_post_parameters(SEARCH_VAR))
+    @method_decorator(require_POST)
+    def search_view(self, request: HttpRequest) -> HttpResponse:
+        """Answer the search box: with the list narrowed to a text, or with the key that was pasted."""
+        if not self.has_view_or_change_permission(request):  # type: ignore[attr-defined]
+            raise PermissionDenied
+        return self.redirect(request, request.POST)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        # An address that somebody put together by hand: at least no link of the page repeats it.
+        if holds_a_secret(request.GET.get(SEARCH_VAR, "")):
+            if not self.has_view_or_change_permission(request):  # type: ignore[attr-defined]
+                raise PermissionDenied
+            return self.redirect(request, request.GET)
+        carried = request.GET.copy()
+        for name in (SEARCH_VAR, *BEGINS_ANEW):
+            carried.pop(name, None)
+        context = {
+            "search_url": self._address("search"),
+            "search_params": [(name, value) for name, values in carried.lists() for value in values],
+            "clear_search_url": f"?{carried.urlencode()}",
+            **(extra_context or {}),
+        }
+        return super().changelist_view(request, context)  # type: ignore[misc,no-any-return]
+
+    def _address(self, page: str) -> str:
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{page}"
+        return reverse(name, current_app=self.admin_site.name)
+
+    @sensitive_variables()
+    def redirect(self, request: HttpRequest, asked: Any) -> HttpResponseRedirect:
+        """Return the way to what was asked for; what may be a secret is on it nowhere."""
+        text = asked.get(SEARCH_VAR, "").strip()[:LONGEST]
+        if text and (key := find_key(text)) is not None:
+            return HttpResponseRedirect(self.address_of(key))
+        rest = asked.copy()
+        for name in ("csrfmiddlewaretoken", *BEGINS_ANEW):
+            rest.pop(name, None)
+        rest[SEARCH_VAR] = text
+        if not text or holds_a_secret(text):
+            rest.pop(SEARCH_VAR)
+        if holds_a_secret(text):
+            messages.warning(request, _("No key has this value: it was never made here, or has been deleted."))
+        address = self._address("changelist")
+        return HttpResponseRedirect(f"{address}?{rest.urlencode()}" if rest else address)

@@ -1,0 +1,228 @@
+"""The forms of a key: the one that makes it, the one that changes it, the one that rotates it."""
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.core import signing
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext_lazy
+
+from ..conf import conf
+from ..models import APIKey
+from ..validators import validate_networks, validate_scopes
+from .fields import LinesField, ScopesField
+
+FIELDS: tuple[str, ...] = ("name", "scopes", "expires_at", "allowed_ips", "rate")
+
+
+class MomentWidget(forms.SplitDateTimeWidget):
+    """A day and a time in the browser's own pickers, which need no script."""
+
+    def __init__(self) -> None:
+        day: dict[str, Any] = {"type": "date", "aria-label": _("Day")}
+        time: dict[str, Any] = {"type": "time", "step": "1", "aria-label": _("Time")}
+        super().__init__(date_attrs=day, time_attrs=time, date_format="%Y-%m-%d", time_format="%H:%M:%S")
+
+
+class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
+    """What is common to making a key and to changing one."""
+
+    expires_at = forms.SplitDateTimeField(required=False, widget=MomentWidget, label=_("Expires at"))
+    allowed_ips = LinesField(
+        required=False,
+        # The model's field has these too, but puts its own "must be valid JSON" in the place of what they say.
+        validators=[validate_networks],
+        label=_("Allowed networks"),
+        help_text=_(
+            "One IPv4 or IPv6 address or network per line, such as 10.0.0.0/8 or 2001:db8::/32."
+            " From anywhere else the key is refused. Empty: it may be used from anywhere."
+        ),
+    )
+
+    class Meta:
+        model = APIKey
+        fields: tuple[str, ...] = FIELDS
+        help_texts = {
+            "name": _("The service that will hold the key, as you want to read it in the audit log."),
+            "rate": _(
+                "At most so many requests, such as 100/min, 5/s or 10000/day; beyond that the answer is 429."
+                " Enforced where a view has APIKeyRateThrottle. Empty: no limit."
+            ),
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Not there for staff who may only view.
+        if "scopes" in self.fields:
+            self.fields["scopes"] = self._scopes_field()
+        self.fields["expires_at"].help_text = _(
+            "From this moment on the key is refused, without a job that would have to run."
+            " Time zone: %(zone)s. Empty: it never expires."
+        ) % {"zone": timezone.get_current_timezone_name()}
+
+    def _scopes_field(self) -> forms.Field:
+        held = self.instance.scopes
+        options: dict[str, Any] = {
+            "required": False,
+            "initial": held,
+            "label": capfirst(str(APIKey._meta.get_field("scopes").verbose_name)),
+            "help_text": _(
+                "A scope is one thing that the key may do: resource:action. Give a service only what it calls."
+                " Without scopes the key opens only the views that ask for none."
+            ),
+        }
+        if conf.SCOPES:
+            return ScopesField(registered=conf.SCOPES, held=held, **options)
+        lines = _("One per line: resource:action, resource:* or *.")
+        return LinesField(
+            validators=[validate_scopes], **{**options, "help_text": format_html("{} {}", options["help_text"], lines)}
+        )
+
+
+class AddKeyForm(KeyForm):
+    """Makes a key."""
+
+    LIFETIMES = [
+        ("", _("No end, unless one is given below")),
+        *((str(days), ngettext_lazy("%d day", "%d days", days) % days) for days in (30, 90, 180)),
+    ]
+
+    # Which rendering of the form this is: `APIKeyAdmin.add_view` makes one key of it and no more.
+    form_id = forms.UUIDField(
+        required=False, initial=uuid.uuid4, widget=forms.HiddenInput(attrs={"autocomplete": "off"})
+    )
+    lifetime = forms.ChoiceField(
+        choices=LIFETIMES,
+        required=False,
+        widget=forms.RadioSelect,
+        label=_("Lifetime"),
+        help_text=_(
+            "A key that ends by itself cannot be forgotten. Rotate it before, and its service will not notice."
+        ),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        expires_at: datetime | None = cleaned.get("expires_at")
+        if expires_at is not None and expires_at <= timezone.now():
+            self.add_error("expires_at", _("This moment has passed: the key would never be accepted."))
+        if days := cleaned.get("lifetime"):
+            if expires_at is not None:
+                self.add_error("expires_at", _("Choose a number of days above or give a moment here, not both."))
+            cleaned["expires_at"] = timezone.now() + timedelta(days=int(days))
+        return cleaned
+
+
+class SnapshotField(forms.CharField):
+    """What the page was made from. It is carried along, and is no change."""
+
+    widget = forms.HiddenInput(attrs={"autocomplete": "off"})
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return False
+
+
+class ChangeKeyForm(KeyForm):
+    """Changes what the person changed since the page was opened, and nothing else.
+
+    The page carries the values it was made from. What somebody else did in the meantime, to deactivate a key
+    or to narrow its scopes, is so neither undone nor overwritten: a field that both have changed is an error.
+    """
+
+    opened_with = SnapshotField(required=False)
+
+    class Meta(KeyForm.Meta):
+        fields = ("name", "is_active", *FIELDS[1:])
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        salt = f"{__name__}.{self.instance.pk}"
+        self.is_readable = True
+        # Without it (no browser leaves it out) the row as it is now is what the changes are measured by.
+        if self.is_bound and (text := self.data.get(self.add_prefix("opened_with"))):
+            try:
+                self.initial.update(self._values(signing.loads(text, salt=salt)))
+            except (signing.BadSignature, KeyError):
+                self.is_readable = False
+        else:
+            self.initial["opened_with"] = signing.dumps(self._texts(), salt=salt, compress=True)
+
+    def _model_fields(self) -> list[Any]:
+        return [APIKey._meta.get_field(name) for name in self._meta.fields or ()]
+
+    def _texts(self) -> dict[str, Any]:
+        key = self.instance
+        return {
+            field.name: None if getattr(key, field.name) is None else field.value_to_string(key)
+            for field in self._model_fields()
+        }
+
+    def _values(self, texts: dict[str, Any]) -> dict[str, Any]:
+        return {field.name: field.to_python(texts[field.name]) for field in self._model_fields()}
+
+    @property
+    def unchanged(self) -> set[str]:
+        """The key's fields that the person left alone."""
+        return {*(self._meta.fields or ())} - {*self.changed_data}
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if not self.is_readable:
+            raise forms.ValidationError(_("This page cannot be read any more. Open it again."), code="stale")
+        # What is not in `cleaned_data` the form does not write to the key.
+        cleaned = {name: value for name, value in cleaned.items() if name not in self.unchanged}
+        for name in {*(self._meta.fields or ())} & {*cleaned}:
+            now = getattr(self.instance, name)
+            if now not in (self.initial[name], cleaned[name]):
+                self.add_error(name, self._conflict(now))
+        return {name: value for name, value in cleaned.items() if name in self.cleaned_data}
+
+    def _conflict(self, now: Any) -> forms.ValidationError:
+        value = ", ".join(now) if isinstance(now, list) else now
+        message = _(
+            "Somebody else has changed this since you opened the page; now it is: %(value)s."
+            " Nothing was saved. Open the page again."
+        )
+        return forms.ValidationError(message, code="stale", params={"value": value if value not in ("", None) else "-"})
+
+    def _get_validation_exclusions(self) -> set[str]:
+        # A key whose scopes were registered once can be renamed without losing them.
+        return {*super()._get_validation_exclusions(), *self.unchanged}  # type: ignore[misc]
+
+
+class RotateForm(forms.Form):
+    """How long the old key goes on."""
+
+    grace = forms.TypedChoiceField(
+        coerce=lambda seconds: timedelta(seconds=int(seconds)),
+        widget=forms.RadioSelect,
+        label=_("Grace"),
+        help_text=_(
+            "How long the old key is still accepted beside the new one: the time you have to hand the new key to"
+            " every instance of the service. The old key's own expiry, if it is sooner, still holds."
+        ),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        usual = conf.ROTATION_GRACE
+        offered = sorted({usual, *(timedelta(hours=hours) for hours in (0, 1, 24, 7 * 24, 30 * 24))})
+        grace: Any = self.fields["grace"]
+        grace.choices = [(str(int(one.total_seconds())), _words(one)) for one in offered]
+        grace.initial = str(int(usual.total_seconds()))
+
+
+def _words(grace: timedelta) -> Any:
+    if not grace:
+        return _("None: the old key is refused at once")
+    if grace.days and not grace.seconds:
+        return ngettext_lazy("%d day", "%d days", grace.days) % grace.days
+    hours = grace.total_seconds() / 3600
+    if hours.is_integer():
+        return ngettext_lazy("%d hour", "%d hours", int(hours)) % int(hours)
+    return str(grace)

@@ -1,0 +1,139 @@
+"""The keys: made here and seen once, listed, changed, rotated, ended."""
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import ADDITION, LogEntry
+from django.contrib.auth import get_user_model
+from django.contrib.contenttypes.models import ContentType
+from django.db import router, transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from ..models import APIKey, StaleKeyError
+from . import key_page, reveal
+from .columns import KeyChangeList, KeyColumns
+from .filters import AgeFilter, ScopeFilter, StateFilter, UseFilter
+from .finding import SecretSafeSearch
+from .forms import AddKeyForm, ChangeKeyForm
+from .steps import LifeCycleSteps, acting
+
+
+@admin.register(APIKey)
+class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("name", "visible_prefix", "state_shown", "scopes_shown", "last_use", "last_days")
+    list_filter = (StateFilter, ScopeFilter, UseFilter, AgeFilter)
+    list_per_page = 50
+    show_facets = admin.ShowFacets.NEVER
+    search_fields = ("name", "prefix__istartswith")
+    search_help_text = gettext_lazy("A name, a prefix, or a whole key: it is looked up without being kept anywhere.")
+    actions = ("rotate_selected", "deactivate_selected")
+    actions_selection_counter = True
+
+    class Media:
+        css = {"all": ("keys/admin.css",)}
+
+    def address_of(self, key: APIKey) -> str:
+        return reverse("admin:keys_apikey_change", args=[key.pk], current_app=self.admin_site.name)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeyChangeList]:
+        return KeyChangeList
+
+    def get_fieldsets(self, request: HttpRequest, obj: APIKey | None = None) -> Any:
+        limits = gettext_lazy("Limits")
+        if obj is None:
+            return [
+                (None, {"fields": ["name", "scopes"]}),
+                (limits, {"fields": ["lifetime", "expires_at", "allowed_ips", "rate"]}),
+            ]
+        if self.has_change_permission(request, obj):
+            first = ["name", "is_active", "scopes"]
+            return [(None, {"fields": first}), (limits, {"fields": ["expires_at", "allowed_ips", "rate"]})]
+        shown = ["name", "is_active", "scopes_shown"]
+        return [(None, {"fields": shown}), (limits, {"fields": ["expires_at", "networks_shown", "rate"]})]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: APIKey | None = None) -> Any:
+        may_change = obj is None or self.has_change_permission(request, obj)
+        return () if may_change else ("scopes_shown", "networks_shown")
+
+    def get_form(self, request: HttpRequest, obj: APIKey | None = None, change: bool = False, **kwargs: Any) -> Any:
+        if obj is None:
+            kwargs["form"] = AddKeyForm
+        elif self.has_change_permission(request, obj):
+            kwargs["form"] = ChangeKeyForm
+        return super().get_form(request, obj, change, **kwargs)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Take what an address may fill in, e.g. `?name=TTS&scopes=users:read&scopes=employees:read`."""
+        initial = {name: request.GET[name] for name in ("name", "rate") if name in request.GET}
+        return initial | ({"scopes": request.GET.getlist("scopes")} if "scopes" in request.GET else {})
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Make one key for each rendering of the form, however often it is sent."""
+        with transaction.atomic(using=router.db_for_write(APIKey)):
+            if request.method == "POST" and (entry := self._made_before(request)) is not None:
+                key = APIKey.objects.filter(pk=str(entry.object_id)).first()
+                context = {"title": _("No second key was made"), "entry": entry, "key": key}
+                return reveal.answer(self, request, "admin/keys/apikey/made_before.html", context)
+            return super().add_view(request, form_url, extra_context)
+
+    def _made_before(self, request: HttpRequest) -> LogEntry | None:
+        """Return the entry of the admin's history for the key that this rendering of the form has made, if it has.
+
+        A program that sends no `form_id` may send as often as it likes.
+        """
+        try:
+            form_id = UUID(request.POST.get("form_id", ""))
+        except ValueError:
+            return None
+        # One at a time for each person, so that of two clicks at once the second finds what the first has made.
+        get_user_model()._default_manager.select_for_update().filter(pk__in=[request.user.pk]).first()
+        additions = LogEntry.objects.filter(user=request.user.pk, action_flag=ADDITION)
+        additions = additions.filter(content_type=ContentType.objects.get_for_model(APIKey))
+        return additions.filter(change_message__contains=f'"{form_id}"').first()
+
+    def construct_change_message(self, request: Any, form: Any, formsets: Any, add: bool = False) -> Any:
+        message = super().construct_change_message(request, form, formsets, add)
+        if add and form.cleaned_data.get("form_id"):
+            # Django shows `added` and passes over the rest.
+            return [{**message[0], "form_id": str(form.cleaned_data["form_id"])}, *message[1:]]
+        return message
+
+    def response_add(self, request: HttpRequest, obj: APIKey, post_url_continue: str | None = None) -> HttpResponse:
+        """Show the key now, whichever button was pressed: what follows a redirect would have to be kept somewhere."""
+        return reveal.page(self, request, [reveal.Revealed(obj)], title=_("Your new API key"))
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        try:
+            with acting(request):
+                return super().changeform_view(request, object_id, form_url, extra_context)
+        except StaleKeyError:
+            # The form compares with the row as it read it; this is somebody in the moment between.
+            messages.error(request, _("Somebody else changed the same field while you saved. Nothing was saved."))
+            return HttpResponseRedirect(request.get_full_path())
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, add: bool = False, change: bool = False, form_url: str = "",
+        obj: APIKey | None = None,
+    ) -> HttpResponse:  # fmt: skip
+        if obj is not None:
+            context |= key_page.context(self, request, obj)
+        # A key is shown in the answer itself: there is no next form to go on with.
+        context |= {"show_save_and_add_another": False, "show_save_and_continue": change and obj is not None}
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def delete_model(self, request: HttpRequest, obj: APIKey) -> None:
+        with acting(request):
+            super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> None:
+        with acting(request):
+            super().delete_queryset(request, queryset)

@@ -1,0 +1,44 @@
+"""What a key's page shows beside its form: its state, its chart, where it is used, and what happened to it."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest
+from django.urls import reverse
+
+from ..models import APIKey, AuditEvent
+from ..reports import retirement
+from . import activity, charts, steps
+
+DAYS = 30
+EVENTS = 15
+# What a step of a key's life is, as against a request.
+STEPS = 10
+
+
+def context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, Any]:
+    """Return what the template of a key's page needs beside the form, from a fixed number of queries."""
+    first = activity.first_day(key.pk, DAYS)
+    since = activity.start_of(first)
+    recent = activity.by_day([key.pk], first)[key.pk]
+    site = admin.admin_site.name
+    events = AuditEvent.objects.filter(api_key=key.pk).order_by("-at", "-id")
+    is_busy = len(recent.days) < DAYS
+    requests = [AuditEvent.Event.USED, AuditEvent.Event.REFUSED]
+    may_read_log = request.user.has_perm("keys.view_auditevent")
+    log = reverse("admin:keys_auditevent_changelist", current_app=site) if may_read_log else ""
+    return {
+        "recent": recent,
+        "chart": charts.chart(recent.days, 600, 120, gap=4),
+        "sample": activity.sample(key.pk, since),
+        "sample_size": activity.SAMPLE,
+        "requests": events.filter(event__in=requests)[:EVENTS] if may_read_log else (),
+        # No index knows the few steps of a life among the many requests of a busy key.
+        "steps": (events.filter(at__gte=since) if is_busy else events).exclude(event__in=requests)[:STEPS],
+        "is_busy": is_busy,
+        "retirement": retirement(key),
+        "predecessor": APIKey.objects.filter(replaced_by=key.pk).first(),
+        "log_url": f"{log}?{urlencode({'key': key.pk})}" if log else "",
+        "may_rotate": steps.can_be_rotated(key) and admin.has_rotate_permission(request, key),
+        "may_deactivate": admin.has_change_permission(request, key) and key.is_active,
+    }

@@ -1,0 +1,124 @@
+"""What the audit log can be narrowed to.
+
+`KeyFilter` and `WhenFilter` are served by the log's two indexes. The others read rows, and `AuditChangeList` sees
+to it that they never read more than a bounded number of them.
+"""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.dateparse import parse_date
+from django.utils.formats import date_format
+from django.utils.translation import gettext_lazy as _
+
+from ..models import APIKey, AuditEvent
+from .activity import start_of
+from .finding import row_id
+
+Events = QuerySet[AuditEvent]
+
+# With more keys than this the filter offers those of the address only; the search finds the others.
+KEYS_OFFERED = 15
+
+
+class KeyFilter(admin.SimpleListFilter):
+    """One key, by its id: what index `keys_event_key_at` serves."""
+
+    title = _("key")
+    parameter_name = "key"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        keys = list(APIKey.objects.all()[: KEYS_OFFERED + 1])
+        chosen = row_id(request.GET.get(self.parameter_name, ""))
+        if len(keys) > KEYS_OFFERED:
+            keys = list(APIKey.objects.filter(pk__in=[] if chosen is None else [chosen]))
+        offered = {str(key.pk): str(key) for key in keys}
+        if chosen is not None and str(chosen) not in offered:
+            # The log keeps the name of a key that has been deleted.
+            event = AuditEvent.objects.filter(api_key=chosen).order_by("-at").first()
+            offered[str(chosen)] = event.key_name if event is not None else str(chosen)
+        return list(offered.items())
+
+    def queryset(self, request: HttpRequest, queryset: Events) -> Events:
+        chosen = row_id(self.value() or "")
+        return queryset if chosen is None else queryset.filter(api_key=chosen)
+
+
+class WhenFilter(admin.SimpleListFilter):
+    """A day, or the last few: what index `keys_event_at` serves. An address may name any day: `?when=2026-01-31`."""
+
+    title = _("day")
+    parameter_name = "when"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        offered = [("today", _("today")), ("yesterday", _("yesterday")),
+                   ("7", _("the last 7 days")), ("30", _("the last 30 days"))]  # fmt: skip
+        chosen = self._day(request.GET.get(self.parameter_name, ""))
+        return [*offered, *([(chosen.isoformat(), date_format(chosen))] if chosen is not None else [])]
+
+    @staticmethod
+    def _day(text: str) -> date | None:
+        try:
+            return parse_date(text)
+        except ValueError:
+            return None
+
+    def queryset(self, request: HttpRequest, queryset: Events) -> Events:
+        today, chosen = timezone.localdate(), self.value() or ""
+        if chosen in {"7", "30"}:
+            return queryset.filter(at__gte=start_of(today - timedelta(days=int(chosen) - 1)))
+        day = {"today": today, "yesterday": today - timedelta(days=1)}.get(chosen) or self._day(chosen)
+        if day is None or not date.min < day < date.max:
+            return queryset
+        return queryset.filter(at__gte=start_of(day), at__lt=start_of(day + timedelta(days=1)))
+
+
+class ReasonFilter(admin.ChoicesFieldListFilter):
+    """Why a key was refused. That there was no reason is no choice."""
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        return (choice for choice in super().choices(changelist) if choice["display"])
+
+
+class StatusFilter(admin.SimpleListFilter):
+    """How the request was answered."""
+
+    title = _("status")
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [
+            ("2", _("2xx success")),
+            ("3", _("3xx redirect")),
+            ("4", _("4xx refused or wrong")),
+            ("5", _("5xx server error")),
+            ("none", _("no answer")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: Events) -> Events:
+        if (chosen := self.value()) == "none":
+            return queryset.filter(event=AuditEvent.Event.USED, status=None)
+        if chosen in {"2", "3", "4", "5"}:
+            return queryset.filter(status__gte=int(chosen) * 100, status__lt=int(chosen) * 100 + 100)
+        return queryset
+
+
+def matching(text: str) -> tuple[Q, bool]:
+    """Return what a text in the search box asks for, and whether the index on the key finds it.
+
+    The name or the prefix of a key is that key. Anything else is compared exactly or by its beginning.
+    """
+    keys = APIKey.objects.filter(Q(name=text) | Q(prefix=text.lower(), prefix__gt="")).values_list("pk", flat=True)
+    if ids := list(keys):
+        return Q(api_key__in=ids), True
+    if text.startswith("/"):
+        return Q(path__startswith=text), False
+    condition = Q(key_name__startswith=text) | Q(key_prefix__startswith=text.lower()) | Q(request_id__startswith=text)
+    if set(text) <= set("0123456789abcdefABCDEF.:"):
+        condition |= Q(address__startswith=text.lower())
+    return condition, False

@@ -1,0 +1,146 @@
+"""Rotating and deactivating keys: a page that says who still uses them, and then the step itself."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from .. import actor
+from ..fields import Digest
+from ..models import APIKey, RotationError
+from ..reports import retirement
+from . import activity, reveal
+from .finding import row_id
+from .forms import RotateForm
+
+# Each new key has to be put in place by somebody before its predecessor ends.
+ROTATED_AT_ONCE = 20
+# Beyond this many a line on each must do.
+SENTENCES = 20
+CLIENTS_SHOWN = 5
+CLIENTS_SINCE = timedelta(days=7)
+
+
+def acting(request: HttpRequest) -> Any:
+    """Put the member of staff who sent the request on the record of what it changes."""
+    return actor.acting_as(f"user: {request.user.get_username()}")
+
+
+def can_be_rotated(key: APIKey) -> bool:
+    """Tell whether rotating the key would make a successor: it is accepted, and has none yet."""
+    return key.state in {"active", "expiring"}
+
+
+class LifeCycleSteps:
+    """The two actions of the list and buttons of a key's page that end a key, now or after a while."""
+
+    opts: Any
+    admin_site: Any
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
+        return [
+            path("rotate/", view(self.rotate_view), name="keys_apikey_rotate"),
+            path("deactivate/", view(self.deactivate_view), name="keys_apikey_deactivate"),
+            *super().get_urls(),  # type: ignore[misc]
+        ]
+
+    def has_rotate_permission(self, request: HttpRequest, obj: APIKey | None = None) -> bool:
+        """Tell whether somebody may rotate: it makes a key, and shortens the life of another."""
+        return self.has_add_permission(request) and self.has_change_permission(request, obj)  # type: ignore[attr-defined,no-any-return]
+
+    @admin.action(permissions=["rotate"], description=gettext_lazy("Rotate selected %(verbose_name_plural)s"))
+    def rotate_selected(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> HttpResponse | None:
+        keys = list(queryset)
+        if len(keys) > ROTATED_AT_ONCE:
+            text = _("Rotate at most %(number)d keys at once: each new key must reach its service in time.")
+            messages.error(request, text % {"number": ROTATED_AT_ONCE})
+            return None
+        return self._confirm(request, "rotate", keys, form=RotateForm())
+
+    @admin.action(permissions=["change"], description=gettext_lazy("Deactivate selected %(verbose_name_plural)s"))
+    def deactivate_selected(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> HttpResponse:
+        return self._confirm(request, "deactivate", list(queryset))
+
+    def rotate_view(self, request: HttpRequest) -> HttpResponse:
+        """Ask for the grace, then rotate and show the new keys in the answer to that very POST."""
+        keys = self._chosen(request)
+        if not all(self.has_rotate_permission(request, key) for key in keys):
+            raise PermissionDenied
+        form = RotateForm(request.POST if request.method == "POST" else None)
+        if not form.is_valid() or len(keys) > ROTATED_AT_ONCE:
+            return self._confirm(request, "rotate", keys, form=form)
+        with transaction.atomic(), acting(request):
+            return self._rotate(request, keys, form.cleaned_data["grace"])
+
+    def _rotate(self, request: HttpRequest, keys: Sequence[APIKey], grace: timedelta) -> HttpResponse:
+        made, done_before, refused = [], [], []
+        for key in keys:
+            try:
+                successor = key.rotate(grace)
+            except RotationError as error:
+                refused.append((key, error))
+                continue
+            if isinstance(successor.key, Digest):
+                done_before.append((key, successor))
+            else:
+                self.log_change(request, key, _("Rotated; the successor is %(key)s.") % {"key": successor})  # type: ignore[attr-defined]
+                self.log_addition(request, successor, _("Made by rotating %(key)s.") % {"key": key})  # type: ignore[attr-defined]
+                made.append(reveal.Revealed(successor, key))
+        title = _("Rotated") if made else _("Nothing was rotated")
+        return reveal.page(self, request, made, title=title, done_before=done_before, refused=refused)
+
+    def deactivate_view(self, request: HttpRequest) -> HttpResponse:
+        """Ask, then refuse the keys from the next request on."""
+        keys = self._chosen(request)
+        if not all(self.has_change_permission(request, key) for key in keys):  # type: ignore[attr-defined]
+            raise PermissionDenied
+        if request.method != "POST":
+            return self._confirm(request, "deactivate", keys)
+        with transaction.atomic(), acting(request):
+            active = [key for key in keys if key.is_active]
+            number = APIKey.objects.filter(pk__in=[key.pk for key in active], is_active=True).update(is_active=False)
+            for key in active:
+                self.log_change(request, key, _("Deactivated."))  # type: ignore[attr-defined]
+        text = ngettext(
+            "%(number)d key is refused from now on.", "%(number)d keys are refused from now on.", number
+        )  # fmt: skip
+        messages.success(request, text % {"number": number})
+        return HttpResponseRedirect(reverse("admin:keys_apikey_changelist", current_app=self.admin_site.name))
+
+    def _chosen(self, request: HttpRequest) -> list[APIKey]:
+        asked = (request.POST if request.method == "POST" else request.GET).get("keys", "")
+        ids = [pk for text in asked.split(",") if (pk := row_id(text)) is not None]
+        if not (keys := list(APIKey.objects.filter(pk__in=ids))):
+            raise Http404
+        return keys
+
+    def _confirm(self, request: HttpRequest, step: str, keys: Sequence[APIKey], **context: Any) -> HttpResponse:
+        used = activity.clients([key.pk for key in keys], timezone.now() - CLIENTS_SINCE)
+        lines = [
+            {
+                "key": key,
+                "can_be_rotated": can_be_rotated(key),
+                "sentence": retirement(key).sentence if len(keys) <= SENTENCES else "",
+                "clients": used.get(key.pk, [])[:CLIENTS_SHOWN],
+                "more": max(len(used.get(key.pk, [])) - CLIENTS_SHOWN, 0),
+            }
+            for key in keys
+        ]
+        one, several = (
+            (_("Rotate %(what)s?"), ngettext("%(number)d key", "%(number)d keys", len(keys)))
+            if step == "rotate"
+            else (_("Deactivate %(what)s?"), ngettext("%(number)d key", "%(number)d keys", len(keys)))
+        )
+        title = one % {"what": keys[0] if len(keys) == 1 else several % {"number": len(keys)}}
+        context |= {"title": title, "lines": lines, "keys": ",".join(str(key.pk) for key in keys)}
+        return reveal.answer(self, request, f"admin/keys/apikey/{step}.html", context)

@@ -1,0 +1,117 @@
+"""Authentication for Django REST framework: translates what `verification` decided."""
+
+from typing import Any, ClassVar
+
+from rest_framework import exceptions
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+
+from .keyrings import DatabaseKeyring, EnvironmentKeyring, Holder, Keyring
+from .verification import Guard, Use, use_of
+
+
+class ServicePrincipal:
+    """`request.user` of a request with a key: a service. Authenticated, but no database user, with no permissions."""
+
+    pk = id = None
+    is_authenticated = True
+    is_active = True
+    is_anonymous = False
+    is_staff = False
+    is_superuser = False
+
+    def __init__(self, name: str) -> None:
+        self.username = name
+
+    def __str__(self) -> str:
+        return self.username
+
+    def __repr__(self) -> str:
+        return f"<ServicePrincipal: {self.username}>"
+
+    def get_username(self) -> str:
+        return self.username
+
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        return False
+
+    def has_perms(self, perm_list: Any, obj: Any = None) -> bool:
+        return False
+
+    def has_module_perms(self, app_label: str) -> bool:
+        return False
+
+
+class KeyRefused(exceptions.APIException):
+    """The answer to a key that was refused, with the status that `verification` gave it.
+
+    Not `AuthenticationFailed`, which Django REST framework turns into 403 behind an authenticator without a challenge.
+    """
+
+    def __init__(self, use: Use) -> None:
+        super().__init__(use.detail)
+        self.status_code = use.status
+        self.auth_header = use.guard.challenge if use.status == 401 else None
+
+
+class KeyringAuthentication(BaseAuthentication):
+    """Authenticates requests by a key from one of `keyrings`, tried in their order.
+
+    Subclass it to accept several kinds of key in one header. `header` and, with `keyword`, `Authorization`
+    are where a key is read from; `refused_detail` and `not_configured_detail` are the words of a 401 and of
+    the 503 that answers while no keyring is configured; with `answers_missing` a request without a key gets
+    `refused_detail` too, instead of being left to the authenticators that follow.
+    """
+
+    header: ClassVar[str] = "X-API-Key"
+    keyword: ClassVar[str | None] = None
+    keyrings: ClassVar[tuple[Keyring, ...]] = ()
+    refused_detail: ClassVar[str] = "Invalid API key."
+    not_configured_detail: ClassVar[str] = "API key not configured"
+    answers_missing: ClassVar[bool] = False
+    guard: ClassVar[Guard] = Guard(keyrings=())
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.guard = Guard(
+            header=cls.header,
+            keyword=cls.keyword,
+            keyrings=cls.keyrings,
+            refused_detail=cls.refused_detail,
+            not_configured_detail=cls.not_configured_detail,
+            answers_missing=cls.answers_missing,
+        )
+
+    def authenticate(self, request: Request) -> tuple[ServicePrincipal, Holder] | None:
+        """Return the principal and the key, or None where no key was presented. Raises KeyRefused."""
+        use = use_of(request._request, self.guard)
+        if use is None:
+            return None
+        if use.holder is None or not use.is_good:
+            raise KeyRefused(use)
+        return ServicePrincipal(use.holder.name), use.holder
+
+    def authenticate_header(self, request: Request) -> str:
+        return self.guard.challenge
+
+
+class APIKeyAuthentication(KeyringAuthentication):
+    """Keys from the database, in `X-API-Key: <key>` or `Authorization: Api-Key <key>`."""
+
+    keyword = "Api-Key"
+    keyrings = (DatabaseKeyring(),)
+
+
+class EnvironmentKeyAuthentication(KeyringAuthentication):
+    """Keys from environment variables, e.g. a dedicated one that falls back to a shared one.
+
+    Set `variables`, in order of priority, and where needed `header` and the texts.
+    """
+
+    variables: ClassVar[tuple[str, ...]] = ()
+    answers_missing = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        if "keyrings" not in cls.__dict__:
+            cls.keyrings = tuple(EnvironmentKeyring(variable) for variable in cls.variables)
+        super().__init_subclass__(**kwargs)

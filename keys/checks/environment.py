@@ -1,0 +1,124 @@
+"""Keys in environment variables: they are set, and worth being called keys. No message holds a value."""
+
+from collections.abc import Iterable
+
+from django.core import checks
+
+from .. import tokens
+from ..endpoints import endpoints
+from ..keyrings import EnvironmentKeyring
+from .options import hint_for, ill_formed, unregistered
+
+MIN_LENGTH = 32
+_GENERATE = "`manage.py keys_generate` makes a good one."
+
+
+@checks.register("keys")
+def check_keys_are_long_enough(**kwargs: object) -> list[checks.CheckMessage]:
+    return [
+        checks.Error(
+            f"The environment variable {variable} holds a key shorter than {MIN_LENGTH} characters.",
+            hint=f"{_GENERATE} A comma separates one key from the next.",
+            id="keys.E013",
+        )
+        for variable, values in _values().items()
+        if any(len(value) < MIN_LENGTH for value in values)
+    ]
+
+
+@checks.register("keys")
+def check_keys_can_match(**kwargs: object) -> list[checks.CheckMessage]:
+    return [
+        checks.Error(
+            f"The environment variable {variable} holds a key that no request can present: it is longer than "
+            f"{tokens.MAX_PRESENTED_LENGTH} characters, or not printable ASCII.",
+            hint=_GENERATE,
+            id="keys.E014",
+        )
+        for variable, values in _values().items()
+        if not all(tokens.is_presentable(value) for value in values)
+    ]
+
+
+@checks.register("keys")
+def check_switches_are_boolean(**kwargs: object) -> list[checks.CheckMessage]:
+    return [
+        checks.Error(
+            f"The environment variable {ring.enabled_by} is not a boolean, so the keys of {ring.variable} are refused.",
+            hint=f"Set {ring.enabled_by} to true or false.",
+            id="keys.E015",
+        )
+        for ring in _each_once(ring for ring in _keyrings() if _is_enabled(ring) is None)
+    ]
+
+
+@checks.register("keys")
+def check_scopes_of_keys(**kwargs: object) -> list[checks.CheckMessage]:
+    return [
+        checks.Error(
+            f"The keys of the environment variable {ring.variable} have {scope!r}, which is not a registered scope.",
+            hint=hint_for(scope),
+            id="keys.E016",
+        )
+        for ring in _keyrings()
+        for scope in _wrong_scopes(ring)
+    ]
+
+
+@checks.register("keys")
+def check_variables_are_set(**kwargs: object) -> list[checks.CheckMessage]:
+    return [
+        checks.Warning(
+            f"The environment variable {variable} guards a view and is set nowhere.",
+            hint=f"Set it in the environment or in .env, or take it out of the code. {_GENERATE}",
+            id="keys.W005",
+        )
+        for variable, values in _values().items()
+        if not values
+    ]
+
+
+@checks.register("keys")
+def check_keys_differ(**kwargs: object) -> list[checks.CheckMessage]:
+    holders: dict[str, list[str]] = {}
+    for variable, values in _values().items():
+        for value in dict.fromkeys(values):
+            holders.setdefault(value, []).append(variable)
+    return [
+        checks.Warning(
+            f"The environment variables {' and '.join(variables)} hold the same key.",
+            hint="The audit log cannot tell them apart, and taking the key out of one leaves it good in the other. "
+            + _GENERATE,
+            id="keys.W006",
+        )
+        for variables in dict.fromkeys(tuple(variables) for variables in holders.values() if len(variables) > 1)
+    ]
+
+
+def _keyrings() -> list[EnvironmentKeyring]:
+    rings = (ring for endpoint in endpoints() for ring in endpoint.keyrings if isinstance(ring, EnvironmentKeyring))
+    return list(dict.fromkeys(rings))
+
+
+def _each_once(rings: Iterable[EnvironmentKeyring]) -> list[EnvironmentKeyring]:
+    """Drop keyrings that differ in their scopes alone."""
+    return list({(ring.variable, ring.enabled_by): ring for ring in rings}.values())
+
+
+def _is_enabled(ring: EnvironmentKeyring) -> bool | None:
+    """Tell whether the keyring is switched on; None where its switch is neither on nor off."""
+    try:
+        return ring.is_enabled()
+    except ValueError:
+        return None
+
+
+def _values() -> dict[str, list[str]]:
+    """Return the keys in each variable that a keyring reads now."""
+    return {ring.variable: ring.values() for ring in _keyrings() if _is_enabled(ring)}
+
+
+def _wrong_scopes(ring: EnvironmentKeyring) -> list[object]:
+    if isinstance(ring.scopes, str) or not isinstance(ring.scopes, Iterable):
+        return [ring.scopes]
+    return [*ill_formed([*ring.scopes]), *unregistered([*ring.scopes])]

@@ -1,0 +1,133 @@
+"""A use is on the record whatever becomes of the view: it is committed before the view begins a transaction."""
+
+import ast
+import inspect
+import sys
+from collections.abc import Iterator
+from textwrap import dedent
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.db import connections, router
+from django.utils.module_loading import import_string
+
+from ..endpoints import Endpoint, endpoints
+from ..middleware import APIKeyMiddleware
+from ..models import APIKey
+
+_AFTER_THE_VIEW = {"process_response", "process_exception", "process_template_response"}
+_BEGINNINGS = {"atomic", "set_autocommit"}
+
+
+@checks.register("keys")
+def check_middleware_is_installed(**kwargs: object) -> list[checks.CheckMessage]:
+    guarded = [endpoint for endpoint in endpoints() if endpoint.asks_for_a_key]
+    if not guarded or any(_is_ours(middleware) for _, middleware in _middlewares()):
+        return []
+    return [
+        checks.Warning(
+            f"API keys guard {len(guarded)} addresses, such as {guarded[0]}, and APIKeyMiddleware is missing.",
+            hint="Add 'keys.middleware.APIKeyMiddleware' to MIDDLEWARE. Without it a use is written in the view's own "
+            "transaction and is lost with it, no use gets its status and duration, a refusal by scope or rate looks "
+            "like a use, and answers may be cached.",
+            id="keys.W001",
+        )
+    ]
+
+
+@checks.register("keys")
+def check_guards_can_be_seen_ahead(**kwargs: object) -> list[checks.CheckMessage]:
+    return [
+        checks.Warning(
+            f"The view {what}, so APIKeyMiddleware cannot tell ahead of it which keys it accepts.",
+            hint=f"{hint} Otherwise uses are written in the view's own transaction, or where no key was asked for.",
+            obj=endpoint,
+            id="keys.W002",
+        )
+        for endpoint in endpoints()
+        for what, hint in _hidden_guards(endpoint)
+    ]
+
+
+@checks.register("keys")
+def check_keys_come_before_other_authenticators(**kwargs: object) -> list[checks.CheckMessage]:
+    alias = router.db_for_write(APIKey)
+    if not connections[alias].settings_dict["ATOMIC_REQUESTS"]:
+        return []
+    return [
+        checks.Warning(
+            "The view asks for a key after another kind of authenticator, within its transaction (ATOMIC_REQUESTS): "
+            "the use is recorded only when the view is done.",
+            hint="Put the authenticator that reads keys first in authentication_classes. Requests without a key go on "
+            "to the next one.",
+            obj=endpoint,
+            id="keys.W003",
+        )
+        for endpoint in endpoints()
+        if endpoint.is_behind_another and alias not in getattr(endpoint.view, "_non_atomic_requests", ())
+    ]
+
+
+@checks.register("keys")
+def check_no_middleware_opens_a_transaction(**kwargs: object) -> list[checks.CheckMessage]:
+    return [
+        checks.Warning(
+            f"The middleware {path} seems to open a transaction around the view.",
+            hint="A use of a key that is written in it is lost when it is rolled back. Use ATOMIC_REQUESTS, which "
+            "begins after the use is recorded; silence this check if the transaction is closed before the view.",
+            id="keys.W004",
+        )
+        for path, middleware in _middlewares()
+        if not _is_ours(middleware) and _opens_a_transaction(middleware)
+    ]
+
+
+def _hidden_guards(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
+    """Yield how a view hides its guard from the middleware, and what to do instead."""
+    if endpoint.asks_for_a_key and endpoint.overrides("get_authenticators"):
+        yield (
+            "overrides get_authenticators()",
+            "Name them in authentication_classes; for one action of a view set in @action(authentication_classes=...).",
+        )
+    if endpoint.guarded_methods and not hasattr(endpoint.view, "api_key_guard"):
+        yield (
+            "has api_key_required on a method",
+            'Write @method_decorator(api_key_required(...), name="dispatch").',
+        )
+
+
+def _middlewares() -> Iterator[tuple[str, Any]]:
+    for path in settings.MIDDLEWARE:
+        try:
+            yield path, import_string(path)
+        except ImportError:
+            continue  # The server says so when it starts.
+
+
+def _is_ours(middleware: Any) -> bool:
+    return isinstance(middleware, type) and issubclass(middleware, APIKeyMiddleware)
+
+
+def _opens_a_transaction(middleware: Any) -> bool:
+    """Tell whether the source of the class or function names what begins a transaction, other than after the view."""
+    parts = inspect.getmro(middleware) if isinstance(middleware, type) else (middleware,)
+    return any(name in _BEGINNINGS for part in parts for name in _names(_syntax_tree(part)))
+
+
+def _syntax_tree(part: Any) -> ast.Module:
+    """Return the source, parsed; nothing where there is none, or it is not a whole statement."""
+    try:
+        # Reading a file is quick and cutting a class out of it is not: most need not be cut out.
+        if any(name in inspect.getsource(sys.modules[part.__module__]) for name in _BEGINNINGS):
+            return ast.parse(dedent(inspect.getsource(part)))
+    except (AttributeError, KeyError, OSError, TypeError, SyntaxError):
+        pass
+    return ast.Module([], [])
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    if getattr(node, "name", None) not in _AFTER_THE_VIEW:
+        yield getattr(node, "attr", "") or getattr(node, "id", "")
+        for child in ast.iter_child_nodes(node):
+            yield from _names(child)

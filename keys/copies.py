@@ -1,0 +1,89 @@
+"""What a copy of a row has changed since it was loaded: how an old copy is kept from undoing what others did."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from functools import cache
+from typing import Any, Self
+
+from django.db import models
+
+from .fields import digest
+from .tokens import Secret
+
+
+class StaleKeyError(Exception):
+    """A copy of a key wants to write a field that somebody else changed since the copy was loaded."""
+
+
+@cache
+def _attribute_names(model: type[models.Model]) -> tuple[str, ...]:
+    return tuple(field.attname for field in model._meta.concrete_fields if not field.primary_key)
+
+
+def _stored(value: Any) -> Any:
+    """Return a value as the row holds it, in a copy that does not change with the original."""
+    if isinstance(value, Secret):
+        return digest(value)
+    return list(value) if isinstance(value, list | tuple) else value
+
+
+class TrackedModel(models.Model):
+    """A model whose instances know what the row held when they were loaded or last saved."""
+
+    class Meta:
+        abstract = True
+
+    loaded: dict[str, Any] | None = None
+
+    @classmethod
+    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any], **kwargs: Any) -> Self:
+        copy = super().from_db(db, field_names, values, **kwargs)
+        copy.loaded = copy.snapshot()
+        return copy
+
+    def refresh_from_db(
+        self, using: str | None = None, fields: Iterable[str] | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        names = None if fields is None else list(fields)
+        super().refresh_from_db(using, names, *args, **kwargs)
+        self.remember(None if names is None else self.attributes_of(names))
+
+    @classmethod
+    def attributes_of(cls, names: Iterable[str]) -> set[str]:
+        """Return the attributes that hold the named fields: `replaced_by_id` for `replaced_by`.
+
+        Raises FieldDoesNotExist.
+        """
+        return {getattr(cls._meta.get_field(name), "attname", name) for name in names}
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return a copy of every field that is loaded, a secret as its digest."""
+        state = self.__dict__
+        return {name: _stored(state[name]) for name in _attribute_names(type(self)) if name in state}
+
+    def remember(self, names: Collection[str] | None = None) -> None:
+        """Take the values of the named fields, or of all that are loaded, for what the row holds now."""
+        fresh = {name: value for name, value in self.snapshot().items() if names is None or name in names}
+        self.loaded = {**(self.loaded or {}), **fresh}
+
+    def changed_fields(self) -> dict[str, Any]:
+        """Return the fields whose values differ from what was loaded, with their new values."""
+        before = self.loaded or {}
+        return {name: value for name, value in self.snapshot().items() if name not in before or before[name] != value}
+
+    def unless_stale(self, using: str, changed: dict[str, Any]) -> dict[str, Any]:
+        """Lock the row, and return those of the changes that it does not hold yet.
+
+        Raises StaleKeyError when it holds neither what this copy was loaded with nor what this copy is to write.
+        """
+        row = type(self)._base_manager.using(using).select_for_update().filter(pk=self.pk).first()
+        if row is None:
+            return changed
+        held, before = row.snapshot(), self.loaded or {}
+        for name, value in changed.items():
+            if held[name] not in (before.get(name, held[name]), value):
+                raise StaleKeyError(
+                    f"{name} of {self} has been changed since this copy was loaded: refresh_from_db() and try again."
+                )
+        return {name: value for name, value in changed.items() if held[name] != value}

@@ -1,0 +1,73 @@
+"""What a request presents: its key, or keys, and the address it comes from. Proxies are trusted here alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import tokens
+from .conf import conf
+from .networks import Address, parse_address
+from .tokens import Secret
+
+# What may surround the value of a header (RFC 9110, 5.5); str.strip() alone would take line breaks along.
+BLANKS = " \t"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What one request presented as its key."""
+
+    token: Secret
+    presented: tuple[Secret, ...]
+    in_conflict: bool
+
+    @property
+    def may_be_a_key(self) -> bool:
+        """Whether a look-up could find it: what cannot be a key costs none."""
+        return not self.in_conflict and tokens.is_presentable(self.token)
+
+    @property
+    def looks_repeated(self) -> bool:
+        """Whether it may be a header sent twice, which servers join with a comma (RFC 9110, 5.3)."""
+        return "," in self.token
+
+
+def read(meta: Mapping[str, Any], header: str, keyword: str | None = None) -> Credential | None:
+    """Return what the header, or `Authorization` with the keyword in any case, presents; None without either.
+
+    Two different keys are a conflict: neither is preferred to the other.
+    """
+    presented = []
+    if (value := meta.get("HTTP_" + header.upper().replace("-", "_"))) is not None:
+        presented.append(Secret(value.strip(BLANKS)))
+    if keyword is not None and (authorization := meta.get("HTTP_AUTHORIZATION")) is not None:
+        scheme, value = _split(authorization)
+        if scheme == keyword.lower():
+            presented.append(Secret(value))
+        elif any(_split(part)[0] == keyword.lower() for part in authorization.split(",")):
+            # Sent twice, for two schemes: taken whole it is in conflict with itself.
+            presented.append(Secret(authorization))
+    if not presented:
+        return None
+    in_conflict = len({tokens.bare(token, conf.PREFIX) for token in presented}) > 1
+    return Credential(presented[0], tuple(presented), in_conflict)
+
+
+def _split(authorization: str) -> tuple[str, str]:
+    """Return the scheme, in lower case, and what follows it."""
+    scheme, _, value = authorization.strip(BLANKS).partition(" ")
+    return scheme.lower(), value.strip(BLANKS)
+
+
+def client_address(meta: Mapping[str, Any]) -> Address | None:
+    """Return the client's address, or None where it cannot be known.
+
+    With `KEYS["TRUSTED_PROXIES"]` = n, the n-th entry of `X-Forwarded-For` from the right, which the
+    outermost trusted proxy wrote; fewer entries than proxies tell nothing. With 0 no forwarded header is
+    believed (OWASP ASVS 5.0, 4.1.3).
+    """
+    forwarded = meta.get("HTTP_X_FORWARDED_FOR") if conf.TRUSTED_PROXIES > 0 else None
+    if forwarded is None:
+        return parse_address(meta.get("REMOTE_ADDR") or "")
+    entries = forwarded.split(",")
+    return parse_address(entries[-conf.TRUSTED_PROXIES]) if len(entries) >= conf.TRUSTED_PROXIES else None

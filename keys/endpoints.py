@@ -1,0 +1,142 @@
+"""Which views the URLconf has, and what guards each of them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import dropwhile
+from typing import Any
+
+from django.conf import settings
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.views import View
+from rest_framework.permissions import OperandHolder, SingleOperandHolder
+from rest_framework.views import APIView
+
+from .authentication import KeyringAuthentication
+from .keyrings import Keyring
+from .permissions import HasAPIKey, HasScope
+from .verification import Guard
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One view of the URLconf, and what it says of its guards.
+
+    A view that answers by `get_authenticators()` or `get_permissions()` says less here than it does to a request.
+    """
+
+    route: str
+    view: Any
+
+    def __str__(self) -> str:
+        name = getattr(self.source, "__name__", type(self.source).__name__)
+        return f"{self.source.__module__}.{name} (/{self.route})"
+
+    @property
+    def source(self) -> Any:
+        """The class or the function that somebody wrote, the same for all of its addresses."""
+        view = self.view.func if isinstance(self.view, partial) else self.view
+        return getattr(view, "view_class", view)
+
+    @property
+    def authenticators(self) -> list[Any]:
+        """The authentication classes in their order; none for a plain Django view."""
+        return list(self._declared("authentication_classes"))
+
+    @property
+    def permissions(self) -> list[Any]:
+        """The permission classes, those joined by `&`, `|` and `~` one by one."""
+        return [operand for permission in self._declared("permission_classes") for operand in _operands(permission)]
+
+    @property
+    def throttles(self) -> list[Any]:
+        """The throttle classes."""
+        return list(self._declared("throttle_classes"))
+
+    @property
+    def guards(self) -> list[Guard]:
+        """What asks for a key, the decorator's guards before the authenticators'."""
+        decorated = [function.api_key_guard for function in self._decorated]
+        declared = [getattr(authenticator, "guard", None) for authenticator in self.authenticators]
+        return list(dict.fromkeys(guard for guard in [*decorated, *declared] if isinstance(guard, Guard)))
+
+    @property
+    def guarded_methods(self) -> list[Any]:
+        """The methods, other than `dispatch`, that `api_key_required` was put on."""
+        view_class = getattr(self.view, "view_class", None)
+        names = {*View.http_method_names, *(getattr(self.view, "actions", None) or {}).values()}
+        return [function for name in sorted(names) for function in _decorated(getattr(view_class, name, None))]
+
+    @property
+    def decorator_scopes(self) -> list[Any]:
+        """The scopes that `api_key_required` asks for."""
+        return [scope for function in self._decorated for scope in function.api_key_scopes]
+
+    @property
+    def keyrings(self) -> list[Keyring]:
+        """Where the keys live that open this view."""
+        return [ring for guard in self.guards if isinstance(guard.keyrings, list | tuple) for ring in guard.keyrings]
+
+    @property
+    def asks_for_a_key(self) -> bool:
+        """Whether it has a guard, or a permission that only a key passes."""
+        return bool(self.guards) or any(_is_a(permission, (HasAPIKey, HasScope)) for permission in self.permissions)
+
+    @property
+    def is_behind_another(self) -> bool:
+        """Whether an authenticator of another kind is asked before the one that reads keys."""
+        if hasattr(self.view, "api_key_guard"):
+            return False
+        kinds = [_is_a(authenticator, (KeyringAuthentication,)) for authenticator in self.authenticators]
+        return any(dropwhile(bool, kinds))
+
+    @property
+    def _decorated(self) -> list[Any]:
+        return [*_decorated(self.view), *self.guarded_methods]
+
+    def overrides(self, method: str) -> bool:
+        """Tell whether the view has its own version of one of the methods of `APIView`."""
+        source = self.source
+        return _is_a(source, (APIView,)) and getattr(source, method) is not getattr(APIView, method)
+
+    def _declared(self, attribute: str) -> Iterable[Any]:
+        """Return what the view declares, an argument of `as_view()` before the attribute of its class."""
+        source, initial = getattr(self.view, "cls", None), getattr(self.view, "initkwargs", {}).get(attribute)
+        declared = getattr(source, attribute, ()) if initial is None else initial
+        return declared if isinstance(declared, Iterable) else ()
+
+
+def endpoints() -> list[Endpoint]:
+    """Return every view of the URLconf, in the order in which their addresses are tried."""
+    return list(_below(get_resolver(), "")) if getattr(settings, "ROOT_URLCONF", None) else []
+
+
+def _below(resolver: URLResolver, prefix: str) -> Iterator[Endpoint]:
+    for pattern in resolver.url_patterns:
+        route = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from _below(pattern, route)
+        elif isinstance(pattern, URLPattern):
+            yield Endpoint(route, pattern.callback)
+
+
+def _operands(permission: Any) -> Iterator[Any]:
+    if not isinstance(permission, OperandHolder | SingleOperandHolder):
+        yield permission
+        return
+    yield from _operands(permission.op1_class)
+    if isinstance(permission, OperandHolder):
+        yield from _operands(permission.op2_class)
+
+
+def _decorated(function: Any) -> Iterator[Any]:
+    """Yield the function, and what it wraps, each time `api_key_required` is found on it."""
+    while function is not None:
+        if hasattr(function, "api_key_guard"):
+            yield function
+        function = getattr(function, "__wrapped__", None)
+
+
+def _is_a(thing: Any, classes: tuple[type, ...]) -> bool:
+    """Tell whether it is one of the classes or an instance of one: a permission may be either."""
+    return isinstance(thing, classes) or (isinstance(thing, type) and issubclass(thing, classes))

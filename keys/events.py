@@ -1,0 +1,96 @@
+"""The audit log's table: one row for each use, refusal and step of a key's life."""
+
+from __future__ import annotations
+
+import logging
+from typing import ClassVar, Self
+
+from django.db import Error, models
+from django.utils.translation import gettext_lazy as _
+
+from . import tokens
+from .backlog import backlog
+
+logger = logging.getLogger("api_keys")
+
+
+class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
+    def died(self) -> Self:
+        """Return the uses without an outcome: the worker died in the view, or is still in it."""
+        return self.filter(event=AuditEvent.Event.USED, status=None)
+
+
+class AuditEventManager(models.Manager.from_queryset(AuditEventQuerySet)):  # type: ignore[misc]
+    """The log as this process knows it: what waits to be written is written before it is read."""
+
+    def get_queryset(self) -> AuditEventQuerySet:
+        try:
+            backlog.settle()
+        except Error as error:
+            # It goes on waiting. Reading the log must not fail for what cannot be written into it.
+            logger.error("Outcomes wait to be added to the audit log: %s", type(error).__name__)
+        return super().get_queryset()  # type: ignore[no-any-return]
+
+
+class AuditEvent(models.Model):
+    """One use of a key, one refusal, or one step of a key's life. Written by `keys.audit` alone."""
+
+    class Event(models.TextChoices):
+        USED = "used", _("used")
+        REFUSED = "refused", _("refused")
+        CREATED = "created", _("created")
+        CHANGED = "changed", _("changed")
+        ROTATED = "rotated", _("rotated")
+        DEACTIVATED = "deactivated", _("deactivated")
+        ACTIVATED = "activated", _("activated")
+        DELETED = "deleted", _("deleted")
+        PRUNED = "pruned", _("pruned")
+
+    class Reason(models.TextChoices):
+        NONE = "", ""
+        UNKNOWN = "unknown", _("unknown key")
+        MALFORMED = "malformed", _("not a key at all")
+        CONFLICT = "conflict", _("two different keys")
+        INACTIVE = "inactive", _("inactive")
+        EXPIRED = "expired", _("expired")
+        ADDRESS = "address", _("address not allowed")
+        SCOPE = "scope", _("scope missing")
+        RATE = "rate", _("over its rate")
+
+    at = models.DateTimeField(_("at"))
+    event = models.CharField(_("event"), max_length=16, choices=Event)
+    reason = models.CharField(_("reason"), max_length=16, choices=Reason, blank=True, default="")
+    # Keeps the id of a deleted key, hence neither a constraint nor a cascade.
+    api_key = models.ForeignKey(
+        "keys.APIKey", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, null=True, blank=True,
+        related_name="events", verbose_name=_("API key"),
+    )  # fmt: skip
+    key_name = models.CharField(_("key name"), max_length=100, blank=True, default="")
+    key_prefix = models.CharField(_("key prefix"), max_length=tokens.PREFIX_LENGTH, blank=True, default="")
+    method = models.CharField(_("method"), max_length=16, blank=True, default="")
+    path = models.CharField(_("path"), max_length=255, blank=True, default="")
+    endpoint = models.CharField(_("endpoint"), max_length=128, blank=True, default="")
+    status = models.PositiveSmallIntegerField(_("status"), null=True, blank=True)
+    duration_ms = models.PositiveIntegerField(_("duration (ms)"), null=True, blank=True)
+    address = models.GenericIPAddressField(_("address"), null=True, blank=True)
+    user_agent = models.CharField(_("user agent"), max_length=255, blank=True, default="")
+    request_id = models.CharField(_("request id"), max_length=64, blank=True, default="")
+    actor = models.CharField(_("actor"), max_length=150, blank=True, default="")
+    count = models.PositiveIntegerField(_("count"), default=1)
+    detail = models.CharField(_("detail"), max_length=255, blank=True, default="")
+
+    objects: ClassVar[AuditEventManager] = AuditEventManager()
+
+    class Meta:
+        verbose_name = _("audit event")
+        verbose_name_plural = _("audit log")
+        ordering = ("-id",)
+        indexes = (
+            # Last use and uses of one key: APIKey.last_used_at, keys_usage, the retirement report.
+            models.Index(fields=["api_key", "at"], name="keys_event_key_at"),
+            # Retention (keys_prune) and reports over the last N days (keys_usage).
+            models.Index(fields=["at"], name="keys_event_at"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.event} {self.key_name or self.reason}"

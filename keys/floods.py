@@ -1,0 +1,95 @@
+"""How many rows the refusals of strangers may leave in the log.
+
+The first five from one network (/24 or /64) for one reason in one minute are whole rows; the rest of them
+share a sixth, with their number in its `count`. Each process counts for itself, so the bound is six rows for
+each network, reason, minute and process.
+"""
+
+import threading
+from dataclasses import dataclass, field
+from time import monotonic
+
+from django.db.models.signals import post_migrate
+from django.dispatch import receiver
+
+from . import statements
+from .backlog import RowName, backlog
+from .conf import conf
+from .models import AuditEvent
+from .networks import Address, neighbourhood
+from .statements import Row
+
+WHOLE_ROWS = 5
+
+
+@dataclass
+class Bucket:
+    """The refusals that are counted together."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    whole: list[RowName] = field(default_factory=list)
+    shared: RowName | None = None
+    counted_at: float = 0.0
+
+
+class Floods:
+    """The buckets of the current minute, and of the one before it for threads that are late."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._minute = 0
+        self._buckets: dict[tuple[int, str, str], Bucket] = {}
+
+    def forget(self) -> None:
+        """Begin anew, with whole rows."""
+        with self._lock:
+            self._buckets = {}
+
+    def _bucket(self, row: Row, address: Address | None) -> Bucket:
+        minute = int(row["at"].timestamp() // 60)
+        with self._lock:
+            if minute != self._minute:
+                self._minute = minute
+                self._buckets = {name: kept for name, kept in self._buckets.items() if abs(name[0] - minute) <= 1}
+            return self._buckets.setdefault((minute, neighbourhood(address), row["reason"]), Bucket())
+
+    @staticmethod
+    def _count(bucket: Bucket, shared: RowName) -> bool:
+        delay = conf.OUTCOME_DELAY.total_seconds()
+        if monotonic() - bucket.counted_at < delay and not statements.is_in_transaction():
+            backlog.add_count(shared, delay)
+            return True
+        # Now and then at once, which shows whether the row is still there.
+        is_there = statements.count_again(shared)
+        bucket.counted_at = monotonic()
+        return is_there
+
+    def record(self, row: Row, address: Address | None) -> None:
+        """Write the row, or add it to the count of the one that stands for the rest of its bucket."""
+        bucket = self._bucket(row, address)
+        with bucket.lock:
+            if bucket.shared is not None and self._count(bucket, bucket.shared):
+                return
+            if bucket.shared is not None or not self._are_there(bucket.whole):
+                # Rows that were rolled back or deleted stand for nothing: the bucket begins anew.
+                bucket.whole, bucket.shared = [], None
+            name = RowName(statements.insert(row), row["at"])
+            if len(bucket.whole) < WHOLE_ROWS:
+                bucket.whole.append(name)
+            else:
+                bucket.shared = name
+
+    @staticmethod
+    def _are_there(rows: list[RowName]) -> bool:
+        ids, times = [row.id for row in rows], [row.at for row in rows]
+        return not rows or AuditEvent.objects.filter(pk__in=ids, at__in=times).count() == len(rows)
+
+
+floods = Floods()
+
+
+@receiver(post_migrate)
+def forget(**kwargs: object) -> None:
+    """Begin anew when the tables did, as `flush` makes them between two tests: what waits is of rows that are gone."""
+    floods.forget()
+    backlog.forget()

@@ -1,0 +1,195 @@
+"""Keys of other packages, taken over: their clients go on with the keys they have.
+
+Nobody has to know a secret. What a package has stored in a key's place is kept, where it is the digest that
+`tokens.digest` gives of the same key; what is hashed in another way cannot be found by one look-up and is left.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.apps import apps
+from django.db import router, transaction
+from django.db.models import Model
+
+from . import fields, tokens
+from .fields import Digest
+from .models import APIKey
+
+BATCH_SIZE = 500
+
+UNLIKE_OURS = "the package's settings make keys that are too short, too long or hashed in another way"
+UNSENDABLE = "no header can carry it"
+THE_USER = "The user. request.user is the service that the key stands for, named as the user was, without permissions."
+
+
+@dataclass(frozen=True)
+class Found:
+    """A key of another package; `obstacle` says why it cannot be taken over."""
+
+    name: str
+    created_at: datetime
+    digest: str
+    prefix: str
+    is_active: bool = True
+    expires_at: datetime | None = None
+    obstacle: str = ""
+
+    def key(self, scopes: Sequence[str] | None) -> APIKey:
+        """Return the key as it is to be kept here."""
+        key = APIKey(
+            name=(self.name.strip() or self.prefix)[: APIKey._meta.get_field("name").max_length],
+            key=Digest(self.digest),
+            prefix=self.prefix,
+            is_active=self.is_active,
+            expires_at=self.expires_at,
+        )
+        if scopes is not None:
+            key.scopes = list(scopes)
+        return key
+
+
+@dataclass(frozen=True)
+class Report:
+    """How many keys were taken over, how many had been before, and how many were left, by the obstacle."""
+
+    imported: int
+    here_already: int
+    left: Counter[str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A package whose keys can be taken over: its model and the fields read, and what a key loses on the way."""
+
+    model: str
+    columns: tuple[str, ...]
+    read: Callable[[type[Model]], Iterator[Found]]
+    losses: tuple[str, ...]
+
+
+def take_over(found: Iterable[Found], *, scopes: Sequence[str] | None = None, dry_run: bool = False) -> Report:
+    """Make a key of each that can be taken over and is not here yet, all or none, and return the numbers.
+
+    Without `scopes` they get `KEYS["DEFAULT_SCOPES"]`. With `dry_run` nothing is written. Raises ValidationError.
+    """
+    using = router.db_for_write(APIKey)
+    known = set(APIKey._base_manager.using(using).values_list("key", flat=True))
+    here_already, left = 0, Counter[str]()
+    new: list[tuple[Found, APIKey]] = []
+    for one in found:
+        if one.obstacle:
+            left[one.obstacle] += 1
+        elif one.digest in known:
+            here_already += 1
+        else:
+            new.append((one, one.key(scopes)))
+    for _, key in new:
+        key.validate()
+    if not dry_run:
+        with transaction.atomic(using=using):
+            APIKey.objects.bulk_create([key for _, key in new], BATCH_SIZE)
+            for one, key in new:
+                key.created_at = one.created_at
+            # No event of its own: each key has just been said to be created.
+            APIKey._base_manager.using(using).bulk_update([key for _, key in new], ["created_at"], BATCH_SIZE)
+    return Report(len(new), here_already, left)
+
+
+def _from_authtoken(model: type[Model]) -> Iterator[Found]:
+    for row in _rows(model, "user"):
+        obstacle = "" if tokens.is_presentable(row.key) else UNSENDABLE
+        digest, prefix = str(fields.digest(row.key)), fields.visible_prefix(row.key)
+        yield Found(row.user.get_username(), row.created, digest, prefix, row.user.is_active, obstacle=obstacle)
+
+
+def _from_knox(model: type[Model]) -> Iterator[Found]:
+    from knox import crypto
+    from knox.settings import knox_settings
+
+    sample = knox_settings.TOKEN_PREFIX + crypto.create_token_string()
+    obstacle = _obstacle(sample, crypto.hash_token(sample))
+    for row in _rows(model, "user"):
+        digest = f"sha512${row.digest}"
+        prefix = row.token_key.removeprefix(knox_settings.TOKEN_PREFIX)[: tokens.PREFIX_LENGTH]
+        name, is_active = row.user.get_username(), row.user.is_active
+        yield Found(name, row.created, digest, prefix, is_active, row.expiry, obstacle)
+
+
+def _from_api_key(model: Any) -> Iterator[Found]:
+    sample, _, stored = model.objects.key_generator.generate()
+    unlike_ours = _obstacle(sample, stored.partition("$$")[2])
+    for row in _rows(model):
+        algorithm, _, hexadecimal = row.hashed_key.partition("$")
+        slow = f"hashed with {algorithm}; version 3 of the package hashes it anew when its client next calls"
+        obstacle = unlike_ours if algorithm == "sha512" else slow
+        digest, prefix = f"sha512${hexadecimal.removeprefix('$')}", row.prefix[: tokens.PREFIX_LENGTH]
+        yield Found(row.name, row.created, digest, prefix, not row.revoked, row.expiry_date, obstacle)
+
+
+def _rows(model: Any, *related: str) -> Iterator[Any]:
+    rows = model._default_manager.order_by("created")
+    return (rows.select_related(*related) if related else rows).iterator()  # type: ignore[no-any-return]
+
+
+def _obstacle(sample: str, hexadecimal: str) -> str:
+    """Return why keys like this one, just made by the package, cannot be found by what it stores of them."""
+    is_found = tokens.is_presentable(sample) and fields.digest(sample) == f"sha512${hexadecimal}"
+    return "" if is_found else UNLIKE_OURS
+
+
+def _header(word: str) -> str:
+    return (
+        f"The header. Clients send “Authorization: {word} <key>”: give the views a KeyringAuthentication with"
+        f' keyword = "{word}" and keyrings = (DatabaseKeyring(),).'
+    )
+
+
+SOURCES = {
+    "authtoken": Source(
+        "authtoken.Token",
+        ("key", "user", "created"),
+        _from_authtoken,
+        (THE_USER, _header("Token"), "The plain tokens stay in authtoken_token until you delete them there."),
+    ),
+    "knox": Source(
+        "knox.AuthToken",
+        ("digest", "token_key", "user", "created", "expiry"),
+        _from_knox,
+        (
+            THE_USER,
+            _header("Token"),
+            "The next token. No log-in makes one, and without AUTO_REFRESH a key expires when it does now.",
+        ),
+    ),
+    "api-key": Source(
+        "rest_framework_api_key.APIKey",
+        ("hashed_key", "prefix", "name", "created", "revoked", "expiry_date"),
+        _from_api_key,
+        (
+            "API_KEY_CUSTOM_HEADER. “Authorization: Api-Key <key>” is read as it was; for another header, subclass"
+            " APIKeyAuthentication and set `header`.",
+            "What a model of your own adds to a key, and which permission class it passed: scopes are for that.",
+        ),
+    ),
+}
+
+
+def model_of(source: Source, label: str = "") -> type[Model]:
+    """Return the model to read, the package's own unless another is named.
+
+    Raises LookupError, with a sentence, where it is not installed or not such a model.
+    """
+    label = label or source.model
+    try:
+        model = apps.get_model(label)
+    except (LookupError, ValueError):
+        raise LookupError(f"There is no model {label}: is its app in INSTALLED_APPS?") from None
+    missing = set(source.columns) - {column.name for column in model._meta.get_fields()}
+    if missing:
+        raise LookupError(f"{label} is not like {source.model}: it has no field {sorted(missing)[0]}.")
+    return model

@@ -1,0 +1,70 @@
+"""What people write on the command line, and what it means. Each function raises CommandError, with a sentence."""
+
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from django.core.management.base import CommandError
+from django.db import router
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from .. import durations, tokens
+from ..audit import printable
+from ..models import APIKey
+
+NOT_THE_KEY_ITSELF = (
+    "That looks like a key itself, and an argument stays in the shell's history: name the key by its id, prefix"
+    " or name. To ask about a key, give it to keys_explain on standard input."
+)
+
+
+def find_key(text: str) -> APIKey:
+    """Return the one key with that id, prefix or name."""
+    refuse_secret(text)
+    keys = APIKey.objects.using(router.db_for_write(APIKey))
+    named = Q(name=text) | Q(prefix=text, prefix__gt="")
+    if is_id(text):
+        named |= Q(pk=int(text))
+    candidates = list(keys.filter(named).order_by("pk"))
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        listed = ", ".join(f"{key.pk} ({printable(str(key))}, {key.state})" for key in candidates)
+        raise CommandError(f"That names {len(candidates)} keys; use the id or prefix of one of them: {listed}.")
+    if keys.filter(key=text).exists():
+        raise CommandError(NOT_THE_KEY_ITSELF)
+    # Not repeated, since it might be most of a secret.
+    raise CommandError("No key has that id, prefix or name; keys_list shows them all.")
+
+
+def refuse_secret(text: str) -> None:
+    """Refuse what has the shape of a key, without repeating it."""
+    if tokens.is_standard(text.strip()[-tokens.LENGTH :]):
+        raise CommandError(NOT_THE_KEY_ITSELF)
+
+
+def is_id(text: str) -> bool:
+    """Tell whether the text could be the id of a row."""
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
+def duration(text: str) -> timedelta:
+    """Return the length of time that the text means, such as `90d`."""
+    try:
+        return durations.parse(text)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+
+
+def moment(text: str) -> datetime:
+    """Return the moment: a length of time from now (`90d`), a date (its midnight), or a date and time.
+
+    Where no zone is named it is the project's `TIME_ZONE`.
+    """
+    with suppress(ValueError):
+        return timezone.now() + durations.parse(text)
+    with suppress(ValueError):
+        if (at := parse_datetime(text)) is not None:
+            return timezone.make_aware(at) if timezone.is_naive(at) else at
+    raise CommandError(f"“{text}” is neither a length of time, such as 12h or 90d, nor a date, such as 2030-01-31.")

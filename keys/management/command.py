@@ -1,0 +1,58 @@
+"""What the commands have in common: who acts, where words go, and mistakes told in one sentence."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth.management import get_system_username
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import Error
+from django.utils import timezone
+
+from .. import actor
+from ..models import RotationError, StaleKeyError
+
+
+class KeysCommand(BaseCommand):
+    """A command that works on keys. What it was asked for goes to standard output, the rest to standard error."""
+
+    # A key must be revocable, and a new secret be made, while a check complains about something else.
+    requires_system_checks = []
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        self.verbosity = options["verbosity"]
+        try:
+            with actor.acting_as(f"command line: {get_system_username() or 'unknown'}"):
+                return super().execute(*args, **options)
+        except ValidationError as error:
+            raise CommandError(" ".join(_sentences(error))) from error
+        except (RotationError, StaleKeyError) as error:
+            raise CommandError(str(error)) from error
+        except UnicodeError as error:
+            raise CommandError("What was given is not text in UTF-8.") from error
+        except Error as error:
+            raise CommandError(f"The database answered: {' '.join(str(error).split())}") from error
+
+    def note(self, text: str) -> None:
+        """Tell a person something; with `--verbosity 0` nothing."""
+        if self.verbosity > 0:
+            # Not in the colour of errors, which is what Django paints standard error with.
+            self.stderr.write(text, style_func=str)
+
+    def write_json(self, rows: Sequence[Any]) -> None:
+        """Write rows as a JSON array; times are ISO 8601."""
+        self.stdout.write(json.dumps(rows, indent=2, cls=DjangoJSONEncoder))
+
+
+def exactly(moment: datetime) -> str:
+    """Return a moment to the minute, in the project's `TIME_ZONE`."""
+    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M %Z}"
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    if not hasattr(error, "error_dict"):
+        return error.messages
+    return [f"{field}: {' '.join(messages)}" for field, messages in error.message_dict.items()]

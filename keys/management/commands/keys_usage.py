@@ -1,0 +1,71 @@
+"""Report who used what, from where, and when last."""
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db.models import Q
+from django.utils import timezone
+
+from keys.management import arguments
+from keys.management.command import KeysCommand
+from keys.management.explanation import environment_keyrings
+from keys.management.tables import Line, write_table
+from keys.models import APIKey
+from keys.reports import Usage, ago, usage
+
+HEADINGS = ["KEY", "PREFIX", "PATH", "ADDRESS", "USER AGENT", "USES", "DIED", "REFUSED", "LAST"]
+
+
+class Command(KeysCommand):
+    help = (
+        "Report from the audit log who used which key on which path, from where, how often and when last, refused"
+        " requests included. DIED are uses without an outcome: the worker died in the view, or is still in it."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--key", help="Only this: env:VARIABLE, or the name, prefix or id of a key; never the key itself."
+        )
+        parser.add_argument("--days", type=int, default=30, help="How many days to look back (default: 30).")
+        parser.add_argument(
+            "--json", action="store_true",
+            help="Write a JSON array of objects: key_name, key_prefix, endpoint, path, address, user_agent, count (uses"
+            " and refusals), uses, died, refusals, last_at and last_used_at (ISO 8601; null without a use).",
+        )  # fmt: skip
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not 1 <= options["days"] <= 36_500:
+            raise CommandError("--days is a number from 1 to 36500.")
+        key = None if options["key"] is None else self._named(options["key"])
+        lines = usage(since=timezone.now() - timedelta(days=options["days"]), key=key)
+        if not lines and isinstance(key, str):
+            self._refuse_unknown(key)
+        if options["json"]:
+            self.write_json([{**asdict(line), "count": line.uses + line.refusals} for line in lines])
+        elif lines:
+            write_table(self.stdout, HEADINGS, [self._line(line) for line in lines], self.style.MIGRATE_HEADING)
+        else:
+            self.note(f"Not used in the last {options['days']} days.")
+
+    def _named(self, text: str) -> APIKey | str:
+        arguments.refuse_secret(text)
+        found = APIKey.objects.filter(pk=int(text)).first() if arguments.is_id(text) else None
+        return found or text
+
+    def _refuse_unknown(self, text: str) -> None:
+        """Fail where nothing is reported because the name is mistyped: it would read as "not used any more"."""
+        if text.startswith("env:"):
+            variables = sorted({ring.variable for _, ring in environment_keyrings()})
+            if text.removeprefix("env:") not in variables:
+                raise CommandError(f"No view reads that variable, only {', '.join(variables) or 'none at all'}.")
+        elif not APIKey.objects.filter(Q(name=text) | Q(prefix=text)).exists():
+            raise CommandError("No key has that name, prefix or id, and the log of these days knows none.")
+
+    def _line(self, line: Usage) -> Line:
+        cells: list[str | int] = [
+            line.key_name or "(unknown key)", line.key_prefix, line.path, line.address or "?", line.user_agent,
+            line.uses, line.died, line.refusals, ago(line.last_at),
+        ]  # fmt: skip
+        return Line(cells, self.style.WARNING if line.refusals or line.died else str)

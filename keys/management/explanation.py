@@ -1,0 +1,93 @@
+"""Why is this key refused, or what may it do? Answered in one sentence, without a trace in the audit log."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .. import tokens
+from ..audit import printable
+from ..endpoints import endpoints
+from ..keyrings import DatabaseKeyring, EnvironmentKeyring
+from ..models import APIKey, AuditEvent
+from ..networks import Address
+from ..reports import ago
+from ..scopes import grants
+from ..verification import Reason, objection_to
+from .command import exactly
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Whether a key is accepted, and the sentence that says why."""
+
+    accepted: bool
+    sentence: str
+
+
+def explain(token: str, *, address: Address | None = None, scopes: Sequence[str] = ()) -> Explanation:
+    """Say what would become of a request with this key, from that address, to a view that asks for those scopes.
+
+    Without an address the key's networks do not count against it; the sentence names them.
+    """
+    if not tokens.is_presentable(token):
+        return Explanation(False, "Refused: this cannot be a key, which is 1 to 128 printable ASCII characters.")
+    key, _ = DatabaseKeyring().find(token)
+    if isinstance(key, APIKey):
+        refusal = _refusal(key, address, scopes)
+        sentence = f"Refused: {_label(key)} {refusal}." if refusal else f"Accepted: {_label(key)} {_powers(key)}."
+        return Explanation(not refusal, sentence)
+    return _from_the_environment(token, scopes)
+
+
+def environment_keyrings() -> list[tuple[str, EnvironmentKeyring]]:
+    """Return each keyring that reads a variable, with the route of a view that it opens."""
+    return [
+        ("/" + endpoint.route.replace("^", ""), ring)
+        for endpoint in endpoints()
+        for ring in endpoint.keyrings
+        if isinstance(ring, EnvironmentKeyring)
+    ]
+
+
+def _label(key: APIKey) -> str:
+    return printable(str(key))
+
+
+def _refusal(key: APIKey, address: Address | None, scopes: Sequence[str]) -> str:
+    """Return what goes on after the key's name: why it is refused; empty where it is not."""
+    match objection_to(key, address):
+        case Reason.INACTIVE:
+            event = key.events.filter(event=AuditEvent.Event.DEACTIVATED).order_by("-at").first()
+            return f"was deactivated {ago(event.at)} ({event.actor})" if event is not None else "is inactive"
+        case Reason.EXPIRED if key.expires_at is not None:
+            successor = f"; {_label(key.replaced_by)} has replaced it" if key.replaced_by is not None else ""
+            return f"expired {ago(key.expires_at)}, on {exactly(key.expires_at)}{successor}"
+        case Reason.ADDRESS if address is not None:
+            return f"may not be used from {address}, only from {', '.join(key.allowed_ips)}"
+    if missing := [scope for scope in scopes if not grants(key.scopes, scope)]:
+        held = f"it holds {', '.join(key.scopes)}" if key.scopes else "it holds none"
+        return f"lacks the scope {missing[0]}; {held}"
+    return ""
+
+
+def _powers(key: APIKey) -> str:
+    """Return what goes on after the name of a key that is accepted: what it may do."""
+    parts = [f"holds the scopes {', '.join(key.scopes)}" if key.scopes else "holds no scopes"]
+    parts += [f"only from {', '.join(key.allowed_ips)}"] if key.allowed_ips else []
+    parts += [f"at most {key.rate}"] if key.rate else []
+    parts += [f"until {exactly(key.expires_at)} ({ago(key.expires_at)})"] if key.expires_at is not None else []
+    parts += [f"and has been replaced by {_label(key.replaced_by)}"] if key.replaced_by is not None else []
+    return ", ".join(parts)
+
+
+def _from_the_environment(token: str, scopes: Sequence[str]) -> Explanation:
+    rings = environment_keyrings()
+    matching = [(route, ring) for route, ring in rings if ring.find(token)[0] is not None]
+    if not matching:
+        variables = ", ".join(dict.fromkeys(ring.variable for _, ring in rings))
+        elsewhere = f", nor is it the value of {variables}" if variables else ""
+        return Explanation(False, f"Refused: no key in the database matches{elsewhere}.")
+    variables = " and ".join(dict.fromkeys(ring.variable for _, ring in matching))
+    routes = dict.fromkeys(route for route, ring in matching if all(grants(ring.scopes, scope) for scope in scopes))
+    if not routes:
+        return Explanation(False, f"Refused: the value of {variables} lacks the scope {', '.join(scopes)}.")
+    return Explanation(True, f"Accepted: it is the value of {variables} and opens {', '.join(routes)}.")

@@ -1,0 +1,186 @@
+"""What a key may do, for how long and from where; its successor; and the audit log."""
+
+import django.db.models.deletion
+from django.db import migrations, models
+
+import keys.fields
+import keys.validators
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("keys", "0001_initial"),
+    ]
+
+    operations = [
+        migrations.AlterModelOptions(
+            name="apikey",
+            options={"ordering": ("name", "-created_at"), "verbose_name": "API key", "verbose_name_plural": "API keys"},
+        ),
+        migrations.AddField(
+            model_name="apikey",
+            name="allowed_ips",
+            field=models.JSONField(
+                blank=True,
+                default=list,
+                help_text="IPv4 and IPv6 networks the key may be used from. Empty: anywhere.",
+                validators=[keys.validators.validate_networks],
+                verbose_name="allowed networks",
+            ),
+        ),
+        migrations.AddField(
+            model_name="apikey",
+            name="expires_at",
+            field=models.DateTimeField(
+                blank=True,
+                help_text="Refused from this moment on. Empty: never expires.",
+                null=True,
+                verbose_name="expires at",
+            ),
+        ),
+        migrations.AddField(
+            model_name="apikey",
+            name="family",
+            field=models.BigIntegerField(editable=False, null=True),
+        ),
+        migrations.AddField(
+            model_name="apikey",
+            name="prefix",
+            field=keys.fields.PrefixField(blank=True, default="", editable=False, max_length=8, verbose_name="prefix"),
+        ),
+        migrations.AddField(
+            model_name="apikey",
+            name="rate",
+            field=models.CharField(
+                blank=True,
+                default="",
+                help_text="For example 100/min, enforced where APIKeyRateThrottle is. Empty: no limit.",
+                max_length=20,
+                validators=[keys.validators.validate_rate],
+                verbose_name="rate",
+            ),
+        ),
+        migrations.AddField(
+            model_name="apikey",
+            name="replaced_by",
+            field=models.OneToOneField(
+                blank=True,
+                editable=False,
+                null=True,
+                on_delete=django.db.models.deletion.SET_NULL,
+                related_name="predecessor",
+                to="keys.apikey",
+                verbose_name="replaced by",
+            ),
+        ),
+        migrations.AddField(
+            model_name="apikey",
+            name="scopes",
+            field=models.JSONField(
+                blank=True,
+                default=keys.fields.default_scopes,
+                help_text="What the key may do. A key without scopes opens only what asks for no scope.",
+                validators=[keys.validators.validate_scopes],
+                verbose_name="scopes",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="apikey",
+            name="created_at",
+            field=models.DateTimeField(auto_now_add=True, verbose_name="created at"),
+        ),
+        migrations.AlterField(
+            model_name="apikey",
+            name="is_active",
+            field=models.BooleanField(
+                default=True, help_text="Untick to refuse the key from the next request on.", verbose_name="active"
+            ),
+        ),
+        migrations.AlterField(
+            model_name="apikey",
+            name="name",
+            field=models.CharField(
+                help_text="The service that will hold the key.", max_length=100, verbose_name="name"
+            ),
+        ),
+        migrations.CreateModel(
+            name="AuditEvent",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("at", models.DateTimeField(verbose_name="at")),
+                (
+                    "event",
+                    models.CharField(
+                        choices=[
+                            ("used", "used"),
+                            ("refused", "refused"),
+                            ("created", "created"),
+                            ("changed", "changed"),
+                            ("rotated", "rotated"),
+                            ("deactivated", "deactivated"),
+                            ("activated", "activated"),
+                            ("deleted", "deleted"),
+                            ("pruned", "pruned"),
+                        ],
+                        max_length=16,
+                        verbose_name="event",
+                    ),
+                ),
+                (
+                    "reason",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("", ""),
+                            ("unknown", "unknown key"),
+                            ("malformed", "not a key at all"),
+                            ("conflict", "two different keys"),
+                            ("inactive", "inactive"),
+                            ("expired", "expired"),
+                            ("address", "address not allowed"),
+                            ("scope", "scope missing"),
+                            ("rate", "over its rate"),
+                        ],
+                        default="",
+                        max_length=16,
+                        verbose_name="reason",
+                    ),
+                ),
+                ("key_name", models.CharField(blank=True, default="", max_length=100, verbose_name="key name")),
+                ("key_prefix", models.CharField(blank=True, default="", max_length=8, verbose_name="key prefix")),
+                ("method", models.CharField(blank=True, default="", max_length=16, verbose_name="method")),
+                ("path", models.CharField(blank=True, default="", max_length=255, verbose_name="path")),
+                ("endpoint", models.CharField(blank=True, default="", max_length=128, verbose_name="endpoint")),
+                ("status", models.PositiveSmallIntegerField(blank=True, null=True, verbose_name="status")),
+                ("duration_ms", models.PositiveIntegerField(blank=True, null=True, verbose_name="duration (ms)")),
+                ("address", models.GenericIPAddressField(blank=True, null=True, verbose_name="address")),
+                ("user_agent", models.CharField(blank=True, default="", max_length=255, verbose_name="user agent")),
+                ("request_id", models.CharField(blank=True, default="", max_length=64, verbose_name="request id")),
+                ("actor", models.CharField(blank=True, default="", max_length=150, verbose_name="actor")),
+                ("count", models.PositiveIntegerField(default=1, verbose_name="count")),
+                ("detail", models.CharField(blank=True, default="", max_length=255, verbose_name="detail")),
+                (
+                    "api_key",
+                    models.ForeignKey(
+                        blank=True,
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="events",
+                        to="keys.apikey",
+                        verbose_name="API key",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "audit event",
+                "verbose_name_plural": "audit log",
+                "ordering": ("-id",),
+                "indexes": [
+                    models.Index(fields=["api_key", "at"], name="keys_event_key_at"),
+                    models.Index(fields=["at"], name="keys_event_at"),
+                ],
+            },
+        ),
+    ]

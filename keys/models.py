@@ -1,0 +1,228 @@
+"""The keys, and what may be done with one of them. (The other table, the audit log, is in `events`.)"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from django.db import models, router, transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from . import tokens
+from .conf import conf
+from .copies import StaleKeyError, TrackedModel
+from .events import AuditEvent
+from .fields import KeyField, PrefixField, default_scopes, digest, visible_prefix
+from .querysets import APIKeyQuerySet
+from .signals import key_changed
+from .tokens import Secret
+from .validators import validate_networks, validate_rate, validate_scopes
+
+__all__ = ["APIKey", "AuditEvent", "RotationError", "StaleKeyError"]
+
+EXPIRES_SOON = timedelta(days=14)
+
+
+class RotationError(Exception):
+    """A key that is inactive or expired was to be rotated."""
+
+
+def _after(moment: datetime, span: timedelta) -> datetime | None:
+    """Return the moment plus the span; None, which is never, where that is beyond the calendar."""
+    try:
+        return moment + span
+    except OverflowError:
+        return None
+
+
+class APIKey(TrackedModel):
+    """A service's key. `key` can be read from the instance that made it, and never again.
+
+    `save()` writes what this copy changed since it was loaded and nothing else, so an old copy undoes no
+    deactivation, rotation or narrowing of scopes that happened since.
+    """
+
+    name = models.CharField(_("name"), max_length=100, help_text=_("The service that will hold the key."))
+    key = KeyField(_("key"))
+    is_active = models.BooleanField(
+        _("active"), default=True, help_text=_("Untick to refuse the key from the next request on.")
+    )
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    prefix = PrefixField(_("prefix"), max_length=tokens.PREFIX_LENGTH, blank=True, default="", editable=False)
+    scopes = models.JSONField(
+        _("scopes"), default=default_scopes, blank=True, validators=[validate_scopes],
+        help_text=_("What the key may do. A key without scopes opens only what asks for no scope."),
+    )  # fmt: skip
+    expires_at = models.DateTimeField(
+        _("expires at"), null=True, blank=True, help_text=_("Refused from this moment on. Empty: never expires.")
+    )
+    allowed_ips = models.JSONField(
+        _("allowed networks"), default=list, blank=True, validators=[validate_networks],
+        help_text=_("IPv4 and IPv6 networks the key may be used from. Empty: anywhere."),
+    )  # fmt: skip
+    rate = models.CharField(
+        _("rate"), max_length=20, blank=True, default="", validators=[validate_rate],
+        help_text=_("For example 100/min, enforced where APIKeyRateThrottle is. Empty: no limit."),
+    )  # fmt: skip
+    replaced_by = models.OneToOneField(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, editable=False,
+        related_name="predecessor", verbose_name=_("replaced by"),
+    )  # fmt: skip
+    # The id of the first key of a chain of rotations: what all of them share, such as the bucket of their rate.
+    family = models.BigIntegerField(null=True, editable=False)
+
+    objects: ClassVar[models.Manager[APIKey]] = models.Manager.from_queryset(APIKeyQuerySet)()
+
+    class Meta:
+        verbose_name = _("API key")
+        verbose_name_plural = _("API keys")
+        ordering = ("name", "-created_at")
+
+    # The fields whose values are checked whenever they are written.
+    CHECKED: ClassVar[frozenset[str]] = frozenset({"name", "scopes", "expires_at", "allowed_ips", "rate"})
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix})" if self.prefix else self.name
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the secret out of pickles and copies: they carry the digest."""
+        state = super().__getstate__()
+        if isinstance(key := state.get("key"), Secret):
+            state |= {"key": digest(key), "prefix": visible_prefix(key)}
+        return state
+
+    @property
+    def has_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
+    @property
+    def last_used_at(self) -> datetime | None:
+        """When the key was last used, from the audit log; None when the log holds no use of it."""
+        used = AuditEvent.objects.filter(api_key=self.pk, event=AuditEvent.Event.USED)
+        last: datetime | None = used.order_by("-at").values_list("at", flat=True).first()
+        return last
+
+    @property
+    def typed_by_hand(self) -> bool:
+        """Whether the key is not one of ours but was typed by somebody, and so may be guessed."""
+        return not self.prefix
+
+    @property
+    def state(self) -> str:
+        """`active`, `expiring` (within 14 days), `retiring` (replaced but still accepted), `expired` or `inactive`."""
+        if not self.is_active:
+            return "inactive"
+        if self.has_expired:
+            return "expired"
+        if self.replaced_by_id is not None:
+            return "retiring"
+        soon = self.expires_at is not None and self.expires_at <= timezone.now() + EXPIRES_SOON
+        return "expiring" if soon else "active"
+
+    def rotate(self, grace: timedelta | None = None) -> APIKey:
+        """Make a successor and let this key go on for `grace`, and never longer than it had.
+
+        The default grace is `KEYS["ROTATION_GRACE"]`. The successor has the same name, scopes, networks and rate,
+        and the same length of life where this key expires. It alone carries its secret, once: rotating again
+        returns it without. Raises RotationError for a key that is inactive or expired, ValueError for a negative
+        grace.
+        """
+        grace = conf.ROTATION_GRACE if grace is None else grace
+        if grace < timedelta(0):
+            raise ValueError("The grace of a rotation cannot be negative.")
+        using = router.db_for_write(type(self), instance=self)
+        with transaction.atomic(using=using):
+            row = type(self)._base_manager.using(using).select_for_update().get(pk=self.pk)
+            successor = row.replaced_by or row._make_successor(using, grace)
+        self.refresh_from_db(using, ["expires_at", "replaced_by", "is_active"])
+        return successor
+
+    rotate.alters_data = True  # type: ignore[attr-defined]
+
+    def _make_successor(self, using: str, grace: timedelta) -> APIKey:
+        if self.state in {"inactive", "expired"}:
+            raise RotationError(f"{self} is {self.state}: make a new key instead of rotating it.")
+        now = timezone.now()
+        successor = type(self)(
+            name=self.name,
+            scopes=self.scopes,
+            allowed_ips=self.allowed_ips,
+            rate=self.rate,
+            expires_at=self.expires_at and _after(now, self.expires_at - self.created_at),
+            family=self.family or self.pk,
+        )
+        # Not checked again: a scope that has left the registry since must not stand in the way of a rotation.
+        successor._insert(using=using)
+        end = min((moment for moment in (_after(now, grace), self.expires_at) if moment is not None), default=None)
+        type(self)._base_manager.using(using).filter(pk=self.pk).update(replaced_by=successor, expires_at=end)
+        until = f"accepted until {end:%Y-%m-%d %H:%M:%S %Z}" if end is not None else "accepted for ever"
+        self.announce(AuditEvent.Event.ROTATED, f"successor {successor.prefix}, {until}")
+        return successor
+
+    def deactivate(self) -> None:
+        """Refuse the key from the next request on, whatever this copy believes the row to hold."""
+        using = router.db_for_write(type(self), instance=self)
+        with transaction.atomic(using=using):
+            rows = type(self)._base_manager.using(using).filter(pk=self.pk, is_active=True).update(is_active=False)
+            if rows:
+                self.announce(AuditEvent.Event.DEACTIVATED)
+        self.is_active = False
+        if self.loaded is not None:
+            self.remember({"is_active"})
+
+    deactivate.alters_data = True  # type: ignore[attr-defined]
+
+    def validate(self, names: Collection[str] = CHECKED) -> None:
+        """Raise ValidationError when one of the named fields is checked and holds what it must not."""
+        checked = self.CHECKED.intersection(names)
+        self.clean_fields(exclude={field.name for field in self._meta.fields} - checked)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save what this copy changed, with an event for it in the same transaction.
+
+        Raises ValidationError for a name that is empty or too long, a scope that is not registered, a network
+        that is none or a malformed rate, and StaleKeyError when a field that this copy changed has been changed
+        by somebody else since. After a rollback, `refresh_from_db()`: what was saved counts as saved.
+        """
+        if self._state.adding or self.pk is None or self.loaded is None:
+            self.validate()
+            self._insert(*args, **kwargs)
+        else:
+            self._save_changes(*args, **kwargs)
+
+    save.alters_data = True  # type: ignore[attr-defined]
+
+    def _insert(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic(using=self._alias(kwargs)):
+            super().save(*args, **kwargs)
+            self.announce(AuditEvent.Event.CREATED)
+        self.remember()
+
+    def _save_changes(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
+        names = set(self.changed_fields())
+        if update_fields is not None:
+            names &= self.attributes_of(update_fields)
+        self.validate(names)
+        using = self._alias(kwargs)
+        with transaction.atomic(using=using):
+            changes = {name: value for name, value in self.changed_fields().items() if name in names}
+            if written := list(self.unless_stale(using, changes)) if changes else []:
+                super().save(*args, update_fields=[*written, *(["prefix"] if "key" in written else [])], **kwargs)
+                self.announce_changes(written)
+        self.remember({*names, "prefix"})
+
+    def _alias(self, kwargs: dict[str, Any]) -> str:
+        return kwargs.get("using") or router.db_for_write(type(self), instance=self)
+
+    def announce(self, event: str, detail: str = "") -> None:
+        """Tell the audit log what was done to this key, inside the transaction that does it."""
+        key_changed.send(sender=type(self), key=self, event=event, detail=detail)
+
+    def announce_changes(self, changed: Collection[str]) -> None:
+        """Tell the audit log which fields changed; switching a key off or on is an event of its own."""
+        if "is_active" in changed:
+            self.announce(AuditEvent.Event.ACTIVATED if self.is_active else AuditEvent.Event.DEACTIVATED)
+        if others := [name for name in changed if name not in {"is_active", "prefix"}]:
+            self.announce(AuditEvent.Event.CHANGED, ", ".join(others))

@@ -1,0 +1,74 @@
+"""Addresses and networks, IPv4 and IPv6. Pure functions, no Django."""
+
+import ipaddress
+from collections.abc import Sequence
+from functools import lru_cache
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@lru_cache(maxsize=1024)
+def parse_address(text: str) -> Address | None:
+    """Return the address that a peer or a proxy named, or None when the text is not one.
+
+    A port (`192.0.2.1:80`, `[2001:db8::1]:80`) and a zone (`fe80::1%eth0`) are dropped, and an IPv4
+    address that is mapped into IPv6 (RFC 4291, 2.5.5.2) is the IPv4 address.
+    """
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def parse_network(text: str) -> Network:
+    """Return the network, or the network of one host for a plain address.
+
+    Raises ValueError, with a sentence, for anything else.
+    """
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"“{text}” is not an IPv4 or IPv6 network, such as 10.0.0.0/8 or 2001:db8::/32.") from None
+    address = ipaddress.ip_interface(text).ip
+    if "/" in text and address != network.network_address:
+        raise ValueError(f"“{text}” has bits set to the right of its mask; did you mean {network}?")
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
+    return network
+
+
+def contains(networks: Sequence[str], address: Address | None) -> bool:
+    """Tell whether one of the networks holds the address. An unknown address is in none.
+
+    Raw SQL can put anything past the validators: what cannot be read as a list of networks holds nobody.
+    """
+    if address is None or not isinstance(networks, list | tuple):
+        return False
+    return any(_holds(network, address) for network in networks)
+
+
+def _holds(network: str, address: Address) -> bool:
+    try:
+        return address in parse_network(str(network))
+    except ValueError:
+        return False
+
+
+@lru_cache(maxsize=1024)
+def neighbourhood(address: Address | None) -> str:
+    """Return the network that is counted as one sender of refused requests: /24 for IPv4, /64 for IPv6."""
+    if address is None:
+        return ""
+    bits = 24 if address.version == 4 else 64
+    return str(
+        ipaddress.ip_network((int(address) >> (address.max_prefixlen - bits) << (address.max_prefixlen - bits), bits))
+    )

@@ -1,0 +1,122 @@
+"""OpenAPI by drf-spectacular: how each operation's key is sent, what it must hold, and how it is refused.
+
+The schemes are known wherever `drf_spectacular` is in `INSTALLED_APPS`. Scopes and answers are added by
+`REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "keys.schema.AutoSchema"}`.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.utils.translation import gettext as _
+from drf_spectacular import openapi
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.plumbing import ResolvedComponent
+from rest_framework.permissions import AND, NOT, OR
+
+from .authentication import KeyringAuthentication
+from .keyrings import DatabaseKeyring
+from .permissions import HasScope
+from .throttling import APIKeyRateThrottle
+
+
+class KeyringScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """Gives each authentication class a scheme of its own, since different keys open what they guard.
+
+    It is named after the class; where the class reads `Authorization` too, that is a second scheme, and either will do.
+    """
+
+    target_class = KeyringAuthentication
+    match_subclasses = True
+
+    @property
+    def name(self) -> list[str]:  # type: ignore[override]
+        in_header = self.target.__class__.__name__
+        return [in_header] if self.target.keyword is None else [in_header, f"{in_header}InAuthorization"]
+
+    def get_security_requirement(self, auto_schema: openapi.AutoSchema) -> list[dict[str, list[Any]]]:
+        return [{name: []} for name in self.name]
+
+    def get_security_definition(self, auto_schema: openapi.AutoSchema) -> list[dict[str, Any]]:
+        in_header = {"type": "apiKey", "in": "header", "name": self.target.header}
+        # As an "http" scheme it would have to be a registered one, such as Bearer.
+        words = _("An API key after the word “%(keyword)s” and a blank.") % {"keyword": self.target.keyword}
+        in_authorization = {"type": "apiKey", "in": "header", "name": "Authorization", "description": words}
+        return [in_header, in_authorization]
+
+
+class AutoSchema(openapi.AutoSchema):
+    """drf-spectacular's schema of an operation, with what its guard adds: scopes, and the answers of a refusal.
+
+    What a view declares itself, with `@extend_schema` for instance, stays as it is.
+    """
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
+        authenticators = self.view.get_authenticators()
+        rings = [ring for one in authenticators if isinstance(one, KeyringAuthentication) for ring in one.keyrings]
+        if operation is None or not rings:
+            return operation
+        if scopes := scopes_asked(self.view.get_permissions()):
+            words = _("Scope of the API key: %(scopes)s.") % {"scopes": scopes}
+            operation["description"] = "\n\n".join(filter(None, [operation.get("description"), words]))
+        throttled = any(isinstance(throttle, APIKeyRateThrottle) for throttle in self.view.get_throttles())
+        # Only keys from the database have a rate.
+        has_rates = throttled and any(isinstance(ring, DatabaseKeyring) for ring in rings)
+        for status, answer in self._refusals(asks_for_scopes=bool(scopes), has_rates=has_rates):
+            operation["responses"].setdefault(status, answer)
+        return operation
+
+    def _refusals(self, *, asks_for_scopes: bool, has_rates: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the answers of a refusal, each with its status."""
+        detail = ResolvedComponent(  # type: ignore[no-untyped-call]
+            name="APIKeyRefusal",
+            type=ResolvedComponent.SCHEMA,
+            object="APIKeyRefusal",
+            schema={"type": "object", "properties": {"detail": {"type": "string"}}, "required": ["detail"]},
+        )
+        self.registry.register_on_missing(detail)
+        content = {"application/json": {"schema": detail.ref}}
+        # Without its content: what the view itself says of a bad request may look different.
+        yield "400", {"description": _("More than one API key, or a request that is not valid.")}
+        yield "401", {"description": _("No API key, or one that is refused."), "content": content}
+        if asks_for_scopes:
+            yield "403", {"description": _("The API key lacks a scope."), "content": content}
+        if has_rates:
+            after = {"description": _("In how many seconds to try again."), "schema": {"type": "integer"}}
+            words = _("The API key is used more often than its rate allows.")
+            yield "429", {"description": words, "headers": {"Retry-After": after}, "content": content}
+        words = _("API keys cannot be checked right now, or none is configured.")
+        yield "503", {"description": words, "content": content}
+
+
+def scopes_asked(permissions: Iterable[Any]) -> str:
+    """Return in words which scopes the permissions ask for together, such as “`users:read` or `users:write`”.
+
+    Empty where they ask for none.
+    """
+    return _joined([_words(permission) for permission in permissions], _(" and "))
+
+
+def _words(permission: Any) -> str:
+    kind = type(permission)
+    if isinstance(permission, HasScope):
+        return _joined([f"`{scope}`" for scope in permission.scopes], _(" and "))
+    if kind is AND:
+        return _joined([_words(permission.op1), _words(permission.op2)], _(" and "))
+    if kind is NOT:
+        return _("not ") + _in_brackets(words) if (words := _words(permission.op1)) else ""
+    if kind is OR:
+        halves = [permission.op1, permission.op2]
+        # Where one half asks for no scope, it must not look as if the scope of the other were needed.
+        named = [_words(half) or type(half).__name__ for half in halves]
+        return _joined(named, _(" or ")) if any(map(_words, halves)) else ""
+    return ""
+
+
+def _joined(parts: list[str], conjunction: str) -> str:
+    said = [part for part in parts if part]
+    return said[0] if len(said) == 1 else conjunction.join(map(_in_brackets, said))
+
+
+def _in_brackets(words: str) -> str:
+    return f"({words})" if " " in words else words

@@ -1,0 +1,35 @@
+"""Is this scope granted by those? Pure functions, no Django."""
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+
+EVERYTHING = "*"
+
+_SCOPE = re.compile(r"[A-Za-z0-9_.-]+:(\*|[A-Za-z0-9_.-]+)\Z")
+
+
+def is_well_formed(scope: str) -> bool:
+    """Tell whether the text is `resource:action`, `resource:*` or `*`."""
+    return scope == EVERYTHING or _SCOPE.match(scope) is not None
+
+
+def grants(held: Sequence[str], required: str) -> bool:
+    """Tell whether the held scopes include the required one, by name or by a wildcard.
+
+    Raw SQL can put anything past the validators, and a text holds every part of itself: only a list grants.
+    """
+    if not isinstance(held, list | tuple):
+        return False
+    return required in held or EVERYTHING in held or f"{required.partition(':')[0]}:*" in held
+
+
+def unknown(scopes: Iterable[str], registry: Collection[str]) -> list[str]:
+    """Return the scopes that the registry does not hold. An empty registry holds every scope.
+
+    `*` is always known; `resource:*` is known when a registered scope has that resource.
+    """
+    if not registry:
+        return []
+    resources = {scope.partition(":")[0] for scope in registry}
+    known = {EVERYTHING, *registry, *(f"{resource}:*" for resource in resources)}
+    return [scope for scope in scopes if scope not in known]

@@ -1,0 +1,87 @@
+"""The text of the SQL that every guarded request runs, and the only SQL written by hand.
+
+Building a queryset costs more than the look-up it makes, so the statements are put together once for each
+database, from the models' own table and column names. The tests hold them against the ORM.
+"""
+
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .backlog import Outcome
+from .models import APIKey, AuditEvent
+
+KEY_FIELDS = tuple(APIKey._meta.concrete_fields)
+KEY_NAMES = [field.attname for field in KEY_FIELDS]
+EVENT_FIELDS = tuple(field for field in AuditEvent._meta.concrete_fields if not field.primary_key)
+EVENT_NAMES = [field.attname for field in EVENT_FIELDS]
+# What a row of the log takes from the key it is about.
+FROM_KEY = {"api_key_id": "id", "key_name": "name", "key_prefix": "prefix"}
+OWN_NAMES = [name for name in EVENT_NAMES if name not in FROM_KEY]
+OUTCOME_FIELDS = [field for name in Outcome._fields[:4] for field in EVENT_FIELDS if field.name == name]
+
+# On PostgreSQL, for what need not wait for the disk: the use itself is safe, and a lost outcome shows as one.
+NOT_DURABLE = " AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
+
+# Control and format characters, for PostgreSQL: a name with one of them is escaped before it stands in the log.
+NOT_PRINTABLE = r"[\u0001-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]"
+
+
+class SQL:
+    """The statements in one database's dialect, with `%s` for their parameters."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.quote = quote = connection.ops.quote_name
+        self.connection_type = {field: str(field.db_type(connection)) for field in (*EVENT_FIELDS, *OUTCOME_FIELDS)}
+        self.keys, self.events = quote(APIKey._meta.db_table), quote(AuditEvent._meta.db_table)
+        self.is_postgresql = connection.vendor == "postgresql"
+        # SQLite knows the id of its last row without being asked, at less cost.
+        self.returns_id = connection.features.can_return_columns_from_insert and connection.vendor != "sqlite"
+        self.find = f"SELECT {self._columns(KEY_FIELDS)} FROM {self.keys} WHERE {quote('key')} = %s"  # noqa: S608
+        places = ", ".join(["%s"] * len(EVENT_FIELDS))
+        self.insert = f"INSERT INTO {self.events} ({self._columns(EVENT_FIELDS)}) VALUES ({places})"  # noqa: S608
+        self.insert += f" RETURNING {quote('id')}" if self.returns_id else ""
+        # The id of a row that was rolled back goes to another row on SQLite, hence the time beside it.
+        same = f"{quote('id')} = %s AND {quote('at')} = %s" + (NOT_DURABLE if self.is_postgresql else "")
+        assignments = ", ".join(f"{quote(str(field.column))} = %s" for field in OUTCOME_FIELDS)
+        self.outcome = f"UPDATE {self.events} SET {assignments} WHERE {same}"  # noqa: S608
+        self.recount = f"UPDATE {self.events} SET {quote('count')} = {quote('count')} + %s WHERE {same}"  # noqa: S608
+        if self.is_postgresql:
+            self.find_and_record = self._find_and_record()
+            self.outcomes = self._outcomes()
+
+    def _columns(self, fields: Any) -> str:
+        return ", ".join(self.quote(field.column) for field in fields)
+
+    def _find_and_record(self) -> str:
+        """Look the key up and record its use: one statement, one round trip, one commit."""
+        quote = self.quote
+        values = ", ".join(
+            f"found.{quote(FROM_KEY[field.attname])}"
+            if field.attname in FROM_KEY
+            else f"CAST(%s AS {self.connection_type[field]})"
+            for field in EVENT_FIELDS
+        )
+        is_good = (
+            f"{quote('is_active')} AND ({quote('expires_at')} IS NULL OR {quote('expires_at')} > %s)"
+            f" AND {quote('allowed_ips')} = '[]'::jsonb AND {quote('name')} !~ '{NOT_PRINTABLE}'"
+        )
+        return (
+            f"WITH found AS ({self.find}), recorded AS (INSERT INTO {self.events} ({self._columns(EVENT_FIELDS)})"  # noqa: S608
+            f" SELECT {values} FROM found WHERE {is_good} RETURNING {quote('id')})"
+            f" SELECT {self._columns(KEY_FIELDS)}, (SELECT {quote('id')} FROM recorded) FROM found"
+        )
+
+    def _outcomes(self) -> str:
+        """Add many outcomes at once; the parameters are lists, one for each field, then the ids and the times."""
+        quote = self.quote
+        assignments = ", ".join(
+            f"{quote(str(field.column))} = new.{quote(str(field.column))}" for field in OUTCOME_FIELDS
+        )
+        types = [*(self.connection_type[field].partition("(")[0] for field in OUTCOME_FIELDS), "bigint", "timestamptz"]
+        lists = ", ".join(f"CAST(%s AS {db_type}[])" for db_type in types)
+        same = " AND ".join(f"{self.events}.{quote(name)} = new.{quote(name)}" for name in ("id", "at"))
+        return (
+            f"UPDATE {self.events} SET {assignments} FROM unnest({lists})"  # noqa: S608
+            f" AS new ({self._columns(OUTCOME_FIELDS)}, {quote('id')}, {quote('at')}) WHERE {same}{NOT_DURABLE}"
+        )

@@ -1,0 +1,193 @@
+"""Runs the hot path's SQL: finds keys, writes rows of the log, and tells what came of it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from datetime import datetime
+from functools import cache
+from typing import Any, TypeVar
+
+from django.db import Error, connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .backlog import Batch, Outcome, RowName
+from .models import APIKey
+from .sql import EVENT_NAMES, FROM_KEY, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SQL
+
+Row = dict[str, Any]
+Result = TypeVar("Result")
+
+# What PostgreSQL says of a prepared statement that a pooler between us gave to another of its connections.
+LOST_STATEMENT = {"26000", "42P05"}
+
+
+class Database:
+    """What is known of one database: its SQL, and how its values are read and its statements run."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.sql = SQL(connection)
+        compiler = APIKey._base_manager.all().query.get_compiler(connection=connection)
+        self.converters = compiler.get_converters([field.get_col(APIKey._meta.db_table) for field in KEY_FIELDS])
+        # Planning takes PostgreSQL longer than running, so the plan is kept: once on a connection, not once a
+        # request. Not through a transaction pooler, whose users set DISABLE_SERVER_SIDE_CURSORS for this reason.
+        self.prepares = (
+            self.sql.is_postgresql
+            and connection.Database.__name__ == "psycopg"  # type: ignore[attr-defined]
+            and not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+        )
+
+    def cursor(self, connection: BaseDatabaseWrapper) -> Any:
+        # A log of queries can show what Django's own cursor sent, and not what was prepared.
+        if not self.prepares or connection.queries_logged:
+            return connection.cursor()
+        from .prepared import prepared_cursor
+
+        return prepared_cursor(connection)
+
+    def key(self, connection: BaseDatabaseWrapper, values: Sequence[Any]) -> APIKey:
+        """Return the key of a row as the database gave it."""
+        row = list(values[: len(KEY_FIELDS)])
+        for position, (converters, expression) in self.converters.items():
+            for convert in converters:
+                row[position] = convert(row[position], expression, connection)
+        return APIKey.from_db(connection.alias, KEY_NAMES, row)
+
+
+@cache
+def _database(alias: str, vendor: str) -> Database:
+    return Database(connections[alias])
+
+
+def _ready() -> tuple[BaseDatabaseWrapper, Database]:
+    # The database for writing, for look-ups too: a replica that lags would let a revoked key in.
+    connection = connections[router.db_for_write(APIKey)]
+    return connection, _database(connection.alias, connection.vendor)
+
+
+def _run(work: Callable[[Any, BaseDatabaseWrapper, Database], Result]) -> Result:
+    connection, database = _ready()
+    try:
+        # Inside somebody's transaction a failing statement must not break theirs.
+        shield = transaction.atomic(using=connection.alias) if connection.in_atomic_block else nullcontext()
+        with shield, database.cursor(connection) as cursor:
+            return work(cursor, connection, database)
+    except Error as error:
+        if not database.prepares or getattr(error.__cause__, "sqlstate", None) not in LOST_STATEMENT:
+            raise
+        database.prepares = False
+        return _run(work)
+
+
+def find(digest: str) -> APIKey | None:
+    """Return the key with this digest, in whatever state it is, or None."""
+
+    def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> APIKey | None:
+        cursor.execute(database.sql.find, [digest])
+        values = cursor.fetchone()
+        return None if values is None else database.key(connection, values)
+
+    return _run(work)
+
+
+def find_and_record(digest: str, row: Row, now: datetime) -> tuple[APIKey | None, int | None]:
+    """Return the key with this digest, and the id of the row that records its use, where one was written.
+
+    The row is written if the key is active, has not expired and may come from anywhere, and its name can stand in
+    the log as it is; of anything else the caller decides, and records it.
+    """
+
+    def in_one(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> tuple[APIKey | None, int | None]:
+        cursor.execute(database.sql.find_and_record, [digest, *_parameters(connection, row, OWN_NAMES), now])
+        values = cursor.fetchone()
+        return (None, None) if values is None else (database.key(connection, values), values[-1])
+
+    def in_two(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> tuple[APIKey | None, int | None]:
+        cursor.execute(database.sql.find, [digest])
+        values = cursor.fetchone()
+        if values is None:
+            return None, None
+        key = database.key(connection, values)
+        has_expired = key.expires_at is not None and key.expires_at <= now
+        if not key.is_active or has_expired or key.allowed_ips != [] or not key.name.isprintable():
+            return key, None
+        own = {attribute: getattr(key, name) for attribute, name in FROM_KEY.items()}
+        return key, _insert(cursor, connection, database, {**row, **own})
+
+    return _run(in_one if _ready()[1].sql.is_postgresql else in_two)
+
+
+def insert(row: Row) -> int:
+    """Write one row of the log and return its id."""
+    return _run(lambda cursor, connection, database: _insert(cursor, connection, database, row))
+
+
+def _insert(cursor: Any, connection: BaseDatabaseWrapper, database: Database, row: Row) -> int:
+    cursor.execute(database.sql.insert, _parameters(connection, row, EVENT_NAMES))
+    return int(cursor.fetchone()[0] if database.sql.returns_id else cursor.lastrowid)
+
+
+def _parameters(connection: BaseDatabaseWrapper, row: Row, names: Sequence[str]) -> list[Any]:
+    adapted = {**row, "at": connection.ops.adapt_datetimefield_value(row["at"])}
+    return [adapted[name] for name in names]
+
+
+def is_in_transaction() -> bool:
+    """Tell whether what is written now may yet be rolled back."""
+    return _ready()[0].in_atomic_block
+
+
+def write_outcome(outcome: Outcome) -> bool:
+    """Add the outcome to its row; False if the row is not there."""
+
+    def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> bool:
+        cursor.execute(database.sql.outcome, _adapted(connection, outcome))
+        return bool(cursor.rowcount > 0)
+
+    return _run(work)
+
+
+def count_again(row: RowName, times: int = 1) -> bool:
+    """Add to the row's count; False if the row is not there."""
+
+    def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> bool:
+        cursor.execute(database.sql.recount, [times, *_adapted(connection, row)])
+        return bool(cursor.rowcount > 0)
+
+    return _run(work)
+
+
+def _adapted(connection: BaseDatabaseWrapper, named: Outcome | RowName) -> list[Any]:
+    """Return the values in their order, the time, which is their last, as the database takes it."""
+    return [*named[:-1], connection.ops.adapt_datetimefield_value(named.at)]
+
+
+def may_write_batch() -> bool:
+    """Tell whether neither a transaction nor an event loop is in the way."""
+    return not (is_in_transaction() or is_in_event_loop())
+
+
+def write_batch(batch: Batch) -> None:
+    """Write what waited, all of it or nothing."""
+
+    def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> None:
+        outcomes = [_adapted(connection, outcome) for outcome in batch.outcomes]
+        counts = [[times, *_adapted(connection, row)] for row, times in batch.counts.items()]
+        is_one_statement = len(counts) + (1 if database.sql.is_postgresql and outcomes else len(outcomes)) == 1
+        with nullcontext() if is_one_statement else transaction.atomic(using=connection.alias):
+            if outcomes and database.sql.is_postgresql:
+                cursor.execute(database.sql.outcomes, [list(column) for column in zip(*outcomes, strict=True)])
+            elif outcomes:
+                cursor.executemany(database.sql.outcome, outcomes)
+            if counts:
+                cursor.executemany(database.sql.recount, counts)
+
+    _run(work)
+
+
+def is_in_event_loop() -> bool:
+    """Tell whether this thread runs asynchronous code, which no query may hold up."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

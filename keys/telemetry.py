@@ -1,0 +1,39 @@
+"""OpenTelemetry: attributes on the span of a request, and counters. Loaded where `opentelemetry-api` is installed.
+
+The attributes are `api_key.name`, `api_key.prefix` and, of a refusal, `api_key.reason`. The counters are
+`api_key.uses`, `api_key.refusals` and `api_key.changes`; what they are counted by has few values, so no address.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.dispatch import receiver
+from opentelemetry import metrics, trace
+
+from . import signals
+
+_meter = metrics.get_meter("keys")
+_uses = _meter.create_counter("api_key.uses", unit="{use}", description="Requests with a good API key.")
+_refusals = _meter.create_counter("api_key.refusals", unit="{refusal}", description="Refused API keys.")
+_changes = _meter.create_counter("api_key.changes", unit="{change}", description="Steps in the lives of API keys.")
+
+
+@receiver(signals.key_used)
+def count_use(*, row: Mapping[str, Any], **kwargs: object) -> None:
+    """Count the use of a good key, and name the key on the request's span."""
+    _uses.add(1, {"api_key.name": row["key_name"], "api_key.endpoint": row["endpoint"]})
+    trace.get_current_span().set_attributes({"api_key.name": row["key_name"], "api_key.prefix": row["key_prefix"]})
+
+
+@receiver(signals.key_refused)
+def count_refusal(*, row: Mapping[str, Any], **kwargs: object) -> None:
+    """Count a refusal by its reason, and name the reason on the request's span."""
+    reason = {"api_key.name": row["key_name"], "api_key.reason": row["reason"]}
+    _refusals.add(1, {**reason, "api_key.endpoint": row["endpoint"]})
+    trace.get_current_span().set_attributes({**reason, "api_key.prefix": row["key_prefix"]})
+
+
+@receiver(signals.key_life_cycle)
+def count_change(*, event: str, **kwargs: object) -> None:
+    """Count a key that was created, changed, rotated, switched on or off, or deleted."""
+    _changes.add(1, {"api_key.event": event})

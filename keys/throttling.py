@@ -1,0 +1,60 @@
+"""A throttle for Django REST framework with one bucket for each key."""
+
+import logging
+from typing import Any
+
+from rest_framework.exceptions import APIException
+from rest_framework.request import Request
+from rest_framework.throttling import SimpleRateThrottle
+
+from .conf import conf
+from .models import APIKey
+from .verification import UNAVAILABLE_DETAIL, Reason, objecting
+
+logger = logging.getLogger("api_keys")
+
+
+class RateUnavailable(APIException):
+    """The cache that counts requests cannot be reached, and `KEYS["RATE_FAIL_OPEN"]` is not set."""
+
+    status_code = 503
+    default_detail = UNAVAILABLE_DETAIL
+
+
+class APIKeyRateThrottle(SimpleRateThrottle):
+    """Enforces the `rate` of the request's key, counted in Django's cache; keys without one are not limited.
+
+    A successor goes on in its predecessor's bucket, so that a rotation gives no second allowance.
+    """
+
+    scope = "api_key"
+
+    def __init__(self) -> None:
+        # The rate comes from the key, not from settings.
+        pass
+
+    def get_cache_key(self, request: Request, view: Any) -> str | None:
+        key: Any = request.auth
+        return f"throttle_api_key_{key.family or key.pk}" if isinstance(key, APIKey) and key.rate else None
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        if self.get_cache_key(request, view) is None:
+            return True
+        key: Any = request.auth
+        try:
+            self.rate = key.rate
+            self.num_requests, self.duration = self.parse_rate(key.rate)
+            is_allowed = super().allow_request(request, view)
+        except Exception as error:  # Each cache backend fails in its own way.
+            logger.error("The rate of an API key cannot be checked: %s", type(error).__name__)
+            if not conf.RATE_FAIL_OPEN:
+                raise RateUnavailable from error
+            return True
+        if not is_allowed:
+            objecting(request._request, Reason.RATE)
+        return bool(is_allowed)
+
+    def wait(self) -> float:
+        """Return the seconds until the next request is let in, also where the rate has been lowered meanwhile."""
+        in_the_way = self.history[self.num_requests - 1]  # type: ignore[operator]
+        return float(self.duration - (self.now - in_the_way))

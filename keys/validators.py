@@ -1,0 +1,49 @@
+"""What may be written into a key's fields. Each raises ValidationError with a sentence."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+
+from . import networks, scopes
+from .conf import conf
+
+# Not "invalid", for which a JSONField has a text of its own that would take the place of ours.
+MALFORMED = "malformed"
+
+_RATE = re.compile(r"[1-9][0-9]{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)\Z")
+
+
+def _strings(value: Any) -> Sequence[str]:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise ValidationError(_("Give a list of strings."), code=MALFORMED)
+    return value
+
+
+def validate_scopes(value: Any) -> None:
+    """Accept a list of well-formed scopes that `KEYS["SCOPES"]`, where it is set, knows."""
+    for scope in _strings(value):
+        if not scopes.is_well_formed(scope):
+            message = _("“%(scope)s” is not a scope: write resource:action, resource:* or *.")
+            raise ValidationError(message, code=MALFORMED, params={"scope": scope})
+    if unknown := scopes.unknown(value, conf.SCOPES):
+        message = _('“%(scope)s” is not registered in KEYS["SCOPES"]. Registered: %(known)s.')
+        raise ValidationError(message, code="unknown", params={"scope": unknown[0], "known": ", ".join(conf.SCOPES)})
+
+
+def validate_networks(value: Any) -> None:
+    """Accept a list of IPv4 and IPv6 networks."""
+    for text in _strings(value):
+        try:
+            networks.parse_network(text)
+        except ValueError as error:
+            raise ValidationError(str(error), code=MALFORMED) from None
+
+
+def validate_rate(value: str) -> None:
+    """Accept `100/min`: a number above zero, and s, min, hour or day as DRF's throttles read them."""
+    if value and not _RATE.match(value):
+        message = _("“%(rate)s” is not a rate: write a number and a period, such as 100/min.")
+        raise ValidationError(message, code=MALFORMED, params={"rate": value})

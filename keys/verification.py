@@ -1,0 +1,209 @@
+"""The one place that says yes or no to a key, and why."""
+
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from django.db import Error
+from django.http import HttpRequest
+
+from . import announcements, audit, credentials, statements
+from .credentials import Credential
+from .keyrings import DatabaseKeyring, Holder, Keyring
+from .models import APIKey, AuditEvent
+from .networks import Address, contains
+
+Reason = AuditEvent.Reason
+
+_STATUS_OF_OBJECTION: dict[str, int] = {Reason.SCOPE: 403, Reason.RATE: 429}
+
+UNAVAILABLE_DETAIL = "API keys cannot be checked right now."
+CONFLICT_DETAIL = "More than one API key was presented."
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What guards a view: where the key is read from, where it is looked for, and the words of a refusal.
+
+    Two that are equal ask the same of a request, which is asked once.
+    """
+
+    header: str = "X-API-Key"
+    keyword: str | None = "Api-Key"
+    keyrings: tuple[Keyring, ...] = (DatabaseKeyring(),)
+    refused_detail: str = "Invalid API key."
+    not_configured_detail: str = "API key not configured"
+    # Whether a request without a key gets `refused_detail` too, instead of being left to other authenticators.
+    answers_missing: bool = False
+
+    @property
+    def vary(self) -> tuple[str, ...]:
+        """The request headers that the answer depends on."""
+        return (self.header,) if self.keyword is None else (self.header, "Authorization")
+
+    @property
+    def challenge(self) -> str:
+        """The header `WWW-Authenticate` of each 401 (RFC 9110, 15.5.2)."""
+        return f'{self.keyword or "Api-Key"} realm="api"'
+
+
+@dataclass(slots=True)
+class Use:
+    """One key presented on one request, what was decided about it, and its row in the audit log."""
+
+    guard: Guard
+    address: Address | None
+    row: dict[str, Any] = field(default_factory=dict)
+    holder: Holder | None = None
+    # 200 where the key is good; else the status and the words of the answer.
+    status: int = 200
+    detail: str = ""
+    is_unavailable: bool = False
+    event_id: int | None = None
+    # Decided inside the view's transaction, which may take its row along; `conclude` comes after it.
+    in_transaction: bool = False
+    is_concluded: bool = False
+    # A permission or throttle that said no: counts if the answer is 403 or 429.
+    objection: str = ""
+    started: float = field(default_factory=monotonic)
+
+    @property
+    def is_good(self) -> bool:
+        return self.status == 200
+
+    def make_unavailable(self) -> None:
+        """Say that the key store or the audit log cannot be reached."""
+        self.status, self.detail, self.is_unavailable, self.is_concluded = 503, UNAVAILABLE_DETAIL, True, True
+
+
+def use_of(request: HttpRequest, guard: Guard) -> Use | None:
+    """Return what the middleware decided ahead of the view, or decide now where it is not there or could not know.
+
+    None means that no key was presented and that other authenticators may try.
+    """
+    # Django's `cache_page` asks this when the view is done: what it kept it would hand to anybody, key or no key.
+    request._cache_update_cache = False  # type: ignore[attr-defined]
+    verified: dict[Guard, Use | None] | None = getattr(request, "api_key_uses", None)
+    if verified is None:
+        return verify(request, guard)
+    if guard not in verified:
+        verified[guard] = verify(request, guard, in_transaction=statements.is_in_transaction())
+    return verified[guard]
+
+
+def verify(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -> Use | None:
+    """Decide whether the key on this request is good, record it, and return the decision.
+
+    None means that no key was presented and that other authenticators may try. With `in_transaction` a
+    refusal is written by `conclude`, because its answer rolls back the transaction that is open now.
+    """
+    credential = credentials.read(request.META, guard.header, guard.keyword)
+    is_configured = any(ring.is_configured() for ring in guard.keyrings)
+    if credential is None:
+        return None if is_configured and not guard.answers_missing else _without_key(guard, is_configured)
+    use = Use(guard, credentials.client_address(request.META), in_transaction=in_transaction)
+    try:
+        reason = _decide(use, request, credential)
+        if reason:
+            _refuse(use, request, credential, reason, is_configured)
+        elif use.event_id is None:
+            use.event_id = audit.record_use(use.row)
+    except audit.AuditUnavailable:
+        use.make_unavailable()
+    except Error as error:
+        audit.logger.error("The key store cannot be reached: %s", type(error).__name__)
+        use.make_unavailable()
+    if use.is_good and use.holder is not None:
+        announcements.used(use.holder, use.row)
+    elif use.status != 503 or not is_configured:
+        announcements.refused(use.holder, use.row)
+    return use
+
+
+def _without_key(guard: Guard, is_configured: bool) -> Use:
+    status, detail = (401, guard.refused_detail) if is_configured else (503, guard.not_configured_detail)
+    return Use(guard, None, status=status, detail=detail, is_concluded=True)
+
+
+def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
+    """Find the holder and return why it is refused; empty where it is not."""
+    if credential.in_conflict:
+        return Reason.CONFLICT
+    if not credential.may_be_a_key:
+        return Reason.CONFLICT if credential.looks_repeated else Reason.MALFORMED
+    # Ready before the look-up, because a keyring may write it in the same statement.
+    use.row = audit.describe(request, credential.presented, use.address)
+    use.holder = _find(use, credential.token)
+    if use.holder is None:
+        return Reason.CONFLICT if credential.looks_repeated else Reason.UNKNOWN
+    use.row = audit.with_holder(use.row, use.holder)
+    # Where the keyring wrote the use it found the key good, which a moment later might have expired.
+    return "" if use.event_id is not None else objection_to(use.holder, use.address)
+
+
+def _find(use: Use, token: str) -> Holder | None:
+    for ring in use.guard.keyrings:
+        try:
+            holder, use.event_id = ring.find(token, use.row)
+        except Error:
+            # It may be the log alone that is out of reach, which matters when the row is written.
+            holder, use.event_id = ring.find(token)
+        if holder is not None:
+            return holder
+    return None
+
+
+def objection_to(holder: Holder, address: Address | None) -> str:
+    """Return why a key that was found is refused from this address at this moment; empty where it is not."""
+    if not isinstance(holder, APIKey):
+        return ""
+    if not holder.is_active:
+        return Reason.INACTIVE
+    if holder.has_expired:
+        return Reason.EXPIRED
+    if holder.allowed_ips != [] and not contains(holder.allowed_ips, address):
+        return Reason.ADDRESS
+    return ""
+
+
+def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str, is_configured: bool) -> None:
+    if not is_configured:
+        use.status, use.detail = 503, use.guard.not_configured_detail
+    elif reason == Reason.CONFLICT:
+        use.status, use.detail = 400, CONFLICT_DETAIL
+    else:
+        use.status, use.detail = 401, use.guard.refused_detail
+    use.is_concluded = not use.in_transaction
+    row = use.row or audit.describe(request, credential.presented, use.address)
+    refused = {"event": AuditEvent.Event.REFUSED.value, "reason": str(reason), "status": use.status}
+    use.row = {**row, **refused, "duration_ms": _elapsed(use)}
+    if use.is_concluded:
+        audit.record_refusal(use.row, use.address)
+
+
+def objecting(request: HttpRequest, reason: str) -> None:
+    """Note that a permission or throttle said no to a good key, or with no reason that it says yes after all."""
+    for use in getattr(request, "api_key_uses", {}).values():
+        if use is not None:
+            use.objection = reason
+
+
+def conclude(use: Use, status: int) -> None:
+    """Put on the record how the request ended, once; a refusal by scope or rate turns the use into one."""
+    if use.is_concluded:
+        return
+    use.is_concluded = True
+    if not use.is_good:
+        audit.record_refusal({**use.row, "status": status}, use.address)
+    else:
+        refused = status == _STATUS_OF_OBJECTION.get(use.objection)
+        event = AuditEvent.Event.REFUSED if refused else AuditEvent.Event.USED
+        outcome = {"event": event.value, "reason": str(use.objection) if refused else "", "status": status}
+        row = {**use.row, **outcome, "duration_ms": _elapsed(use)}
+        audit.add_outcome(use.event_id, row, may_be_gone=use.in_transaction)
+        if refused:
+            announcements.limited(use.holder, row)
+
+
+def _elapsed(use: Use) -> int:
+    return round((monotonic() - use.started) * 1000)
