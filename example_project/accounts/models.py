@@ -1,0 +1,17 @@
+from django.conf import settings
+from django.db import models
+
+
+class Employee(models.Model):
+    """Somebody who works here. Users who do not (a partner, a service's operator) have no such row."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="employee")
+    employee_number = models.CharField(max_length=20, unique=True)
+    department = models.CharField(max_length=100)
+    position = models.CharField(max_length=100)
+
+    class Meta:
+        ordering = ["employee_number"]
+
+    def __str__(self) -> str:
+        return f"{self.employee_number}, {self.position}"

@@ -1,0 +1,113 @@
+from typing import Any, cast
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework import generics
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from rest_framework_simplejwt.settings import api_settings as jwt_settings
+from rest_framework_simplejwt.views import TokenViewBase
+
+from example_project.accounts.authentication import ACCESS_TOKEN_COOKIE, CookieOrBearerJWTAuthentication
+from example_project.accounts.models import Employee
+from example_project.accounts.serializers import (
+    AccessTokenSerializer,
+    EmployeeSerializer,
+    LoginSerializer,
+    UserIdsSerializer,
+    UserSerializer,
+    UsersInfoSerializer,
+)
+from keys.authentication import APIKeyAuthentication
+from keys.permissions import HasScope
+
+
+class InternalUserView(generics.RetrieveAPIView[User]):
+    """`GET` answers another service with a user's details, deactivated users included (`is_active` tells)."""
+
+    authentication_classes = [APIKeyAuthentication]
+    permission_classes = [HasScope("users:read")]
+    queryset = User.objects.all()
+    serializer_class = UserSerializer
+
+
+class InternalEmployeeView(generics.RetrieveAPIView[Employee]):
+    """`GET` answers another service with an employee's details and the user behind them."""
+
+    authentication_classes = [APIKeyAuthentication]
+    permission_classes = [HasScope("employees:read")]
+    queryset = Employee.objects.select_related("user")
+    serializer_class = EmployeeSerializer
+
+
+class UsersInfoView(APIView):
+    """`POST` `{"ids": [...]}` looks users up in a batch: `{"users": [...], "missing": [ids of no user]}`.
+
+    Both lists are in order of first appearance, and an id that is asked for twice is answered once. 400 for more than
+    500 ids, and for anything but a list of integers of 64 bits.
+    """
+
+    authentication_classes = [APIKeyAuthentication]
+    permission_classes = [HasScope("users:read")]
+
+    @extend_schema(request=UserIdsSerializer, responses=UsersInfoSerializer)
+    def post(self, request: Request) -> Response:
+        body = UserIdsSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        ids = list(dict.fromkeys(body.validated_data["ids"]))
+        users = {user.pk: user for user in User.objects.filter(pk__in=ids)}
+        found = [users[pk] for pk in ids if pk in users]
+        missing = [pk for pk in ids if pk not in users]
+        return Response(UsersInfoSerializer({"users": found, "missing": missing}).data)
+
+
+@method_decorator(never_cache, name="dispatch")
+class UserView(generics.RetrieveAPIView[User]):
+    """`GET` shows users their own details, and staff those of anybody.
+
+    To anybody else another id is 403, whether or not there is such a user. Keys do not open it: it names the JSON Web
+    Token as its only way in, so an API key is not even looked at. It answers `GET` alone, which is why the cookie
+    needs no CSRF token.
+    """
+
+    authentication_classes = [CookieOrBearerJWTAuthentication]
+    permission_classes = [IsAuthenticated]
+    queryset = User.objects.all()
+    serializer_class = UserSerializer
+
+    def get_object(self) -> User:
+        user = cast(User, self.request.user)
+        if self.kwargs["pk"] == user.pk:
+            return user
+        if not user.is_staff:
+            self.permission_denied(self.request)
+        return super().get_object()
+
+
+@method_decorator(never_cache, name="dispatch")
+class LoginView(TokenViewBase):
+    """`POST` `{"username", "password"}` returns `{"access_token"}` and sets the cookie `access_token` to the same.
+
+    Wrong: 401, with the same words whether or not there is such a user.
+    """
+
+    serializer_class = LoginSerializer
+
+    @extend_schema(responses={200: AccessTokenSerializer, 401: OpenApiTypes.OBJECT})
+    def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        response = super().post(request, *args, **kwargs)
+        response.set_cookie(
+            ACCESS_TOKEN_COOKIE,
+            response.data["access_token"],
+            max_age=jwt_settings.ACCESS_TOKEN_LIFETIME,
+            httponly=True,
+            samesite="Lax",
+            secure=not settings.DEBUG,
+        )
+        return response

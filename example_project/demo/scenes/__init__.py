@@ -1,0 +1,1 @@
+"""The script: each scene says who sends what, and which answer is expected."""

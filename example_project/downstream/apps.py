@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class DownstreamConfig(AppConfig):
+    name = "example_project.downstream"

@@ -1,0 +1,10 @@
+"""The addresses of the calling service."""
+
+from django.urls import path
+
+from example_project.downstream import views
+
+urlpatterns = [
+    path("greetings/", views.greetings, name="greetings"),
+    path("me/", views.me, name="me"),
+]

@@ -1,0 +1,17 @@
+"""The addresses of the example."""
+
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from example_project.views import WhoAmIView
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(), name="docs"),
+    path("api/v1/keys/whoami/", WhoAmIView.as_view(), name="whoami"),
+    path("api/v1/", include("example_project.accounts.urls")),
+    path("api/", include("example_project.tracking.urls")),
+    path("_internal/", include("example_project.jobs.urls")),
+]
