@@ -1,0 +1,125 @@
+"""Every page, light and dark, wide and narrow: nothing sticks out, and everybody can use it."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from keys.models import APIKey, AuditEvent
+from tests.administering import ADD, DEACTIVATE, LIST, LOG, ROTATE, page_of
+
+
+@pytest.fixture
+def visits(transactional_db: None) -> list[Callable[[Any], None]]:
+    """Return a visit to every page, with something to see on it."""
+    key = APIKey.objects.create(name="A service with a rather long name", scopes=["users:read", "employees:read"])
+    APIKey.objects.create(name="Ending", expires_at=timezone.now() + timedelta(days=2), scopes=["*"])
+    APIKey.objects.create(name="Ended", is_active=False)
+    replaced = APIKey.objects.create(name="Replaced", allowed_ips=["10.0.0.0/8"])
+    replaced.rotate()
+    for number in range(30):
+        AuditEvent.objects.create(
+            at=timezone.now() - timedelta(hours=7 * number), api_key=key, key_name=key.name, key_prefix=key.prefix,
+            event="refused" if number % 5 == 0 else "used", reason="address" if number % 5 == 0 else "",
+            method="GET", path=f"/api/v1/users/internal/{number}/with/a/long/path/", status=200, duration_ms=12,
+            endpoint="users-internal", address="2001:db8:1234:5678:9abc:def0:1234:5678", user_agent="python-requests/2",
+        )  # fmt: skip
+    addresses = [
+        LIST, f"{LIST}?q=nobody", ADD, page_of(key), page_of(replaced), LOG, f"{LOG}?status=5",
+        f"{ROTATE}?keys={key.pk}", f"{DEACTIVATE}?keys={key.pk}",
+        f"{LOG}{AuditEvent.objects.order_by('-at')[0].pk}/change/",
+    ]  # fmt: skip
+
+    def goes_to(address: str) -> Callable[[Any], None]:
+        return lambda page: page.goto(address)
+
+    return [*(goes_to(address) for address in addresses), _makes_a_key, _makes_it_again]
+
+
+def _makes_a_key(page: Any) -> None:
+    page.goto(ADD)
+    page.get_by_label("Name:").fill("New")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_label("The key", exact=True).wait_for()
+
+
+def _makes_it_again(page: Any) -> None:
+    _makes_a_key(page)
+    page.reload()
+
+
+every_window = [
+    pytest.param({"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"}, id="wide-light"),
+    pytest.param({"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}, id="narrow-dark"),
+]
+
+
+@pytest.mark.parametrize("window", every_window)
+def test_every_page_fits_its_window_and_keeps_to_the_policy(
+    new_page: Callable[..., Any], visits: list[Callable[[Any], None]], window: dict[str, Any]
+) -> None:
+    page = new_page(**window)
+    too_wide = []
+    for visit in visits:
+        visit(page)
+        if page.evaluate("document.documentElement.scrollWidth") > window["viewport"]["width"]:
+            too_wide.append(page.title())
+    assert too_wide == []
+
+
+@pytest.mark.parametrize("window", every_window)
+def test_every_page_is_accessible(
+    new_page: Callable[..., Any], visits: list[Callable[[Any], None]], window: dict[str, Any]
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    # axe writes styles of its own into the page.
+    page = new_page(**window, bypass_csp=True)
+    problems = []
+    for visit in visits:
+        visit(page)
+        # What is around the content is Django's.
+        for violation in axe.run(page, context="#content", options={"preload": False}).response["violations"]:
+            targets = [node["target"] for node in violation["nodes"]]
+            problems.append(f"{page.title()}: {violation['help']} {targets}")
+    assert problems == []
+
+
+def test_the_colours_follow_the_scheme(new_page: Callable[..., Any], transactional_db: None) -> None:
+    APIKey.objects.create(name="TTS")
+
+    def colours(scheme: str) -> list[str]:
+        page = new_page(color_scheme=scheme)
+        page.goto(LIST)
+        of_badge = "getComputedStyle(document.querySelector('.keys-badge'))"
+        return list(page.evaluate(f"[{of_badge}.color, {of_badge}.backgroundColor]"))
+
+    light, dark = colours("light"), colours("dark")
+    assert light[0] != dark[0]
+    assert light[1] != dark[1]
+
+
+def test_the_chosen_theme_wins_over_the_systems(new_page: Callable[..., Any], transactional_db: None) -> None:
+    APIKey.objects.create(name="TTS")
+    page = new_page(color_scheme="light")
+    page.goto(LIST)
+    ground = "getComputedStyle(document.querySelector('.keys-badge')).backgroundColor"
+    light = page.evaluate(ground)
+    page.evaluate("localStorage.setItem('theme', 'dark')")
+    page.reload()
+    assert page.evaluate(ground) != light
+
+
+def test_what_the_keyboard_is_on_can_be_seen(new_page: Callable[..., Any], transactional_db: None) -> None:
+    page = new_page()
+    _makes_a_key(page)
+    for name in ("Copy", "The key"):
+        target = page.get_by_role("button", name="Copy").first if name == "Copy" else page.get_by_label(name).first
+        before = target.evaluate(
+            "element => getComputedStyle(element).cssText + getComputedStyle(element).outlineStyle"
+        )
+        page.keyboard.press("Tab")
+        target.focus()
+        after = target.evaluate("element => getComputedStyle(element).cssText + getComputedStyle(element).outlineStyle")
+        assert before != after, name

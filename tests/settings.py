@@ -1,0 +1,22 @@
+"""The example's settings, for its tests and the package's; `DATABASE_URL` and `CACHE_URL` choose the stores."""
+
+from typing import Any
+
+from example_project.settings import *  # noqa: F403
+from example_project.settings import DATABASES as DATABASES
+from example_project.settings import INSTALLED_APPS, LOGGING
+
+# Packages that keys are imported from.
+INSTALLED_APPS = [*INSTALLED_APPS, "rest_framework.authtoken", "rest_framework_api_key", "knox"]
+ROOT_URLCONF = "tests.urls"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# Tests look at the records that reach the root logger.
+LOGGING = {**LOGGING, "loggers": {"api_keys": {"level": "INFO"}}}
+
+_options: dict[str, Any] = DATABASES["default"]
+# A file and not memory, so that threads and other processes see the same database.
+if _options["ENGINE"].endswith("sqlite3"):
+    from pathlib import Path
+    from tempfile import gettempdir
+
+    _options["TEST"] = {"NAME": str(Path(gettempdir()) / "django-service-keys-test.sqlite3")}

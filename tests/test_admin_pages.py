@@ -1,0 +1,119 @@
+"""What holds for every page of keys in the admin."""
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.admin import AdminSite
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+import keys
+from keys.admin import APIKeyAdmin, AuditEventAdmin, activity
+from keys.models import APIKey, AuditEvent
+from tests.administering import ADD, DEACTIVATE, LIST, LOG, ROTATE, form_of, page_of, text_of
+
+
+@pytest.fixture
+def addresses(db: None) -> list[str]:
+    key = APIKey.objects.create(name="TTS", scopes=["users:read"])
+    key.rotate()
+    one = AuditEvent.objects.create(
+        at=timezone.now(), event="used", api_key=key, key_name="TTS", method="GET", path="/"
+    )
+    return [
+        LIST, f"{LIST}?q=nobody", ADD, page_of(key), page_of(key, "history"), page_of(key, "delete"), LOG,
+        f"{LOG}{one.pk}/change/", f"{ROTATE}?keys={key.pk}", f"{DEACTIVATE}?keys={key.pk}",
+    ]  # fmt: skip
+
+
+def pages(client: Client, addresses: list[str]) -> Iterator[str]:
+    """Yield every page, those that answer a POST too."""
+    for address in addresses:
+        yield text_of(client.get(address))
+    data = {**form_of(client.get(ADD)), "name": "New"}
+    yield text_of(client.post(ADD, data))
+    yield text_of(client.post(ADD, data))
+
+
+def test_nothing_is_inline(admin_client: Client, addresses: list[str]) -> None:
+    for text in pages(admin_client, addresses):
+        assert not re.findall(r"<style|<script(?![^>]*\bsrc=)|\sstyle=|\son[a-z]+=|javascript:", text)
+
+
+def test_nothing_comes_from_elsewhere(admin_client: Client, addresses: list[str]) -> None:
+    for text in pages(admin_client, addresses):
+        assert not re.findall(r"""(?:src|href|action)=["'](?:https?:)?//""", text)
+
+
+def test_a_page_of_a_key_takes_as_many_queries_for_a_thousand_events_as_for_one(
+    admin_client: Client, django_assert_num_queries: Any
+) -> None:
+    key = APIKey.objects.create(name="TTS")
+    event = {"at": timezone.now(), "event": "used", "api_key": key, "method": "GET", "path": "/x/", "status": 200}
+    AuditEvent.objects.create(**event)
+    with CaptureQueriesContext(connection) as one:
+        admin_client.get(page_of(key))
+    AuditEvent.objects.bulk_create(AuditEvent(**event) for _ in range(1000))
+    with django_assert_num_queries(len(one)):
+        text = text_of(admin_client.get(page_of(key)))
+    assert "1001 allowed" in text
+    assert "Of its latest 1000 requests" in text
+
+
+def test_a_very_busy_key_is_counted_for_fewer_days(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = APIKey.objects.create(name="TTS")
+    for days in (0, 0, 1, 1, 2, 2, 3):
+        AuditEvent.objects.create(at=timezone.now() - timedelta(days=days), event="used", api_key=key)
+    monkeypatch.setattr(activity, "COUNTED", 5)
+    page = admin_client.get(page_of(key))
+    # The sixth latest is of the day before yesterday: what is counted whole begins yesterday.
+    assert [day.allowed for day in page.context["recent"].days] == [2, 2]
+    assert "older days are not counted here" in text_of(page)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_clicks_at_once_make_one_key(admin_user: User) -> None:
+    def browser() -> Client:
+        client = Client()
+        client.force_login(admin_user)
+        return client
+
+    first = browser()
+    data = {**form_of(first.get(ADD)), "name": "TTS"}
+
+    def click(client: Client) -> int:
+        try:
+            return client.post(ADD, data).status_code
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(click, [first, *(browser() for _ in range(3))]))
+    assert answers == [200] * 4
+    assert APIKey.objects.count() == 1
+
+
+def test_every_word_of_the_templates_can_be_translated() -> None:
+    translated = r"{% block(?:translate| bodyclass).*?{% endblock(?:translate)? %}"
+    for path in (Path(keys.__file__).parent / "templates").rglob("*.html"):
+        rest = re.sub(rf"{translated}|{{#.*?#}}|{{%.*?%}}|{{{{.*?}}}}", " ", path.read_text(), flags=re.DOTALL)
+        # What a computer reads: tags, character references, the command line to try a key with.
+        rest = re.sub(r"<[^>]*>|&\w+;|curl -H \"X-API-Key:", " ", rest)
+        assert not re.findall(r"[^\W\d_]{2,}", rest), path.name
+
+
+def test_another_site_can_have_the_pages_too(admin_user: User, rf: RequestFactory) -> None:
+    site = AdminSite(name="office")
+    request = rf.get(LIST)
+    request.user = admin_user
+    for model, model_admin in ((APIKey, APIKeyAdmin), (AuditEvent, AuditEventAdmin)):
+        assert model_admin(model, site).check() == []
+        assert model_admin(model, site).has_view_permission(request)

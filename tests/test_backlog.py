@@ -1,0 +1,181 @@
+"""What may be written a moment late is written once, all of it, whatever comes in between."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from keys.backlog import LIMIT, Backlog, Batch, Outcome, RowName
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+LONG = 3600.0
+
+
+def outcome(number: int) -> Outcome:
+    return Outcome("used", "", 200, 1, number, AT)
+
+
+class Writing(Backlog):
+    """A backlog that writes into a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[Batch] = []
+        self.is_free = True
+        self.error: Exception | None = None
+        self.wrote = threading.Event()
+
+    def may_write(self) -> bool:
+        return self.is_free
+
+    def write(self, batch: Batch) -> None:
+        if self.error is not None:
+            raise self.error
+        self.written.append(batch)
+        self.wrote.set()
+
+    @property
+    def ids(self) -> list[int]:
+        return [outcome.id for batch in self.written for outcome in batch.outcomes]
+
+
+@pytest.fixture
+def backlog() -> Iterator[Writing]:
+    writing = Writing()
+    yield writing
+    writing.error = None
+    writing.settle()
+
+
+def test_the_first_is_written_at_once_and_the_others_together(backlog: Writing) -> None:
+    for number in range(5):
+        backlog.add_outcome(outcome(number), LONG)
+        backlog.add_count(RowName(7, AT), LONG)
+    backlog.add_count(RowName(8, AT), LONG)
+    assert backlog.written == [Batch([outcome(0)])]
+    backlog.settle()
+    backlog.settle()
+    assert backlog.written[1:] == [Batch([outcome(n) for n in range(1, 5)], {RowName(7, AT): 5, RowName(8, AT): 1})]
+
+
+def test_each_is_written_at_once_where_that_is_wanted(backlog: Writing) -> None:
+    for number in range(5):
+        backlog.add_outcome(outcome(number), 0)
+    assert len(backlog.written) == 5
+
+
+def test_the_end_of_a_burst_is_written_by_itself(backlog: Writing) -> None:
+    backlog.add_outcome(outcome(0), 0.01)
+    backlog.wrote.clear()
+    backlog.add_outcome(outcome(1), 0.01)
+    assert backlog.wrote.wait(30)
+    assert backlog.ids == [0, 1]
+
+
+def test_a_failure_keeps_what_waits(backlog: Writing) -> None:
+    backlog.error = RuntimeError("the database is gone")
+    for number in range(3):
+        with pytest.raises(RuntimeError):
+            backlog.add_outcome(outcome(number), 0)
+    with pytest.raises(RuntimeError):
+        backlog.add_count(RowName(7, AT), 0)
+    backlog.error = None
+    backlog.add_count(RowName(7, AT), 0)
+    assert backlog.written == [Batch([outcome(n) for n in range(3)], {RowName(7, AT): 2})]
+
+
+def test_what_cannot_be_written_here_waits(backlog: Writing) -> None:
+    backlog.is_free = False
+    backlog.add_outcome(outcome(0), LONG)
+    backlog.settle()
+    assert backlog.written == []
+    backlog.is_free = True
+    backlog.settle()
+    assert backlog.ids == [0]
+
+
+def test_what_waits_is_bounded(backlog: Writing) -> None:
+    backlog.is_free = False
+    for number in range(LIMIT + 5):
+        backlog.add_outcome(outcome(number), LONG)
+        backlog.add_count(RowName(7, AT), LONG)
+    backlog.is_free = True
+    backlog.settle()
+    assert backlog.ids == list(range(5, LIMIT + 5))
+    assert backlog.written[0].counts == {RowName(7, AT): LIMIT + 5}
+
+
+def test_threads_lose_nothing_and_write_nothing_twice(backlog: Writing) -> None:
+    def add(first: int) -> None:
+        for number in range(first, first + 500):
+            backlog.add_outcome(outcome(number), 0.0001)
+            backlog.add_count(RowName(7, AT), 0.0001)
+
+    threads = [threading.Thread(target=add, args=(1_000 * n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    backlog.settle()
+    assert sorted(backlog.ids) == sorted(1_000 * n + m for n in range(8) for m in range(500))
+    assert sum(batch.counts.get(RowName(7, AT), 0) for batch in backlog.written) == 4_000
+
+
+def test_whoever_settles_waits_for_the_thread_that_is_at_it(backlog: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, may_end, order = threading.Event(), threading.Event(), []
+
+    def write(batch: Batch) -> None:
+        begun.set()
+        may_end.wait(30)
+        order.append("written")
+
+    def settle() -> None:
+        backlog.settle()
+        order.append("settled")
+
+    monkeypatch.setattr(backlog, "write", write)
+    first = threading.Thread(target=backlog.add_outcome, args=(outcome(0), 0))
+    first.start()
+    begun.wait(30)
+    second = threading.Thread(target=settle)
+    second.start()
+    # Where it does not wait it is done by now.
+    second.join(0.2)
+    may_end.set()
+    second.join()
+    first.join()
+    assert order == ["written", "settled"]
+
+
+SCRIPT = """
+import os, sys
+from datetime import datetime
+from keys.backlog import Backlog, Outcome
+backlog = Backlog()
+backlog.may_write = lambda: True
+backlog.write = lambda batch: print(os.getpid() == parent, [outcome.id for outcome in batch.outcomes], flush=True)
+parent = os.getpid()
+for number in range(3):
+    backlog.add_outcome(Outcome("used", "", 200, 1, number, datetime.now()), 3600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "written"),
+    [
+        ("", "True [0]\nTrue [1, 2]\n"),
+        ("sys.exit(3)", "True [0]\nTrue [1, 2]\n"),
+        # A child that is forked, as workers are, begins with nothing.
+        ("if os.fork(): os.wait()", "True [0]\nTrue [1, 2]\n"),
+        ("if os.fork(): os.wait()\nelse: backlog.add_outcome(Outcome('used', '', 200, 1, 9, datetime.now()), 3600)",
+         "True [0]\nFalse [9]\nTrue [1, 2]\n"),
+    ],
+    ids=["end", "exit", "fork", "fork that goes on"],
+)  # fmt: skip
+def test_a_process_that_ends_leaves_nothing(ending: str, written: str) -> None:
+    script = "import django\nfrom django.conf import settings\nsettings.configure()\n" + SCRIPT + ending
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (written, "")

@@ -1,0 +1,76 @@
+"""The app's settings, and who acts."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.test import override_settings
+from pytest_django.fixtures import Settings
+
+from keys import actor
+from keys.conf import conf
+
+
+def test_defaults_hold_where_the_settings_are_silent() -> None:
+    with override_settings(KEYS={}):
+        assert conf.SCOPES == {}
+        assert conf.DEFAULT_SCOPES == []
+        assert (conf.PREFIX, conf.TRUSTED_PROXIES) == ("", 0)
+        assert conf.AUDIT_FAIL_OPEN is False
+        assert conf.RATE_FAIL_OPEN is False
+        assert timedelta(days=7) == conf.ROTATION_GRACE
+
+
+def test_a_project_without_the_setting_has_the_defaults(settings: Settings) -> None:
+    del settings.KEYS
+    conf.reload()
+    try:
+        assert conf.SCOPES == {}
+    finally:
+        conf.reload()
+
+
+def test_settings_are_followed_when_a_test_changes_them() -> None:
+    assert conf.PREFIX == ""
+    with override_settings(KEYS={"PREFIX": "auth_live_"}):
+        assert conf.PREFIX == "auth_live_"
+        with override_settings(KEYS={"TRUSTED_PROXIES": 2}):
+            assert (conf.PREFIX, conf.TRUSTED_PROXIES) == ("", 2)
+        assert conf.PREFIX == "auth_live_"
+    assert conf.PREFIX == ""
+
+
+def test_another_setting_is_none_of_its_business() -> None:
+    with override_settings(KEYS={"PREFIX": "a_"}), override_settings(LANGUAGE_CODE="de"):
+        assert conf.PREFIX == "a_"
+
+
+def test_an_option_that_does_not_exist_is_an_attribute_error() -> None:
+    with override_settings(KEYS={"PREFIXES": "a_"}), pytest.raises(AttributeError):
+        conf.PREFIXES  # noqa: B018
+    with pytest.raises(AttributeError):
+        conf.NOTHING  # noqa: B018
+
+
+class TestActor:
+    def test_is_the_shell_until_somebody_is_named(self) -> None:
+        assert actor.current() == "shell"
+        with actor.acting_as("user: alice"):
+            assert actor.current() == "user: alice"
+            with actor.acting_as("command line: root"):
+                assert actor.current() == "command line: root"
+            assert actor.current() == "user: alice"
+        assert actor.current() == "shell"
+
+    def test_is_forgotten_when_the_change_fails(self) -> None:
+        with pytest.raises(RuntimeError), actor.acting_as("user: alice"):
+            raise RuntimeError
+        assert actor.current() == "shell"
+
+    def test_is_not_shared_with_another_thread(self) -> None:
+        seen: list[str] = []
+        with actor.acting_as("user: alice"):
+            thread = threading.Thread(target=lambda: seen.append(actor.current()))
+            thread.start()
+            thread.join()
+        assert seen == ["shell"]

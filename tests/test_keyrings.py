@@ -1,0 +1,157 @@
+"""Where keys live: which tokens a keyring knows, and whose they are."""
+
+import hmac
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from keys.keyrings import DatabaseKeyring, EnvironmentKeyring
+from keys.models import APIKey
+
+VARIABLE, SWITCH = "KEYRING_TEST_KEY", "KEYRING_TEST_ENABLED"
+SECRET, OTHER = "secret-one-of-32-characters-or-more", "secret-two-of-32-characters-or-more"
+
+
+@pytest.fixture(autouse=True)
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(SWITCH, raising=False)
+
+
+class TestEnvironmentKeyring:
+    ring = EnvironmentKeyring(VARIABLE, scopes=["jobs:read"])
+
+    def test_names_the_variable_as_the_holder(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(VARIABLE, SECRET)
+        holder, row = self.ring.find(SECRET)
+        assert holder is not None
+        assert (holder.name, holder.prefix, list(holder.scopes), row) == (f"env:{VARIABLE}", "", ["jobs:read"], None)
+        assert SECRET not in repr(holder)
+        assert SECRET not in repr(self.ring)
+
+    @pytest.mark.parametrize("value", [None, "", " ", "\n", ",", " , ,\t,\n"])
+    def test_a_variable_without_a_value_knows_nothing(self, monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+        if value is not None:
+            monkeypatch.setenv(VARIABLE, value)
+        assert not self.ring.is_configured()
+        for token in ("", " ", ",", "\n", "None", value or SECRET):
+            assert self.ring.find(token) == (None, None)
+
+    @pytest.mark.parametrize(
+        "value",
+        [f"{SECRET}\n", f" {SECRET} ", f"{SECRET},", f",{SECRET}", f"{OTHER}, {SECRET}\r\n",
+         f"{SECRET},{SECRET}", f"x,{SECRET},,y"],
+    )  # fmt: skip
+    def test_white_space_and_empty_parts_do_not_count(self, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+        monkeypatch.setenv(VARIABLE, value)
+        assert self.ring.is_configured()
+        assert self.ring.find(SECRET)[0] is not None
+
+    @pytest.mark.parametrize(
+        "token",
+        ["", SECRET[:-1], SECRET[1:], SECRET + "x", SECRET.upper(), SECRET.title(), f" {SECRET}", f"{SECRET}\n", OTHER,
+         f"{SECRET},{OTHER[:-1]}", f"{SECRET},x", VARIABLE, f"env:{VARIABLE}", "é" * 40],
+    )  # fmt: skip
+    def test_nothing_else_matches(self, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+        monkeypatch.setenv(VARIABLE, f"{SECRET},{OTHER}x")
+        assert self.ring.find(token) == (None, None)
+
+    def test_every_value_works_while_it_is_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        known = []
+        for value in (SECRET, f"{SECRET},{OTHER}", OTHER):
+            monkeypatch.setenv(VARIABLE, value)
+            known.append([self.ring.find(token)[0] is not None for token in (SECRET, OTHER)])
+        assert known == [[True, False], [True, True], [False, True]]
+
+    def test_compares_every_value_in_constant_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        compared: list[tuple[int, int]] = []
+        compare = hmac.compare_digest
+
+        def spy(a: Any, b: Any) -> bool:
+            compared.append((len(a), len(b)))
+            return compare(a, b)
+
+        monkeypatch.setenv(VARIABLE, f"{SECRET},{OTHER},short")
+        monkeypatch.setattr(hmac, "compare_digest", spy)
+        for token in (SECRET, OTHER, "wrong", "w" * 128):
+            compared.clear()
+            self.ring.find(token)
+            # All three, whichever matches, and of one length, whatever the length of what is compared.
+            assert len(compared) == 3
+            assert len(set(compared)) == 1
+
+    def test_a_value_that_is_not_utf_8_harms_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(VARIABLE, f"caf\udce9-in-latin-1,{SECRET}")
+        assert self.ring.find(OTHER) == (None, None)
+        assert self.ring.find(SECRET)[0] is not None
+
+    @pytest.mark.parametrize("on", ["true", "1", "on", "yes", "True", " true\n", None])
+    def test_is_switched_on(self, monkeypatch: pytest.MonkeyPatch, on: str | None) -> None:
+        ring = EnvironmentKeyring(VARIABLE, enabled_by=SWITCH)
+        monkeypatch.setenv(VARIABLE, SECRET)
+        if on is not None:
+            monkeypatch.setenv(SWITCH, on)
+        assert ring.is_configured()
+        assert ring.find(SECRET)[0] is not None
+
+    @pytest.mark.parametrize(
+        "off", ["false", "0", "off", "no", "False", "false\n", " ", "", "flase", "ja", "é", "\udce9"]
+    )
+    def test_is_switched_off_by_anything_that_is_not_yes(self, monkeypatch: pytest.MonkeyPatch, off: str) -> None:
+        ring = EnvironmentKeyring(VARIABLE, enabled_by=SWITCH)
+        monkeypatch.setenv(VARIABLE, SECRET)
+        monkeypatch.setenv(SWITCH, off)
+        assert not ring.is_configured()
+        assert ring.find(SECRET) == (None, None)
+
+    def test_reads_the_projects_env_file(self, settings: Settings, tmp_path: Path) -> None:
+        (tmp_path / ".env").write_text(f"{VARIABLE}={SECRET}\n{SWITCH}=false\n")
+        settings.BASE_DIR = tmp_path
+        assert self.ring.find(SECRET)[0] is not None
+        assert not EnvironmentKeyring(VARIABLE, enabled_by=SWITCH).is_configured()
+
+    def test_the_environment_comes_before_the_file(
+        self, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / ".env").write_text(f"{VARIABLE}={SECRET}\n")
+        settings.BASE_DIR = tmp_path
+        monkeypatch.setenv(VARIABLE, OTHER)
+        assert [self.ring.find(token)[0] is not None for token in (SECRET, OTHER)] == [False, True]
+        monkeypatch.setenv(VARIABLE, "")
+        assert not self.ring.is_configured()
+
+    def test_works_in_a_project_without_base_dir(
+        self, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / ".env").write_text(f"{VARIABLE}={SECRET}\n")
+        del settings.BASE_DIR
+        monkeypatch.chdir(tmp_path)
+        assert self.ring.find(SECRET)[0] is not None
+
+
+@pytest.mark.django_db
+class TestDatabaseKeyring:
+    ring = DatabaseKeyring()
+
+    def test_finds_the_key_and_whatever_state_it_is_in(self) -> None:
+        key = APIKey.objects.create(name="A")
+        key.is_active = False
+        key.save()
+        assert self.ring.is_configured()
+        assert self.ring.find(key.key) == (key, None)
+
+    def test_takes_no_digest_for_a_key(self) -> None:
+        key = APIKey.objects.create(name="A")
+        stored = APIKey.objects.get().key
+        for token in (str(stored), str(stored).removeprefix("sha256$"), key.prefix, key.key.upper(), key.key[:-1], ""):
+            assert self.ring.find(token) == (None, None)
+
+    def test_finds_a_key_with_and_without_the_prefix(self, settings: Settings) -> None:
+        settings.KEYS = {"PREFIX": "auth_live_"}
+        key = APIKey.objects.create(name="A")
+        assert self.ring.find(key.key) == (key, None)
+        assert self.ring.find(key.key.removeprefix("auth_live_")) == (key, None)
+        assert self.ring.find(f"auth_live_{key.key}") == (None, None)
+        assert self.ring.find(f"auth_test_{key.key.removeprefix('auth_live_')}") == (None, None)

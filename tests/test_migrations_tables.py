@@ -1,0 +1,148 @@
+"""The way back, what the files of the database hold, and old tables of other shapes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import DatabaseError, IntegrityError, connection
+
+from keys import tokens
+from keys.models import APIKey
+
+from .old_system import (
+    NARROW_ID,
+    NORMAL,
+    NOT_UNIQUE,
+    OLD_KEYS,
+    OLD_TABLE,
+    drop_tables,
+    execute,
+    insert,
+    make_old_system,
+    migrate,
+    opens,
+    table,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def put_back(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Each test makes its old table; the tests of other modules find the tables of today."""
+    yield
+    with django_db_blocker.unblock():
+        drop_tables()
+        migrate()
+
+
+class TestTheWayBack:
+    @pytest.fixture(autouse=True)
+    def upgraded_and_back(self) -> None:
+        make_old_system()
+        migrate()
+        APIKey.objects.create(name="new")
+        self.digests = list(APIKey.objects.values_list("key", flat=True))
+        migrate("0001")
+
+    def test_leaves_the_rows_inactive_with_keys_that_open_nothing(self) -> None:
+        rows = execute("SELECT name, key, is_active FROM keys_apikey ORDER BY id")
+        assert [name for name, *_ in rows] == [*OLD_KEYS, "new"]
+        assert not any(is_active for *_, is_active in rows)
+        stored = [key for _, key, _ in rows]
+        assert len({*stored}) == len(stored)
+        # No header can carry such a key, so that not even an activation makes one work.
+        assert all(len(key) == 40 and "\n" in key for key in stored)
+        assert not any(digest in table() for digest in self.digests)
+        assert execute("SELECT count(*) FROM keys_apikey WHERE key LIKE 'sha256%%'", []) == [(0,)]
+
+    def test_gives_back_the_old_table(self) -> None:
+        with connection.cursor() as cursor:
+            columns = connection.introspection.get_table_description(cursor, "keys_apikey")
+        assert {column.name for column in columns} == {"id", "name", "key", "is_active", "created_at"}
+        assert "keys_auditevent" not in connection.introspection.table_names()
+
+    def test_and_forward_again_makes_none_of_them_work(self) -> None:
+        rows = execute("SELECT key FROM keys_apikey")
+        migrate()
+        APIKey.objects.update(is_active=True)
+        for key in (*OLD_KEYS.values(), *self.digests, *(key for (key,) in rows)):
+            assert not opens(key)
+
+
+def files() -> bytes:
+    """What the database's files hold of the table, rows that are no more included."""
+    if connection.vendor == "sqlite":
+        main = Path(connection.settings_dict["NAME"])
+        return b"".join(path.read_bytes() for path in main.parent.glob(main.name + "*"))
+    pages = (
+        "SELECT get_raw_page(relname, page) FROM (SELECT relname::text, pg_relation_size(oid) AS size FROM pg_class"
+        " WHERE relname LIKE %s AND relkind IN ('r', 'i')) AS relations,"
+        " generate_series(0, size / current_setting('block_size')::int - 1) AS page"
+    )
+    return b"".join(bytes(content) for (content,) in execute(pages, ["keys_apikey%"]))
+
+
+@pytest.fixture
+def readable_files() -> None:
+    if connection.vendor == "sqlite":
+        # As SQLite is built by default; some distributions overwrite what is deleted.
+        execute("PRAGMA secure_delete = OFF")
+    else:
+        try:
+            execute("CREATE EXTENSION IF NOT EXISTS pageinspect")
+        except DatabaseError:
+            pytest.skip("needs the extension pageinspect, and a superuser")
+
+
+def test_the_files_of_the_database_hold_no_plain_key(readable_files: None) -> None:
+    make_old_system()
+    assert NORMAL.encode() in files()
+    migrate()
+    held = files()
+    assert tokens.digest(NORMAL).encode() in held
+    assert not [key for key in OLD_KEYS.values() if key.encode() in held]
+
+
+class TestOtherOldTables:
+    def test_a_narrow_id(self) -> None:
+        make_old_system(NARROW_ID)
+        migrate()
+        assert opens(NORMAL)
+        assert opens(APIKey.objects.get(name="normal").rotate().key)
+
+    def test_a_key_without_a_constraint(self) -> None:
+        make_old_system(NOT_UNIQUE)
+        migrate()
+        assert opens(NORMAL)
+
+    def test_two_rows_with_the_same_key(self) -> None:
+        make_old_system(NOT_UNIQUE)
+        insert(("twin", NORMAL))
+        with pytest.raises(IntegrityError):
+            migrate()
+        assert NORMAL in table()
+
+
+@pytest.mark.parametrize(
+    "old", [OLD_TABLE, NARROW_ID, NOT_UNIQUE, None], ids=["usual", "narrow", "not unique", "fresh"]
+)
+def test_the_column_of_the_key_has_one_index_and_it_is_unique(old: dict[str, list[str]] | None) -> None:
+    if old is None:
+        drop_tables()
+    else:
+        make_old_system(old)
+    migrate()
+    with connection.cursor() as cursor:
+        constraints = connection.introspection.get_constraints(cursor, "keys_apikey").values()
+    assert [(index["unique"], index["index"]) for index in constraints if index["columns"] == ["key"]] == [
+        (True, False)
+    ]
+    if connection.vendor == "postgresql":
+        # Under whatever name: the LIKE index is not told from others above.
+        assert execute(
+            "SELECT count(*) FROM pg_indexes WHERE tablename = 'keys_apikey' AND indexdef LIKE '%%(key%%'", []
+        ) == [(1,)]
+    call_command("makemigrations", "keys", check=True, dry_run=True, verbosity=0)

@@ -1,0 +1,177 @@
+"""What the documentation of an API says about its keys."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.urls import path
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import extend_schema
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.generics import GenericAPIView
+from rest_framework.permissions import AllowAny, IsAdminUser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import Serializer
+from rest_framework.views import APIView
+
+from keys.authentication import APIKeyAuthentication, KeyringAuthentication
+from keys.keyrings import DatabaseKeyring
+from keys.permissions import HasAPIKey, HasScope
+from keys.throttling import APIKeyRateThrottle
+
+from .views import InternalAuthentication
+
+ROOT = Path(__file__).resolve().parent.parent
+READ, WRITE, DELETE = HasScope("orders:read"), HasScope("orders:write"), HasScope("orders:delete")
+
+
+class TokenHeader(KeyringAuthentication):
+    header = "X-Service-Key"
+    keyword = "Token"
+    keyrings = (DatabaseKeyring(),)
+
+
+class Orders(APIView):
+    """All orders."""
+
+    authentication_classes = [APIKeyAuthentication]
+    permission_classes = [HasAPIKey]
+    throttle_classes = []
+
+    @extend_schema(responses={204: None})
+    def get(self, request: Request) -> Response:
+        return Response(status=204)
+
+
+class DescribedOrders(Orders):
+    @extend_schema(description="Mine.", responses={200: None, 401: {"type": "string"}})
+    def get(self, request: Request) -> Response:
+        return Response()
+
+
+class PlainOrders(GenericAPIView[Any]):
+    """Documented by drf-spectacular's own class."""
+
+    schema = AutoSchema()
+    authentication_classes = [InternalAuthentication]
+    permission_classes = [READ]
+    serializer_class = Serializer
+
+    def get(self, request: Request) -> Response:
+        return Response()
+
+
+def schema(view: type[APIView] = Orders, **declared: Any) -> dict[str, Any]:
+    generator = SchemaGenerator(patterns=[path("orders/", view.as_view(**declared))])  # type: ignore[no-untyped-call]
+    return generator.get_schema(public=True)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def operation(view: type[APIView] = Orders, **declared: Any) -> dict[str, Any]:
+    return schema(view, **declared)["paths"]["/orders/"]["get"]  # type: ignore[no-any-return]
+
+
+def schemes(**declared: Any) -> list[tuple[str, str]]:
+    """Return where each of the alternatives reads the key, in their order."""
+    whole = schema(**declared)
+    defined = whole["components"]["securitySchemes"]
+    names = [name for requirement in whole["paths"]["/orders/"]["get"]["security"] for name in requirement]
+    return [(defined[name]["in"], defined[name]["name"]) for name in names]
+
+
+def test_a_key_may_be_sent_in_its_header_or_in_authorization() -> None:
+    assert schemes() == [("header", "X-API-Key"), ("header", "Authorization")]
+
+
+def test_each_authentication_class_has_its_own_header() -> None:
+    assert schemes(authentication_classes=[InternalAuthentication]) == [("header", "X-Internal-Api-Key")]
+    both = schemes(authentication_classes=[InternalAuthentication, TokenHeader])
+    assert both == [("header", "X-Internal-Api-Key"), ("header", "X-Service-Key"), ("header", "Authorization")]
+
+
+def test_the_word_before_the_key_is_named() -> None:
+    defined = schema(authentication_classes=[TokenHeader])["components"]["securitySchemes"]
+    assert "“Token”" in defined["TokenHeaderInAuthorization"]["description"]
+
+
+def test_other_authenticators_stay_beside_it() -> None:
+    alternatives = schemes(authentication_classes=[SessionAuthentication, InternalAuthentication])
+    assert alternatives == [("cookie", "sessionid"), ("header", "X-Internal-Api-Key")]
+
+
+@pytest.mark.parametrize(
+    ("permissions", "words"),
+    [
+        ([READ], "`orders:read`"),
+        ([HasScope("orders:read", "orders:write")], "`orders:read` and `orders:write`"),
+        ([READ, WRITE], "`orders:read` and `orders:write`"),
+        ([HasAPIKey & READ], "`orders:read`"),
+        ([READ | WRITE], "`orders:read` or `orders:write`"),
+        ([HasAPIKey & ~READ], "not `orders:read`"),
+        ([(READ | WRITE) & DELETE], "(`orders:read` or `orders:write`) and `orders:delete`"),
+        ([READ, WRITE | DELETE], "`orders:read` and (`orders:write` or `orders:delete`)"),
+        ([READ | IsAdminUser], "`orders:read` or IsAdminUser"),
+    ],
+)
+def test_the_description_names_the_scopes(permissions: list[Any], words: str) -> None:
+    described = operation(permission_classes=permissions)["description"]
+    assert described == f"All orders.\n\nScope of the API key: {words}."
+
+
+@pytest.mark.parametrize("permissions", [[HasAPIKey], [], [HasAPIKey | IsAdminUser], [~IsAdminUser]])
+def test_nothing_is_said_of_scopes_where_none_is_asked_for(permissions: list[Any]) -> None:
+    assert operation(permission_classes=permissions)["description"] == "All orders."
+
+
+@pytest.mark.parametrize(
+    ("declared", "statuses"),
+    [
+        ({}, {"400", "401", "503"}),
+        ({"permission_classes": [READ]}, {"400", "401", "403", "503"}),
+        ({"throttle_classes": [APIKeyRateThrottle]}, {"400", "401", "429", "503"}),
+        # A key from the environment has no rate.
+        (
+            {"authentication_classes": [InternalAuthentication], "throttle_classes": [APIKeyRateThrottle]},
+            {"400", "401", "503"},
+        ),
+        ({"authentication_classes": [SessionAuthentication]}, set()),
+        ({"authentication_classes": [], "permission_classes": [AllowAny]}, set()),
+    ],
+)
+def test_the_answers_of_a_refusal_are_there(declared: dict[str, Any], statuses: set[str]) -> None:
+    assert set(operation(**declared)["responses"]) == {"204", *statuses}
+
+
+def test_the_body_of_a_refusal_is_described_once() -> None:
+    whole = schema(permission_classes=[READ])
+    refused = whole["paths"]["/orders/"]["get"]["responses"]["401"]["content"]["application/json"]["schema"]
+    assert refused == {"$ref": "#/components/schemas/APIKeyRefusal"}
+    assert whole["components"]["schemas"]["APIKeyRefusal"]["required"] == ["detail"]
+
+
+def test_what_a_view_says_itself_stays() -> None:
+    said = operation(DescribedOrders, permission_classes=[READ])
+    assert said["description"] == "Mine.\n\nScope of the API key: `orders:read`."
+    assert said["responses"]["401"]["content"]["application/json"]["schema"] == {"type": "string"}
+    assert set(said["responses"]) == {"200", "400", "401", "403", "503"}
+
+
+def test_the_schemes_need_no_setting() -> None:
+    plain = operation(PlainOrders)
+    assert plain["security"] == [{"InternalAuthentication": []}]
+    assert set(plain["responses"]) == {"200"}
+
+
+@pytest.mark.parametrize("blocked", ["drf_spectacular", "nothing"])
+def test_drf_spectacular_is_not_needed(blocked: str) -> None:
+    program = (
+        f"import sys; sys.modules[{blocked!r}] = None\n"
+        "import django; from django.conf import settings\n"
+        "settings.configure(INSTALLED_APPS=['django.contrib.contenttypes', 'django.contrib.auth', 'keys'])\n"
+        "django.setup(); import keys.authentication\n"
+        "assert 'keys.schema' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)

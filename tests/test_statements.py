@@ -1,0 +1,162 @@
+"""The statements written by hand, held against the ORM."""
+
+from datetime import timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, transaction
+from django.forms.models import model_to_dict
+from django.utils import timezone
+
+from keys import fields, sql, statements
+from keys.backlog import Batch, Outcome, RowName
+from keys.keyrings import DatabaseKeyring
+from keys.models import APIKey, AuditEvent
+from keys.networks import parse_address
+from keys.verification import objection_to
+from tests.log import row
+
+pytestmark = pytest.mark.django_db
+
+
+def state(key: APIKey) -> dict[str, Any]:
+    return {field.attname: getattr(key, field.attname) for field in APIKey._meta.concrete_fields}
+
+
+def digest_of(key: APIKey) -> str:
+    return str(fields.digest(key.key))
+
+
+def test_finds_what_the_orm_finds() -> None:
+    soon = timezone.now() + timedelta(days=1)
+    keys = [
+        APIKey.objects.create(name="plain"),
+        APIKey.objects.create(name="full", scopes=["users:read", "users:*"], expires_at=soon, rate="5/min",
+                              allowed_ips=["10.0.0.0/8", "2001:db8::/32"]),
+        APIKey.objects.create(name="näme 😀 %s", scopes=[], is_active=False),
+    ]  # fmt: skip
+    keys.append(keys[0].rotate())
+    for key in keys:
+        found, expected = statements.find(digest_of(key)), APIKey.objects.get(pk=key.pk)
+        assert found is not None
+        assert state(found) == state(expected)
+        assert {name: type(value) for name, value in state(found).items()} == {
+            name: type(value) for name, value in state(expected).items()
+        }
+        assert (found.loaded, found._state.db, found._state.adding) == (expected.loaded, expected._state.db, False)
+
+
+def test_finds_a_key_that_can_be_changed_and_saved() -> None:
+    key = APIKey.objects.create(name="A")
+    found = statements.find(digest_of(key))
+    assert found is not None
+    found.name = "B"
+    found.save()
+    assert APIKey.objects.get().name == "B"
+
+
+@pytest.mark.parametrize("text", ["", "sha256$", "%s", "'", "\\", "sha256$" + "0" * 64])
+def test_finds_nothing_where_there_is_nothing(text: str) -> None:
+    APIKey.objects.create(name="A")
+    assert statements.find(text) is None
+    assert statements.find_and_record(text, row(), timezone.now()) == (None, None)
+    assert not AuditEvent.objects.filter(event="used").exists()
+
+
+@pytest.mark.parametrize(
+    ("is_active", "lifetime", "allowed_ips"),
+    [*product([True, False], [None, timedelta(hours=1), timedelta(0), -timedelta(hours=1)], [[], ["10.0.0.0/8"]])],
+)
+def test_records_no_use_that_python_would_refuse(
+    is_active: bool, lifetime: timedelta | None, allowed_ips: list[str]
+) -> None:
+    use = row(api_key_id=None, key_name="", key_prefix="")
+    key = APIKey.objects.create(name="A", is_active=is_active, allowed_ips=allowed_ips)
+    APIKey.objects.update(expires_at=None if lifetime is None else use["at"] + lifetime)
+    found, event_id = DatabaseKeyring().find(key.key, use)
+    assert found == key
+    is_good = objection_to(APIKey.objects.get(), parse_address(use["address"])) == ""
+    written = AuditEvent.objects.filter(event="used")
+    if event_id is None:
+        # Left to the caller.
+        assert not written.exists()
+        assert not is_good
+    else:
+        assert is_good
+        assert model_to_dict(written.get()) == model_to_dict(
+            AuditEvent(**use | {"api_key_id": key.pk, "key_name": "A", "key_prefix": key.prefix}, id=event_id)
+        )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"event": "refused", "reason": "unknown", "address": None, "status": 401, "duration_ms": 0, "key_name": ""},
+        {"address": "192.0.2.255", "count": 2_000_000_000, "status": 599, "duration_ms": 86_400_000},
+        {"api_key_id": 9_000_000_000, "path": "ü" * 255, "user_agent": "😀" * 255, "key_name": "%(name)s {} \\"},
+    ],
+)
+def test_inserts_what_the_orm_would(changes: dict[str, Any]) -> None:
+    values = row(**changes)
+    AuditEvent.objects.create(**values)
+    event_id = statements.insert(values)
+    inserted, expected = AuditEvent.objects.get(pk=event_id), AuditEvent.objects.exclude(pk=event_id).get()
+    for field in sql.EVENT_FIELDS:
+        assert getattr(inserted, field.attname) == getattr(expected, field.attname), field.attname
+
+
+def neighbours() -> tuple[RowName, RowName]:
+    """Two rows, and not of the same moment."""
+    first, second = timezone.now(), timezone.now() + timedelta(microseconds=1)
+    return RowName(statements.insert(row(at=first)), first), RowName(statements.insert(row(at=second)), second)
+
+
+def outcome_of(name: RowName) -> Outcome:
+    return Outcome("refused", "scope", 403, 12, *name)
+
+
+def test_adds_an_outcome_to_its_own_row_alone() -> None:
+    mine, other = neighbours()
+    assert statements.write_outcome(outcome_of(mine))
+    event = AuditEvent.objects.get(pk=mine.id)
+    assert (event.event, event.reason, event.status, event.duration_ms) == ("refused", "scope", 403, 12)
+    assert (event.path, event.at) == (row()["path"], mine.at)
+    assert not statements.write_outcome(outcome_of(RowName(other.id, mine.at)))
+    assert not statements.write_outcome(outcome_of(RowName(other.id + 1, other.at)))
+    assert AuditEvent.objects.get(pk=other.id).status is None
+
+
+def test_counts_again_on_its_own_row_alone() -> None:
+    mine, other = neighbours()
+    assert statements.count_again(mine)
+    assert statements.count_again(mine, 41)
+    assert not statements.count_again(RowName(other.id, mine.at))
+    assert not statements.count_again(RowName(other.id + 1, other.at))
+    assert list(AuditEvent.objects.order_by("id").values_list("count", flat=True)) == [43, 1]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("outcomes", [0, 1, 2, 100])
+def test_writes_a_batch_as_one_by_one(outcomes: int) -> None:
+    names = [name for _ in range(50) for name in neighbours()]
+    lost = RowName(names[0].id, names[1].at)
+    batch = Batch(
+        [Outcome("used", "", 200 + n, n, *name) for n, name in enumerate(names[:outcomes])] + [outcome_of(lost)],
+        {names[-1]: 7, names[-2]: 1, lost: 100},
+    )
+    statements.write_batch(batch)
+    expected = [[200 + n, n, 1] if n < outcomes else [None, None, 1] for n in range(100)]
+    expected[98][2], expected[99][2] = 2, 8
+    assert [
+        list(values) for values in AuditEvent.objects.order_by("id").values_list("status", "duration_ms", "count")
+    ] == expected
+
+
+def test_a_statement_that_fails_leaves_a_transaction_usable() -> None:
+    with transaction.atomic():
+        AuditEvent.objects.create(**row())
+        with pytest.raises(DatabaseError):
+            statements.insert(row(event=None))
+        assert AuditEvent.objects.count() == 1
