@@ -20,7 +20,8 @@ FROM_KEY = {"api_key_id": "id", "key_name": "name", "key_prefix": "prefix"}
 OWN_NAMES = [name for name in EVENT_NAMES if name not in FROM_KEY]
 OUTCOME_FIELDS = [field for name in Outcome._fields[:4] for field in EVENT_FIELDS if field.name == name]
 
-# On PostgreSQL, for what need not wait for the disk: the use itself is safe, and a lost outcome shows as one.
+# On PostgreSQL, for what need not wait for the disk: the use itself is safe, and a lost outcome shows as one. It holds
+# for the whole transaction, hence only for one of our own.
 NOT_DURABLE = " AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
 
 # Control and format characters, for PostgreSQL: a name with one of them is escaped before it stands in the log.
@@ -42,10 +43,11 @@ class SQL:
         self.insert = f"INSERT INTO {self.events} ({self._columns(EVENT_FIELDS)}) VALUES ({places})"  # noqa: S608
         self.insert += f" RETURNING {quote('id')}" if self.returns_id else ""
         # The id of a row that was rolled back goes to another row on SQLite, hence the time beside it.
-        same = f"{quote('id')} = %s AND {quote('at')} = %s" + (NOT_DURABLE if self.is_postgresql else "")
+        same = f"{quote('id')} = %s AND {quote('at')} = %s"
         assignments = ", ".join(f"{quote(str(field.column))} = %s" for field in OUTCOME_FIELDS)
         self.outcome = f"UPDATE {self.events} SET {assignments} WHERE {same}"  # noqa: S608
         self.recount = f"UPDATE {self.events} SET {quote('count')} = {quote('count')} + %s WHERE {same}"  # noqa: S608
+        self.not_durable = NOT_DURABLE if self.is_postgresql else ""
         if self.is_postgresql:
             self.find_and_record = self._find_and_record()
             self.outcomes = self._outcomes()
@@ -83,5 +85,5 @@ class SQL:
         same = " AND ".join(f"{self.events}.{quote(name)} = new.{quote(name)}" for name in ("id", "at"))
         return (
             f"UPDATE {self.events} SET {assignments} FROM unnest({lists})"  # noqa: S608
-            f" AS new ({self._columns(OUTCOME_FIELDS)}, {quote('id')}, {quote('at')}) WHERE {same}{NOT_DURABLE}"
+            f" AS new ({self._columns(OUTCOME_FIELDS)}, {quote('id')}, {quote('at')}) WHERE {same}{self.not_durable}"
         )

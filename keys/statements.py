@@ -140,7 +140,7 @@ def write_outcome(outcome: Outcome) -> bool:
     """Add the outcome to its row; False if the row is not there."""
 
     def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> bool:
-        cursor.execute(database.sql.outcome, _adapted(connection, outcome))
+        cursor.execute(_late(connection, database, database.sql.outcome), _adapted(connection, outcome))
         return bool(cursor.rowcount > 0)
 
     return _run(work)
@@ -150,10 +150,15 @@ def count_again(row: RowName, times: int = 1) -> bool:
     """Add to the row's count; False if the row is not there."""
 
     def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> bool:
-        cursor.execute(database.sql.recount, [times, *_adapted(connection, row)])
+        cursor.execute(_late(connection, database, database.sql.recount), [times, *_adapted(connection, row)])
         return bool(cursor.rowcount > 0)
 
     return _run(work)
+
+
+def _late(connection: BaseDatabaseWrapper, database: Database, statement: str) -> str:
+    """Return the statement such that it does not wait for the disk, unless the transaction is somebody else's."""
+    return statement if connection.in_atomic_block else statement + database.sql.not_durable
 
 
 def _adapted(connection: BaseDatabaseWrapper, named: Outcome | RowName) -> list[Any]:
@@ -172,6 +177,8 @@ def write_batch(batch: Batch) -> None:
     def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> None:
         outcomes = [_adapted(connection, outcome) for outcome in batch.outcomes]
         counts = [[times, *_adapted(connection, row)] for row, times in batch.counts.items()]
+        # Asked before the batch's own transaction begins.
+        recount = _late(connection, database, database.sql.recount)
         is_one_statement = len(counts) + (1 if database.sql.is_postgresql and outcomes else len(outcomes)) == 1
         with nullcontext() if is_one_statement else transaction.atomic(using=connection.alias):
             if outcomes and database.sql.is_postgresql:
@@ -179,7 +186,7 @@ def write_batch(batch: Batch) -> None:
             elif outcomes:
                 cursor.executemany(database.sql.outcome, outcomes)
             if counts:
-                cursor.executemany(database.sql.recount, counts)
+                cursor.executemany(recount, counts)
 
     _run(work)
 

@@ -5,7 +5,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 from django.forms.models import model_to_dict
 from django.utils import timezone
 
@@ -135,6 +135,16 @@ def test_counts_again_on_its_own_row_alone() -> None:
     assert not statements.count_again(RowName(other.id, mine.at))
     assert not statements.count_again(RowName(other.id + 1, other.at))
     assert list(AuditEvent.objects.order_by("id").values_list("count", flat=True)) == [43, 1]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="Only PostgreSQL can be told not to wait for the disk.")
+def test_leaves_the_durability_of_a_project_s_own_transaction_alone() -> None:
+    mine, _ = neighbours()
+    assert statements.write_outcome(outcome_of(mine))
+    assert statements.count_again(mine)
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW synchronous_commit")
+        assert cursor.fetchone() == ("on",)
 
 
 @pytest.mark.django_db(transaction=True)
