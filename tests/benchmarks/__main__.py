@@ -1,10 +1,11 @@
 """What a guarded request costs: this app beside its peers, on SQLite and PostgreSQL.
 
 requests (the default) times them in-process and, with --http, through gunicorn; concurrency looks for requests that
-wait for each other; size tells what one use takes on disk.
+wait for each other; size tells what one use takes on disk; summary prints the README's table from the --json of a run.
 """
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 from tests.benchmarks import chart, concurrency, over_http, report, row_size
 from tests.benchmarks.databases import description
-from tests.benchmarks.guards import GUARDS, Guard
+from tests.benchmarks.guards import GUARDS, REFUSAL, Guard
 from tests.benchmarks.measure import Plan, measure
 
 Document = dict[str, Any]
@@ -22,7 +23,7 @@ Document = dict[str, Any]
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     add = parser.add_argument
-    add("command", nargs="?", choices=["requests", "concurrency", "size"], default="requests")
+    add("command", nargs="?", choices=["requests", "concurrency", "size", "summary"], default="requests")
     add("--database", choices=["sqlite", "postgres", "both"], default="both")
     add(
         "--server",
@@ -37,13 +38,15 @@ def parse_arguments() -> argparse.Namespace:
     add("--audit-rows", type=int, default=0, help="measure this app with an audit log of so many rows, too")
     add("--http", action="store_true", help="measure over HTTP as well, with gunicorn and wrk")
     add("--http-rounds", type=int, default=3, help="turns of 5 seconds for each guard (default: %(default)s)")
-    add("--json", type=Path, metavar="FILE", help="write all figures")
+    add("--json", type=Path, metavar="FILE", help="write all figures; for summary, what to read")
     add("--svg", type=Path, metavar="FILE", help="draw the requests as a bar chart")
     add("--quick", action="store_true", help="1 and 1000 keys, 200 requests, 1 turn over HTTP, 5 seconds, 2000 uses")
     options = parser.parse_args()
     if options.quick:
         options.keys, options.requests, options.http_rounds = "1,1000", 200, 1
         options.seconds, options.uses = 5.0, 2000
+    if options.command == "summary" and options.json is None:
+        parser.error("summary reads the file that --json names.")
     options.engines = ["sqlite", "postgres"] if options.database == "both" else [options.database]
     options.guards = chosen_guards(options.guards)
     return options
@@ -51,7 +54,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def chosen_guards(names: str) -> list[Guard]:
     """Return the guards that are installed and whose name contains one of the comma-separated names."""
-    chosen = [guard for guard in GUARDS.values() if any(name in guard.name for name in names.split(","))]
+    guards = [guard for guard in GUARDS.values() if guard is not REFUSAL]
+    chosen = [guard for guard in guards if any(name in guard.name for name in names.split(","))]
     for guard in chosen:
         if guard.installed_version() is None:
             progress(f"{guard.name} is left out: {guard.distribution} is not installed.")
@@ -97,6 +101,9 @@ def main() -> None:
     # So that a run that is told to stop drops its databases.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     options = parse_arguments()
+    if options.command == "summary":
+        print(report.summary(json.loads(options.json.read_text())))
+        return
     document: Document = {
         "environment": report.environment(),
         "engines": {engine: description(engine, options.server) for engine in options.engines},

@@ -77,6 +77,16 @@ def _user(number: int) -> Any:
     return User.objects.create_user(f"user-{number}", id=number)
 
 
+class Refusal(Guard):
+    """DRF's own answer to a request that its authenticator refuses: the floor under every refusal."""
+
+    name = "a bare 401 of DRF"
+    authentication = ["tests.benchmarks.refusal.Refuse"]
+
+    def cases(self, presentations: list[Headers]) -> list[Case]:
+        return [Case("good key", presentations, 401)]
+
+
 class RestFrameworkAPIKey(Guard):
     name = "djangorestframework-api-key"
     distribution = "djangorestframework-api-key"
@@ -237,11 +247,14 @@ class ServiceKeys(Guard):
 
 
 FLOOR = Guard()
+REFUSAL = Refusal()
+# What keys cannot make dearer.
+FLOORS = (FLOOR, REFUSAL)
 REFERENCE = RestFrameworkAPIKey()
 OURS = ServiceKeys()
 GUARDS: dict[str, Guard] = {
     guard.name: guard
-    for guard in (FLOOR, REFERENCE, Knox(), AuthToken(), SimpleAPIKey(), Keysmith(), TenantAPIKeys(), OURS)
+    for guard in (FLOOR, REFUSAL, REFERENCE, Knox(), AuthToken(), SimpleAPIKey(), Keysmith(), TenantAPIKeys(), OURS)
 }
 
 

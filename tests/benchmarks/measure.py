@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.benchmarks import tracing, worker
 from tests.benchmarks.databases import CreateDatabase, databases
-from tests.benchmarks.guards import FLOOR, OURS, Case, Guard
+from tests.benchmarks.guards import FLOOR, FLOORS, OURS, Case, Guard
 from tests.benchmarks.processes import Service
 from tests.benchmarks.tracing import Trace
 from tests.benchmarks.worker import Block
@@ -91,14 +91,16 @@ def measure(plan: Plan, progress: Callable[[str], None]) -> list[dict[str, Any]]
 def _prepare(
     plan: Plan, stack: contextlib.ExitStack, create: CreateDatabase, progress: Callable[[str], None]
 ) -> list[Line]:
-    floor_url = create("floor")
-    floor = stack.enter_context(Service(FLOOR.name, floor_url))
+    urls = {guard: create(f"floor{number}") for number, guard in enumerate(FLOORS)}
+    floors = {guard: stack.enter_context(Service(guard.name, url)) for guard, url in urls.items()}
+    floor = floors[FLOOR]
     lines = [
         Line(plan.engine, "a bare SELECT 1", "", lambda: floor.call(worker.bare_select, BLOCK, LEAD_IN)),
         Line(plan.engine, "a bare INSERT and its commit", "", lambda: floor.call(worker.bare_commit, BLOCK, LEAD_IN)),
     ]
-    lines += _lines(plan, FLOOR, 0, 0, floor, floor_url)
-    sites = [(guard, keys, 0) for keys in plan.keys for guard in plan.guards if guard is not FLOOR]
+    for guard, url in urls.items():
+        lines += _lines(plan, guard, 0, 0, floors[guard], url)
+    sites = [(guard, keys, 0) for keys in plan.keys for guard in plan.guards if guard not in FLOORS]
     if plan.audit_rows:
         sites.append((OURS, plan.keys[-1], plan.audit_rows))
     for number, (guard, keys, audit_rows) in enumerate(sites):

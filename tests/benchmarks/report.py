@@ -12,6 +12,8 @@ from tests.benchmarks.guards import FLOOR, GUARDS, REFERENCE
 
 Result = Mapping[str, Any]
 
+_ENGINES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
+
 COLUMNS = (
     "guard",
     "keys",
@@ -61,6 +63,30 @@ def table(results: Iterable[Result]) -> str:
     return _markdown([COLUMNS, *(_cells(result) for result in results)])
 
 
+def summary(document: Mapping[str, Any]) -> str:
+    """Return the README's table: what is left of a run when all that depends on the machine is left out."""
+    engines = list(document["engines"])
+    rows: dict[str, dict[str, Result]] = {}
+    for result in document["requests"]:
+        if result["audited"] is not None:
+            rows.setdefault(_label(result), {})[result["engine"]] = result
+    header = [_ENGINES[engine] + column for engine in engines for column in (" to floor", " to api-key", " SQL")]
+    table = [("A request guarded by", *header, "audit row")]
+    for label, by_engine in rows.items():
+        cells = [
+            _number(by_engine[engine][figure])
+            for engine in engines
+            for figure in ("times_floor", "times_api_key", "statements")
+        ]
+        table.append((label, *cells, _audit(by_engine[engines[0]])))
+    return _markdown(table)
+
+
+def _label(result: Result) -> str:
+    keys = f", {result['keys']:,} key{'s' * (result['keys'] > 1)}" if result["keys"] else ""
+    return _name(result) + keys
+
+
 def http_table(results: Iterable[Result]) -> str:
     """Return a Markdown table of the runs over HTTP."""
     header = ("guard", "requests/s", "lowest-highest", "median ms", "p99 ms", "not 200", "answered", "audit rows")
@@ -95,13 +121,8 @@ def lines(result: Result) -> str:
 
 
 def _cells(result: Result) -> tuple[str, ...]:
-    name = result["guard"]
-    if result["case"] not in {"", "good key"}:
-        name += f": {result['case']}"
-    if result["audit_rows_before"]:
-        name += f", {result['audit_rows_before']:,} audit rows"
     return (
-        name,
+        _name(result),
         f"{result['keys']:,}" if result["keys"] else "",
         f"{result['price_us']:,.0f}",
         f"{result['lower_quartile_us']:,.0f}-{result['upper_quartile_us']:,.0f}",
@@ -114,6 +135,15 @@ def _cells(result: Result) -> tuple[str, ...]:
         _audit(result),
         f"{result['requests']:,}",
     )
+
+
+def _name(result: Result) -> str:
+    name = str(result["guard"])
+    if result["case"] not in {"", "good key"}:
+        name += f": {result['case']}"
+    if result["audit_rows_before"]:
+        name += f", {result['audit_rows_before']:,} audit rows"
+    return name
 
 
 def _audit(result: Result) -> str:
