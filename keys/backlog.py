@@ -74,7 +74,7 @@ class Backlog:
     def _begin(self) -> None:
         self._adding, self._writing = threading.Lock(), threading.Lock()
         self._batch = Batch()
-        self._written_at = 0.0
+        self._written_at = float("-inf")
         self._timer: threading.Timer | None = None
 
     def add_outcome(self, outcome: Outcome, delay: float) -> None:

@@ -29,7 +29,7 @@ class Bucket:
     lock: threading.Lock = field(default_factory=threading.Lock)
     whole: list[RowName] = field(default_factory=list)
     shared: RowName | None = None
-    counted_at: float = 0.0
+    counted_at: float = float("-inf")
 
 
 class Floods:

@@ -11,7 +11,8 @@ import pytest
 from keys.backlog import LIMIT, Backlog, Batch, Outcome, RowName
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
-LONG = 3600.0
+# Longer than any machine has been running, which is what `monotonic()` may count from.
+LONG = 1e9
 
 
 def outcome(number: int) -> Outcome:
@@ -159,7 +160,7 @@ backlog.may_write = lambda: True
 backlog.write = lambda batch: print(os.getpid() == parent, [outcome.id for outcome in batch.outcomes], flush=True)
 parent = os.getpid()
 for number in range(3):
-    backlog.add_outcome(Outcome("used", "", 200, 1, number, datetime.now()), 3600)
+    backlog.add_outcome(Outcome("used", "", 200, 1, number, datetime.now()), 1e9)
 """
 
 
@@ -170,7 +171,7 @@ for number in range(3):
         ("sys.exit(3)", "True [0]\nTrue [1, 2]\n"),
         # A child that is forked, as workers are, begins with nothing.
         ("if os.fork(): os.wait()", "True [0]\nTrue [1, 2]\n"),
-        ("if os.fork(): os.wait()\nelse: backlog.add_outcome(Outcome('used', '', 200, 1, 9, datetime.now()), 3600)",
+        ("if os.fork(): os.wait()\nelse: backlog.add_outcome(Outcome('used', '', 200, 1, 9, datetime.now()), 1e9)",
          "True [0]\nFalse [9]\nTrue [1, 2]\n"),
     ],
     ids=["end", "exit", "fork", "fork that goes on"],
