@@ -133,7 +133,7 @@ def test_nonsense_of_any_type_is_an_error_and_no_crash(settings: Settings, value
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_every_option_is_checked(settings: Settings, name: str) -> None:
     settings.KEYS = {name: object()}
-    errors = [str(message) for message in run_checks(tags=["keys"]) if message.is_serious()]
+    errors = [str(message) for message in run_checks(tags=["keys"], databases=[]) if message.is_serious()]
     assert any(name in error for error in errors)
 
 
