@@ -144,6 +144,8 @@ def test_a_table_that_is_not_migrated_yet_is_left_alone(target: str) -> None:
         call_command("migrate", "keys", verbosity=0, skip_checks=True)
 
 
+# Since Django 6.1 a plain `check` asks the database whether it has JSON.
+@pytest.mark.django_db
 def test_the_example_has_nothing_to_complain_of(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.ROOT_URLCONF = "example_project.urls"
     variables = ("INTERNAL_API_KEY", "TRACKING_INGEST_API_KEY", "WEBHOOK_API_KEY")
