@@ -3,11 +3,10 @@
 import copy
 import logging
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import urlsplit
 
-from decouple import AutoConfig
+from .keychain import KeyChain, Secret, folder_of_caller
 
 try:
     import requests
@@ -26,18 +25,6 @@ logger = logging.getLogger(__name__)
 
 class KeyRefused(requests.HTTPError):
     """The service answered 401. The text names the variable to look at; `response` is the answer."""
-
-
-class Secret(str):
-    """A header's value, stripped. Error reports show it as `***`. ValueError, without it, if no header can carry it."""
-
-    def __new__(cls, value: str, source: str = "A header") -> "Secret":
-        if not (value.strip().isascii() and value.strip().isprintable()):
-            raise ValueError(f"{source} holds characters that an HTTP header cannot carry.")
-        return super().__new__(cls, value.strip())
-
-    def __repr__(self) -> str:
-        return "'***'"
 
 
 def origin_of(url: str | None) -> tuple[str, str | None, int | None] | None:
@@ -62,23 +49,11 @@ class CarefulRetry(urllib3.Retry):
         attempts = self if patient and method in ("GET", "HEAD") else self.new(total=0)  # urllib3 repeats any method
         return super(CarefulRetry, attempts).increment(method, *args, **details)
 
-
-class KeyChain:
-    """The key in use and the one to try when it is refused. Sessions made by `forward_user` share their maker's."""
-
-    def __init__(self, key: str, next_key: str | None, variable: str) -> None:
-        self.current = Secret(key, variable)
-        self._next_variable = f"{variable}_NEXT"
-        self.names = f"{variable} and {self._next_variable}"
-        self._next_key = None if next_key is None else Secret(next_key, self._next_variable)
-
-    def after(self, refused: str | bytes) -> Secret | None:
-        """Return what to try once `refused` has been: the key another thread has found working, else the next one."""
-        next_key = self._next_key
-        if next_key is None:
-            read = AutoConfig(search_path=Path.cwd())  # a fresh one, as it keeps what it once read from .env
-            next_key = Secret(read(self._next_variable, default=""), self._next_variable)
-        return next((key for key in (self.current, next_key) if key != refused), None)
+    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
+        try:
+            return super().get_retry_after(response)
+        except urllib3.exceptions.InvalidHeader:
+            return None  # a header that nobody can read asks for nothing
 
 
 class APIKeySession(requests.Session):
@@ -93,7 +68,8 @@ class APIKeySession(requests.Session):
       error, 502, 503 or 504. The last answer is returned. A 429 or a time-out is not repeated.
     - A 401 from the origin raises `KeyRefused`, which names `variable`. First the next key is tried once, with any
       method, as nothing was done; if it works, it stays. It is `next_key` ("" for none), or `<variable>_NEXT`, which
-      decouple reads at that moment from the environment, else from the `.env` in or above the working directory.
+      decouple reads at that moment: from the environment, else from the `.env` in or above the working directory,
+      else from the one in or above the folder of the file that made the session. Response hooks come after all that.
 
     ValueError: `base_url` is no plain http(s) URL, or a key cannot be a header. A pickle of the session holds the keys.
     """
@@ -110,7 +86,7 @@ class APIKeySession(requests.Session):
             raise ValueError("base_url must be like https://host or https://host/path, with no user and no query.")
         self.base_url, self.timeout = base_url.rstrip("/"), timeout
         self._origin = origin_of(requests.Request("GET", base_url).prepare().url)
-        self._keys, self._bearer = KeyChain(key or "", next_key, variable), Secret("")
+        self._keys, self._bearer = KeyChain(key or "", next_key, variable, folder_of_caller()), Secret("")
         policy = CarefulRetry(retries, status_forcelist=(502, 503, 504), backoff_factor=0.5, raise_on_status=False)
         for scheme in ("https://", "http://"):
             self.mount(scheme, requests.adapters.HTTPAdapter(max_retries=policy))
@@ -150,45 +126,62 @@ class APIKeySession(requests.Session):
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Called at each redirect, where requests itself would pass X-API-Key on to any host."""
-        headers = prepared_request.headers
-        secrets = {name: headers.pop(name) for name, value in list(headers.items()) if isinstance(value, Secret)}
+        secrets = _taken_from(prepared_request)
         super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call] # bare in types-requests
         if origin_of(prepared_request.url) == self._origin:
-            headers.update(secrets)
+            prepared_request.headers.update(secrets)
         elif secrets:
             logger.warning("A redirect left %s: the API key stayed behind.", self.base_url)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         kwargs["timeout"] = kwargs.get("timeout") or self.timeout
-        used, response = request.headers.get(HEADER), self._deliver(request, **kwargs)
+        if origin_of(request.url) != self._origin:
+            _taken_from(request)  # its address was changed after `prepare_request`
+        own = [hook for hook in request.hooks["response"] if hook != self._answered]
+        # Before the caller's own hooks, which may raise an error of each 401, and again for each redirect.
+        request.hooks = {"response": [self._answered, *own]}
+        try:
+            return super().send(request, **kwargs)
+        except requests.RequestException as error:
+            raise error.with_traceback(None) from None  # the frames below hold the key, and error reports show them
+        finally:
+            request.hooks = {"response": own}
+
+    def close(self) -> None:
+        if self._owns_connections:
+            super().close()
+
+    def _answered(self, response: requests.Response, **kwargs: Any) -> requests.Response:
+        """Return the answer, or that to the next key where it is a refusal. Raises KeyRefused."""
         if not self._is_refusal(response):
             return response
-        key = self._keys.after(used) if used else None  # without one, a redirect may have led here from elsewhere
+        if not kwargs.get("stream"):
+            _ = response.content  # read to its end, so that its connection serves the next call
+        request = response.request
+        used = request.headers.get(HEADER)
+        key = self._next_key(used, response) if used else None  # without one, a redirect may have led here
         if not key:
             raise self._refused(response, "the API key was refused" if used else "no API key was sent")
+        request.headers[HEADER] = key  # for redirects from here on, too
         retry = request.copy()
-        retry.headers[HEADER] = key
+        retry.hooks = {"response": []}
         try:
             if not isinstance(cast(object, retry.body), str | bytes | None):
                 requests.utils.rewind_body(retry)
         except requests.exceptions.UnrewindableBodyError:
             raise self._refused(response, "the API key was refused, and the body cannot be sent again") from None
         response.close()
-        response = self._deliver(retry, **kwargs)
+        response = super().send(retry, allow_redirects=False, **kwargs)
         if self._is_refusal(response):
             raise self._refused(response, "both API keys were refused")
-        self._keys.current = key
+        self._keys.current, response.request = key, request
         return response
 
-    def close(self) -> None:
-        if self._owns_connections:
-            super().close()
-
-    def _deliver(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+    def _next_key(self, used: str | bytes, response: requests.Response) -> Secret | None:
         try:
-            return super().send(request, **kwargs)
-        except requests.RequestException as error:
-            raise error.with_traceback(None) from None  # the frames below hold the key, and error reports show them
+            return self._keys.after(used)
+        except ValueError:
+            raise self._refused(response, "the API key was refused, and the next one cannot be read") from None
 
     def _is_refusal(self, response: requests.Response) -> bool:
         about_user = self._bearer and response.headers.get("WWW-Authenticate", "").lower().startswith("bearer")
@@ -196,4 +189,12 @@ class APIKeySession(requests.Session):
 
     def _refused(self, response: requests.Response, reason: str) -> KeyRefused:
         response.close()  # a streamed answer would keep its connection
-        return KeyRefused(f"{self.base_url} answered 401: {reason}. Look at {self._keys.names}.", response=response)
+        return KeyRefused(f"{self.base_url} answered 401: {reason}. {self._keys.advice}", response=response)
+
+
+def _taken_from(request: requests.PreparedRequest) -> dict[str, Secret]:
+    """Take the key and the user's JWT off a request, and return them."""
+    secrets = {name: value for name, value in request.headers.items() if isinstance(value, Secret)}
+    for name in secrets:
+        del request.headers[name]
+    return secrets

@@ -1,9 +1,8 @@
 """The calling side for httpx, with the extra `httpx`: `httpx.AsyncClient(base_url=url, auth=APIKeyAuth(url, key))`."""
 
 from collections.abc import Generator
-from pathlib import Path
 
-from decouple import AutoConfig
+from .keychain import KeyChain, folder_of_caller
 
 try:
     import httpx
@@ -19,32 +18,38 @@ class APIKeyAuth(httpx.Auth):
     """Sends the key to the origin of `base_url` alone, and the next one when it is refused, as `keys.client` does.
 
     It goes in `Authorization: Api-Key`, which httpx takes off when a redirect leads to another origin; X-API-Key would
-    stay. It stays too from http to https on the same host and the usual ports. Time-outs and retries are httpx's own.
+    stay. It stays too from http to https on the same host and the usual ports. Time-outs and retries are httpx's own:
+    5 s for each step, and no retry unless `httpx.HTTPTransport(retries=3)` asks for it, of connecting alone. A response
+    hook that raises an error of a 401 comes before the next key.
+
+    ValueError: a key cannot be a header.
     """
 
     requires_request_body = True  # so that a stream can be sent again
 
     def __init__(self, base_url: str, key: str, *, next_key: str | None = None, variable: str = "AUTH_API_KEY") -> None:
-        self._url, self._variable, self._next_key = httpx.URL(base_url), variable, next_key
-        self._key = self._checked(key)
+        self._url = httpx.URL(base_url)
+        self._keys = KeyChain(key, next_key, variable, folder_of_caller())
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         if not self._is_ours(request.url):
             yield request
             return
-        used = self._key
-        request.headers["Authorization"] = f"Api-Key {used}"
-        response = yield request
+        used = self._keys.current
+        response = yield _carrying(used, request)
+        key, reason = None, "the API key was refused" if used else "no API key was sent"
         # What was redirected may have been acted upon, so it is not sent again.
-        other = self._after(used) if self._is_refusal(response) and not response.history else ""
-        if other:
-            request.headers["Authorization"] = f"Api-Key {other}"
-            response = yield request
+        if used and self._is_refusal(response) and not response.history:
+            try:
+                key = self._keys.after(used)
+            except ValueError:
+                reason += ", and the next one cannot be read"
+        if key:
+            response, reason = (yield _carrying(key, request)), "both API keys were refused"
         if self._is_refusal(response):
-            used = other = ""  # error reports show the variables of this frame
-            text = f"{self._url} answered 401. Look at {self._variable} and {self._variable}_NEXT."
+            text = f"{self._url} answered 401: {reason}. {self._keys.advice}"
             raise KeyRefused(text, request=request, response=response)
-        self._key = other or self._key
+        self._keys.current = key or self._keys.current
 
     def _is_ours(self, url: httpx.URL) -> bool:
         return (url.scheme, url.netloc) == (self._url.scheme, self._url.netloc)
@@ -52,13 +57,8 @@ class APIKeyAuth(httpx.Auth):
     def _is_refusal(self, response: httpx.Response) -> bool:
         return response.status_code == 401 and self._is_ours(response.url)
 
-    def _after(self, used: str) -> str:
-        next_key = self._next_key
-        if next_key is None:
-            next_key = AutoConfig(search_path=Path.cwd())(f"{self._variable}_NEXT", default="")
-        return next((key for key in (self._key, self._checked(next_key)) if key != used), "")
 
-    def _checked(self, key: str) -> str:
-        if not (key.strip().isascii() and key.strip().isprintable()):
-            raise ValueError(f"{self._variable} holds characters that an HTTP header cannot carry.")
-        return key.strip()
+def _carrying(key: str, request: httpx.Request) -> httpx.Request:
+    if key:
+        request.headers["Authorization"] = f"Api-Key {key}"
+    return request

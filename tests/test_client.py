@@ -19,8 +19,8 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No next key in the environment, and no .env above the working directory."""
-    monkeypatch.delenv("AUTH_API_KEY_NEXT", raising=False)
+    """No next key in the environment, which goes before the .env of this checkout, and none in a .env above."""
+    monkeypatch.setenv("AUTH_API_KEY_NEXT", "")
     monkeypatch.chdir(tmp_path)
 
 
@@ -128,6 +128,10 @@ def test_a_redirect_to_another_port_takes_no_key_along(
         ("https://127.0.0.1:{port}/", False),
         ("http://127.0.0.1/", False),
         ("http://127.0.0.1:99999/", False),
+        ("HTTP://someone:else@127.0.0.1:{port}/", True),
+        ("http://127.0.0.1.:{port}/", False),
+        ("http://127.1:{port}/", False),
+        ("http://127.0.0.1:{port}\\@localhost:{port}/", False),
     ],
 )
 def test_the_next_hop_of_a_redirect(
@@ -137,6 +141,22 @@ def test_the_next_hop_of_a_redirect(
     following = session.get("/away", allow_redirects=False).next
     assert following is not None
     assert following.headers.get("X-API-Key") == (KEY if is_origin else None)
+
+
+def test_a_request_whose_address_was_changed_takes_no_key_along(
+    stranger: RecordingService, session: APIKeySession
+) -> None:
+    prepared = session.prepare_request(requests.Request("GET", "/x"))
+    prepared.url = f"{stranger.url}/"
+    assert session.send(prepared).ok
+    assert stranger.received_keys == [None]
+
+
+def test_a_request_that_was_prepared_by_the_session_carries_the_key(
+    service: RecordingService, session: APIKeySession
+) -> None:
+    assert session.send(session.prepare_request(requests.Request("GET", "/x"))).ok
+    assert service.received_keys == [KEY]
 
 
 def test_a_redirect_within_the_origin_keeps_the_key(service: RecordingService, session: APIKeySession) -> None:
@@ -199,6 +219,15 @@ def test_white_space_around_a_key_is_not_part_of_it(service: RecordingService) -
 
 
 # A session like any other
+
+
+def test_a_request_goes_through_a_proxy_as_any_other(service: RecordingService, session: APIKeySession) -> None:
+    with RecordingService() as proxy:
+        address = f"{service.url}/x"
+        proxy.answers[address] = [Answer()]
+        assert session.get("/x", proxies={"http": proxy.url}).ok
+        assert [(received.path, received.key) for received in proxy.received] == [(address, KEY)]
+    assert service.received == []
 
 
 def test_a_pickled_session_works(service: RecordingService, session: APIKeySession) -> None:

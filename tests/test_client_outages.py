@@ -93,6 +93,14 @@ def test_waits_as_long_as_the_service_asks(
     assert pauses == [30]
 
 
+@pytest.mark.parametrize("value", ["soon", "-5", ""])
+def test_a_wish_that_nobody_can_read_is_not_an_error(
+    service: RecordingService, session: APIKeySession, pauses: list[float], value: str
+) -> None:
+    service.answers["/x"] = [Answer(503, {"Retry-After": value}), Answer()]
+    assert session.get("/x").ok
+
+
 def test_returns_the_last_answer_when_repeating_did_not_help(service: RecordingService) -> None:
     service.answers["/x"] = [Answer(502), Answer(503, body=b"down")]
     with APIKeySession(service.url, KEY, retries=1) as session:

@@ -1,6 +1,8 @@
 """The calling side when its key is refused, or replaced by the next."""
 
 import io
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ import requests
 from keys.client import APIKeySession, KeyRefused
 from tests.recording_service import REFUSED, Answer, RecordingService, redirect
 
+ROOT = Path(__file__).resolve().parent.parent
 OLD = "0000000000000000000000000000000000000000"
 NEW = "1111111111111111111111111111111111111111"
 NEWEST = "2222222222222222222222222222222222222222"
@@ -19,8 +22,8 @@ NEWEST = "2222222222222222222222222222222222222222"
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No next key in the environment, and no .env above the working directory."""
-    monkeypatch.delenv("AUTH_API_KEY_NEXT", raising=False)
+    """No next key in the environment, which goes before the .env of this checkout, and none in a .env above."""
+    monkeypatch.setenv("AUTH_API_KEY_NEXT", "")
     monkeypatch.chdir(tmp_path)
 
 
@@ -117,6 +120,7 @@ def test_a_generator_cannot_be_sent_again(service: RecordingService, session: AP
 def test_the_variable_is_read_when_it_is_needed(
     service: RecordingService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.delenv("AUTH_API_KEY_NEXT")
     service.keys = {OLD}
     with APIKeySession(service.url, OLD) as session:
         assert session.get("/x").ok
@@ -130,6 +134,75 @@ def test_the_variable_is_read_when_it_is_needed(
         service.keys = {OLD}
         assert session.get("/x").ok
     assert service.received_keys == [OLD, OLD, NEW, NEW, NEWEST, NEWEST, OLD]
+
+
+def test_the_variable_is_read_where_the_key_was(service: RecordingService, tmp_path: Path) -> None:
+    """A service whose `.env` lies beside its file, and not in the working directory: as `decouple.config` reads it."""
+    folder, elsewhere = tmp_path / "service", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (folder / ".env").write_text(f"AUTH_SERVICE_URL={service.url}\nAUTH_API_KEY={OLD}\nAUTH_API_KEY_NEXT={NEW}\n")
+    (folder / "call.py").write_text(
+        "from decouple import config\n"
+        "from keys.client import APIKeySession\n"
+        "session = APIKeySession(config('AUTH_SERVICE_URL'), config('AUTH_API_KEY'))\n"
+        "print(session.get('/x').status_code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(folder / "call.py")], cwd=elsewhere, capture_output=True, text=True, timeout=60,
+        env={"PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}, check=False,
+    )  # fmt: skip
+    assert done.stdout == "200\n", done.stderr
+    assert service.received_keys == [OLD, NEW]
+
+
+def test_a_next_key_that_cannot_be_sent_is_said_so(service: RecordingService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTH_API_KEY_NEXT", f"{NEW}é")
+    with APIKeySession(service.url, OLD) as session, pytest.raises(KeyRefused) as caught:
+        session.get("/x")
+    assert "the next one cannot be read. Look at AUTH_API_KEY and AUTH_API_KEY_NEXT." in str(caught.value)
+    assert NEW not in str(caught.value)
+
+
+@pytest.mark.parametrize("next_key", ["", " ", OLD, f" {OLD}\n"])
+def test_a_next_key_that_is_none_is_not_tried(
+    service: RecordingService, monkeypatch: pytest.MonkeyPatch, next_key: str
+) -> None:
+    monkeypatch.setenv("AUTH_API_KEY_NEXT", next_key)
+    with APIKeySession(service.url, OLD) as session, pytest.raises(KeyRefused, match="the API key was refused"):
+        session.get("/x")
+    assert service.received_keys == [OLD]
+
+
+@pytest.mark.parametrize("of_the_request", [True, False])
+def test_hooks_that_raise_come_after_the_next_key(
+    service: RecordingService, session: APIKeySession, of_the_request: bool
+) -> None:
+    heard: list[int] = []
+
+    def check(response: requests.Response, *args: object, **kwargs: object) -> None:
+        heard.append(response.status_code)
+        response.raise_for_status()
+
+    if not of_the_request:
+        session.hooks["response"].append(check)
+    hooks = {"response": check} if of_the_request else None
+    service.answers["/old"] = [redirect("/x")]
+    response = session.get("/old", hooks=hooks)
+    assert (response.status_code, heard) == (200, [302, 200])
+    assert response.request.hooks["response"] == [check]
+    service.keys.clear()
+    with pytest.raises(KeyRefused):
+        session.get("/x", hooks=hooks)
+    assert heard == [302, 200]
+
+
+def test_what_follows_a_redirect_is_sent_with_the_next_key(service: RecordingService, session: APIKeySession) -> None:
+    service.answers["/new"] = [REFUSED, redirect("/x", 303)]
+    assert session.post("/new", json={}).ok
+    assert [(received.path, received.key) for received in service.received] == [
+        ("/new", OLD), ("/new", NEW), ("/x", NEW)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("next_key", "variable"), [("", "AUTH_API_KEY"), (None, "BILLING_API_KEY")])

@@ -41,11 +41,11 @@ def service() -> Iterator[RecordingService]:
 def downstream(
     service: RecordingService, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[None]:
-    """This process, for one test, as the calling service; its working directory has no `.env`."""
+    """This process, for one test, as the calling service, without a next key in its environment or a `.env`."""
     settings.ROOT_URLCONF = downstream_settings.ROOT_URLCONF
     settings.MIDDLEWARE = downstream_settings.MIDDLEWARE
     settings.AUTH_SERVICE_URL, settings.AUTH_API_KEY = service.url, OLD
-    monkeypatch.delenv("AUTH_API_KEY_NEXT", raising=False)
+    monkeypatch.setenv("AUTH_API_KEY_NEXT", "")
     monkeypatch.chdir(tmp_path)
     auth_service.session.cache_clear()
     yield
@@ -156,10 +156,13 @@ def test_other_errors_are_its_own(client: Client, service: RecordingService) -> 
         client.get("/greetings/?user=7")
 
 
-def test_rotation_needs_no_restart(client: Client, service: RecordingService, tmp_path: Path) -> None:
+def test_rotation_needs_no_restart(
+    client: Client, service: RecordingService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     service.keys = {NEW}
     client.cookies["access_token"] = TOKEN
     assert client.get("/me/").json() == {"detail": REFUSED}
+    monkeypatch.delenv("AUTH_API_KEY_NEXT")
     (tmp_path / ".env").write_text(f"AUTH_API_KEY_NEXT={NEW}\n")
     assert [client.get("/me/").status_code for _ in range(2)] == [200, 200]
     assert service.received_keys == [OLD, OLD, NEW, NEW]

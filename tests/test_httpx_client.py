@@ -23,8 +23,8 @@ Call = Callable[..., httpx.Response]
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No next key in the environment, and no .env above the working directory."""
-    monkeypatch.delenv("AUTH_API_KEY_NEXT", raising=False)
+    """No next key in the environment, which goes before the .env of this checkout, and none in a .env above."""
+    monkeypatch.setenv("AUTH_API_KEY_NEXT", "")
     monkeypatch.chdir(tmp_path)
 
 
@@ -73,6 +73,7 @@ def test_a_stream_is_sent_again_whole(service: RecordingService) -> None:
 def test_the_variable_is_read_when_it_is_needed(
     service: RecordingService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.delenv("AUTH_API_KEY_NEXT")
     auth = APIKeyAuth(service.url, OLD)
     (tmp_path / ".env").write_text(f"AUTH_API_KEY_NEXT={NEW}\n")
     assert call_sync(auth, "GET", f"{service.url}/x").status_code == 200
@@ -87,7 +88,8 @@ def test_a_refused_key_names_the_variable_and_is_not_shown(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     auth = APIKeyAuth(service.url, OLD, variable="BILLING_KEY")
-    with pytest.raises(KeyRefused, match=r"answered 401\. Look at BILLING_KEY and BILLING_KEY_NEXT\.") as caught:
+    message = r"answered 401: the API key was refused\. Look at BILLING_KEY and BILLING_KEY_NEXT\."
+    with pytest.raises(KeyRefused, match=message) as caught:
         call(auth, "GET", f"{service.url}/x")
     assert caught.value.response.status_code == 401
     assert service.received_keys == [OLD]
@@ -97,9 +99,45 @@ def test_a_refused_key_names_the_variable_and_is_not_shown(
 
 @either
 def test_both_keys_refused(service: RecordingService, call: Call) -> None:
-    with pytest.raises(KeyRefused):
+    with pytest.raises(KeyRefused, match="both API keys were refused"):
         call(APIKeyAuth(service.url, OLD, next_key="2" * 40), "GET", f"{service.url}/x")
     assert service.received_keys == [OLD, "2" * 40]
+
+
+@either
+@pytest.mark.parametrize("key", ["", " "])
+def test_without_a_key_none_is_sent(service: RecordingService, call: Call, key: str) -> None:
+    with pytest.raises(KeyRefused, match=r"no API key was sent\. Look at AUTH_API_KEY and AUTH_API_KEY_NEXT"):
+        call(APIKeyAuth(service.url, key, next_key=NEW), "GET", f"{service.url}/x")
+    assert [received.headers["Authorization"] for received in service.received] == [None]
+
+
+@either
+def test_a_next_key_that_cannot_be_sent_is_said_so(
+    service: RecordingService, monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    monkeypatch.setenv("AUTH_API_KEY_NEXT", f"{NEW}é")
+    with pytest.raises(KeyRefused, match=r"the next one cannot be read\. Look at AUTH_API_KEY") as caught:
+        call(APIKeyAuth(service.url, OLD), "GET", f"{service.url}/x")
+    assert NEW not in str(caught.value)
+
+
+def test_the_variable_is_read_where_the_key_was(service: RecordingService, tmp_path: Path) -> None:
+    """From the `.env` beside the file, where `decouple.config` looks, when the working directory has none."""
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / ".env").write_text(f"AUTH_API_KEY_NEXT={NEW}\n")
+    file = tmp_path / "service" / "call.py"
+    file.write_text(
+        "import httpx\n"
+        "from keys.httpx_client import APIKeyAuth\n"
+        f"print(httpx.get('{service.url}/x', auth=APIKeyAuth('{service.url}', '{OLD}')).status_code)\n"
+    )
+    environment = {"PYTHONPATH": str(Path(__file__).parent.parent), "NO_PROXY": "127.0.0.1"}
+    done = subprocess.run(
+        [sys.executable, str(file)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout == "200\n", done.stderr
 
 
 @either
