@@ -12,15 +12,15 @@ from django.views import View
 from rest_framework.permissions import OperandHolder, SingleOperandHolder
 from rest_framework.views import APIView
 
-from .authentication import KeyringAuthentication
 from .keyrings import Keyring
+from .operations import operations_of
 from .permissions import HasAPIKey, HasScope
 from .verification import Guard
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One view of the URLconf, and what it says of its guards.
+    """One view of the URLconf, or operation of Django Ninja, and what it says of its guards.
 
     A view that answers by `get_authenticators()` or `get_permissions()` says less here than it does to a request.
     """
@@ -35,13 +35,15 @@ class Endpoint:
     @property
     def source(self) -> Any:
         """The class or the function that somebody wrote, the same for all of its addresses."""
+        if self._is_operation:
+            return self.view.view_func
         view = self.view.func if isinstance(self.view, partial) else self.view
         return getattr(view, "view_class", view)
 
     @property
     def authenticators(self) -> list[Any]:
-        """The authentication classes in their order; none for a plain Django view."""
-        return list(self._declared("authentication_classes"))
+        """The authentication classes, or Ninja's authenticators, in their order; none for a plain Django view."""
+        return list(self.view.auth_callbacks if self._is_operation else self._declared("authentication_classes"))
 
     @property
     def permissions(self) -> list[Any]:
@@ -57,8 +59,8 @@ class Endpoint:
     def guards(self) -> list[Guard]:
         """What asks for a key, the decorator's guards before the authenticators'."""
         decorated = [function.api_key_guard for function in self._decorated]
-        declared = [getattr(authenticator, "guard", None) for authenticator in self.authenticators]
-        return list(dict.fromkeys(guard for guard in [*decorated, *declared] if isinstance(guard, Guard)))
+        declared = [authenticator.guard for authenticator in self.authenticators if _reads_keys(authenticator)]
+        return list(dict.fromkeys([*decorated, *declared]))
 
     @property
     def guarded_methods(self) -> list[Any]:
@@ -68,9 +70,13 @@ class Endpoint:
         return [function for name in sorted(names) for function in _decorated(getattr(view_class, name, None))]
 
     @property
-    def decorator_scopes(self) -> list[Any]:
-        """The scopes that `api_key_required` asks for."""
-        return [scope for function in self._decorated for scope in function.api_key_scopes]
+    def guard_scopes(self) -> list[Any]:
+        """The scopes that `api_key_required` or Ninja's authenticators ask for."""
+        declared = [authenticator for authenticator in self.authenticators if _reads_keys(authenticator)]
+        return [
+            *(scope for function in self._decorated for scope in function.api_key_scopes),
+            *(scope for authenticator in declared for scope in getattr(authenticator, "scopes", ())),
+        ]
 
     @property
     def keyrings(self) -> list[Keyring]:
@@ -87,8 +93,12 @@ class Endpoint:
         """Whether an authenticator of another kind is asked before the one that reads keys."""
         if hasattr(self.view, "api_key_guard"):
             return False
-        kinds = [_is_a(authenticator, (KeyringAuthentication,)) for authenticator in self.authenticators]
-        return any(dropwhile(bool, kinds))
+        return any(dropwhile(bool, map(_reads_keys, self.authenticators)))
+
+    @property
+    def _is_operation(self) -> bool:
+        """Whether the view is an operation of Django Ninja."""
+        return hasattr(self.view, "auth_callbacks")
 
     @property
     def _decorated(self) -> list[Any]:
@@ -117,7 +127,7 @@ def _below(resolver: URLResolver, prefix: str) -> Iterator[Endpoint]:
         if isinstance(pattern, URLResolver):
             yield from _below(pattern, route)
         elif isinstance(pattern, URLPattern):
-            yield Endpoint(route, pattern.callback)
+            yield from (Endpoint(route, view) for view in operations_of(pattern.callback) or [pattern.callback])
 
 
 def _operands(permission: Any) -> Iterator[Any]:
@@ -135,6 +145,10 @@ def _decorated(function: Any) -> Iterator[Any]:
         if hasattr(function, "api_key_guard"):
             yield function
         function = getattr(function, "__wrapped__", None)
+
+
+def _reads_keys(authenticator: Any) -> bool:
+    return isinstance(getattr(authenticator, "guard", None), Guard)
 
 
 def _is_a(thing: Any, classes: tuple[type, ...]) -> bool:

@@ -8,7 +8,7 @@ committed before the view starts, and the authenticator finds the decision on th
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -17,6 +17,7 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
 from .audit import AuditUnavailable
+from .operations import operations_of
 from .verification import UNAVAILABLE_DETAIL, Guard, Use, conclude, verify
 
 CLIENT_CLOSED_REQUEST = 499
@@ -28,7 +29,8 @@ def guards_of(view: Any, request: HttpRequest, args: Any, kwargs: Any) -> list[G
         return [view.api_key_guard]
     view_class: Any = getattr(view, "cls", None)
     if not hasattr(view_class, "get_authenticators"):
-        return []
+        asked = (operation for operation in operations_of(view) if request.method in operation.methods)
+        return [_guard_of(callback) for operation in islice(asked, 1) for callback in operation.auth_callbacks]
     if view_class.get_authenticators.__module__ == "rest_framework.views":
         authenticators = view.initkwargs.get("authentication_classes", view_class.authentication_classes)
     else:
@@ -37,7 +39,12 @@ def guards_of(view: Any, request: HttpRequest, args: Any, kwargs: Any) -> list[G
         instance.setup(request, *args, **kwargs)
         instance.action_map = getattr(view, "actions", None)
         authenticators = instance.get_authenticators()
-    return [getattr(authenticator, "guard", None) for authenticator in authenticators]
+    return [_guard_of(authenticator) for authenticator in authenticators]
+
+
+def _guard_of(authenticator: Any) -> Guard | None:
+    guard = getattr(authenticator, "guard", None)
+    return guard if isinstance(guard, Guard) else None
 
 
 class APIKeyMiddleware:
@@ -116,6 +123,9 @@ def _with_headers(request: HttpRequest, response: HttpResponseBase) -> HttpRespo
     # Those that the view was known to have, and those that turned up in it.
     guards: list[Guard] = [*getattr(request, "api_key_guards", ()), *request.api_key_uses]  # type: ignore[attr-defined]
     if guards:
+        if response.status_code == 401:
+            # Ninja leaves it out.
+            response.headers.setdefault("WWW-Authenticate", guards[0].challenge)
         response["Cache-Control"] = "no-store"
         patch_vary_headers(response, list(dict.fromkeys(header for guard in guards for header in guard.vary)))
     return response

@@ -11,7 +11,10 @@ from .verification import Guard, Reason, objecting, use_of
 
 
 class APIKeyAuth(AuthBase):
-    """Lets in requests whose key holds every one of the scopes; `guard` is where keys are looked for."""
+    """Lets in requests whose key holds every one of the scopes; `guard` is where keys are looked for.
+
+    Ninja's documentation has one scheme for each class: subclass it for another header.
+    """
 
     openapi_type = "apiKey"
     openapi_in = "header"
@@ -23,8 +26,6 @@ class APIKeyAuth(AuthBase):
 
     def __call__(self, request: HttpRequest) -> Holder | None:
         """Return the key, or None where none was presented. Raises HttpError where it is refused."""
-        # Ninja finds the operation inside its view, too late for the middleware to see who guards it.
-        getattr(request, "api_key_guards", []).append(self.guard)
         use = use_of(request, self.guard)
         if use is None:
             return None

@@ -43,7 +43,7 @@ def check_rates_are_enforced(databases: Collection[str] | None = None, **kwargs:
         checks.Warning(
             f"Keys have a rate ({named}) that these views do not enforce: {views}.",
             hint="Add keys.throttling.APIKeyRateThrottle to throttle_classes or DEFAULT_THROTTLE_CLASSES. "
-            "api_key_required enforces no rate.",
+            "api_key_required and keys.ninja.APIKeyAuth enforce no rate.",
             id="keys.W010",
         )
         for named in _named(_accepted_keys(databases).exclude(rate=""))

@@ -27,7 +27,8 @@ def check_middleware_is_installed(**kwargs: object) -> list[checks.CheckMessage]
         return []
     return [
         checks.Warning(
-            f"API keys guard {len(guarded)} addresses, such as {guarded[0]}, and APIKeyMiddleware is missing.",
+            f"API keys guard {len({endpoint.route for endpoint in guarded})} addresses, such as {guarded[0]}, and "
+            "APIKeyMiddleware is missing.",
             hint="Add 'keys.middleware.APIKeyMiddleware' to MIDDLEWARE. Without it a use is written in the view's own "
             "transaction and is lost with it, no use gets its status and duration, a refusal by scope or rate looks "
             "like a use, and answers may be cached.",
@@ -59,8 +60,8 @@ def check_keys_come_before_other_authenticators(**kwargs: object) -> list[checks
         checks.Warning(
             "The view asks for a key after another kind of authenticator, within its transaction (ATOMIC_REQUESTS): "
             "the use is recorded only when the view is done.",
-            hint="Put the authenticator that reads keys first in authentication_classes. Requests without a key go on "
-            "to the next one.",
+            hint="Put the authenticator that reads keys first in authentication_classes, or in Ninja's auth. Requests "
+            "without a key go on to the next one.",
             obj=endpoint,
             id="keys.W003",
         )

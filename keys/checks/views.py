@@ -77,7 +77,7 @@ def _has_keyrings(authenticator: type[KeyringAuthentication]) -> bool:
 def _scopes_of(endpoint: Endpoint) -> list[Any]:
     """Return what a view asks for as scopes; of any type, as nobody has checked it."""
     asked = [scope for made in _scope_permissions(endpoint) if isinstance(made, HasScope) for scope in made.scopes]
-    return [*endpoint.decorator_scopes, *asked]
+    return [*endpoint.guard_scopes, *asked]
 
 
 def _scope_permissions(endpoint: Endpoint) -> list[BasePermission | Exception]:
