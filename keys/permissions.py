@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import BasePermission, BasePermissionMetaclass
 from rest_framework.request import Request
 
 from .keyrings import EnvironmentKey
@@ -24,13 +24,21 @@ class HasAPIKey(BasePermission):
         return self.has_permission(request, view)
 
 
-class HasScope(BasePermission):
+class _Invertible(BasePermissionMetaclass):
+    """Makes `~HasScope(...)` a HasScope too, which can tell the audit log why it refused: `NOT` tells nobody."""
+
+    def __invert__(self: Any) -> type[BasePermission]:  # type: ignore[override]
+        return type(self.__name__, (self,), {"is_inverted": not self.is_inverted})
+
+
+class HasScope(BasePermission, metaclass=_Invertible):
     """Allows requests whose key holds every one of the scopes: `permission_classes = [HasScope("users:read")]`.
 
     Where it says no, the answer names the scope that is missing. Composes with `&`, `|` and `~`, on objects too.
     """
 
     scopes: tuple[str, ...] = ()
+    is_inverted = False
     message: str | None = None
 
     def __new__(cls, *scopes: str) -> type[BasePermission]:  # type: ignore[misc]
@@ -44,13 +52,14 @@ class HasScope(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         holder = request.auth
         if not isinstance(holder, APIKey | EnvironmentKey):
-            return False
+            return self.is_inverted
         missing = next((scope for scope in self.scopes if not grants(holder.scopes, scope)), None)
-        if missing is not None:
+        is_allowed = (missing is None) is not self.is_inverted
+        if not (is_allowed or self.is_inverted):
             self.message = _("This API key lacks the scope “%(scope)s”.") % {"scope": missing}
         # Kept for the audit log. One half of `A | B` may object and the other let in: the answer's status decides.
-        objecting(request._request, Reason.SCOPE if missing is not None else Reason.NONE)
-        return missing is None
+        objecting(request._request, Reason.NONE if is_allowed else Reason.SCOPE)
+        return is_allowed
 
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
         return self.has_permission(request, view)

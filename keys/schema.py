@@ -100,7 +100,8 @@ def scopes_asked(permissions: Iterable[Any]) -> str:
 def _words(permission: Any) -> str:
     kind = type(permission)
     if isinstance(permission, HasScope):
-        return _joined([f"`{scope}`" for scope in permission.scopes], _(" and "))
+        words = _joined([f"`{scope}`" for scope in permission.scopes], _(" and "))
+        return _("not ") + _in_brackets(words) if permission.is_inverted else words
     if kind is AND:
         return _joined([_words(permission.op1), _words(permission.op2)], _(" and "))
     if kind is NOT:

@@ -69,6 +69,10 @@ def test_the_answer_names_the_scope_that_is_missing() -> None:
     assert get("/either-scope/", key_with()).json() == {"detail": FORBIDDEN}
 
 
+def test_nobody_has_no_scope() -> None:
+    assert Guarded.as_view(permission_classes=[~READ])(APIRequestFactory().options("/")).status_code == 200
+
+
 def test_a_key_without_scopes_passes_what_asks_for_none() -> None:
     assert get("/guarded/", key_with()).status_code == 200
 
@@ -81,6 +85,8 @@ def test_a_key_without_scopes_passes_what_asks_for_none() -> None:
         (READ & WRITE, [["users:read", "tracking:write"], ["*"]], [["users:read"], ["tracking:write"], []]),
         (READ | WRITE, [["users:read"], ["tracking:write"]], [["employees:read"], []]),
         (~READ, [[], ["tracking:write"]], [["users:read"], ["*"]]),
+        (~~READ, [["users:read"], ["*"]], [[], ["tracking:write"]]),
+        (~HasScope("users:read", "tracking:write"), [[], ["users:read"]], [["users:read", "tracking:write"]]),
         (HasAPIKey & ~READ, [[]], [["users:*"]]),
         (~(READ | WRITE), [["employees:read"]], [["users:read"], ["tracking:write"]]),
         (~READ | WRITE, [[], ["users:read", "tracking:write"]], [["users:read"]]),
@@ -110,12 +116,13 @@ def test_the_algebra(
         ("/on-an-object/", [], ("refused", "scope", 403)),
         ("/not-scope/", [], ("used", "", 200)),
         ("/not-scope-on-an-object/", [], ("used", "", 200)),
-        # It has every scope that is asked for; that it must not have it is another matter.
-        ("/not-scope/", ["users:read"], ("used", "", 403)),
-        ("/not-scope-on-an-object/", ["users:read"], ("used", "", 403)),
+        # It has a scope that it must not have.
+        ("/not-scope/", ["users:read"], ("refused", "scope", 403)),
+        ("/not-scope-on-an-object/", ["users:read"], ("refused", "scope", 403)),
         # The view itself says no.
         ("/inner-refusal/", ["users:read"], ("used", "", 403)),
         ("/guarded/?status=403", [], ("used", "", 403)),
+        ("/not-scope/?status=403", [], ("used", "", 403)),
     ],
 )
 def test_what_the_log_says(path: str, scopes: list[str], row: tuple[str, str, int]) -> None:
