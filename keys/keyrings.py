@@ -26,7 +26,6 @@ class EnvironmentKey:
     name: str
     scopes: Sequence[str] = ()
     prefix: str = ""
-    rate: str = ""
 
 
 Holder = APIKey | EnvironmentKey
