@@ -7,21 +7,26 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from .keyrings import DatabaseKeyring, EnvironmentKeyring, Holder, Keyring
+from .models import APIKey
 from .verification import Guard, Use, use_of
 
 
 class ServicePrincipal:
-    """`request.user` of a request with a key: a service. Authenticated, but no database user, with no permissions."""
+    """`request.user` of a request with a key: a service. Authenticated, but no database user, with no permissions.
 
-    pk = id = None
+    `pk` is a text that stands for the service and is like no user's, such as `key:7` or `env:INTERNAL_API_KEY`. It
+    stays when the key is rotated: what counts by it, such as Django REST framework's own throttles, counts on.
+    """
+
     is_authenticated = True
     is_active = True
     is_anonymous = False
     is_staff = False
     is_superuser = False
 
-    def __init__(self, name: str) -> None:
-        self.username = name
+    def __init__(self, holder: Holder) -> None:
+        self.username = holder.name
+        self.pk = self.id = f"key:{holder.family or holder.pk}" if isinstance(holder, APIKey) else holder.name
 
     def __str__(self) -> str:
         return self.username
@@ -89,7 +94,7 @@ class KeyringAuthentication(BaseAuthentication):
             return None
         if use.holder is None or not use.is_good:
             raise KeyRefused(use)
-        return ServicePrincipal(use.holder.name), use.holder
+        return ServicePrincipal(use.holder), use.holder
 
     def authenticate_header(self, request: Request) -> str:
         return self.guard.challenge

@@ -163,14 +163,22 @@ def _drf(request: Any) -> Any:
 
 class TestWhoTheCallerIs:
     def test_a_service_and_no_user(self) -> None:
-        user = ServicePrincipal("TTS")
-        assert (str(user), user.get_username(), user.pk, user.id) == ("TTS", "TTS", None, None)
+        key = APIKey.objects.create(name="TTS")
+        user = ServicePrincipal(key)
+        assert (str(user), user.get_username(), user.pk, user.id) == ("TTS", "TTS", f"key:{key.pk}", f"key:{key.pk}")
         assert user.is_authenticated
         assert not any([user.is_anonymous, user.is_staff, user.is_superuser])
         assert not any(
             [user.has_perm("keys.add_apikey"), user.has_perms(["keys.add_apikey"]), user.has_module_perms("keys")]
         )
         assert pickle.loads(pickle.dumps(user)).username == "TTS"  # noqa: S301
+
+    def test_its_pk_tells_services_apart_and_outlives_a_rotation(self) -> None:
+        key, other = APIKey.objects.create(name="TTS"), APIKey.objects.create(name="TTS")
+        successor = key.rotate()
+        assert ServicePrincipal(successor).pk == ServicePrincipal(successor.rotate()).pk == ServicePrincipal(key).pk
+        assert ServicePrincipal(other).pk != ServicePrincipal(key).pk
+        assert ServicePrincipal(EnvironmentKey("env:INTERNAL_API_KEY")).pk == "env:INTERNAL_API_KEY"
 
     def test_request_auth_is_the_key_or_its_like(self, monkeypatch: pytest.MonkeyPatch) -> None:
         key = APIKey.objects.create(name="TTS")

@@ -10,9 +10,13 @@ import redis
 import time_machine
 from django.core.cache import cache
 from django.test import Client
+from django.urls import path
 from pytest_django import Settings
+from rest_framework.throttling import UserRateThrottle
 
 from keys.models import APIKey, AuditEvent
+
+from .views import Guarded
 
 pytestmark = pytest.mark.django_db
 
@@ -91,6 +95,17 @@ def test_a_successor_goes_on_in_the_same_bucket() -> None:
     successor = key.rotate()
     assert [get(successor).status_code, get(key).status_code, get(successor).status_code] == [200, 429, 429]
     assert get(successor.rotate()).status_code == 429
+
+
+def test_the_frameworks_own_throttle_has_a_bucket_for_each_service(settings: Settings) -> None:
+    class TwiceADay(UserRateThrottle):
+        rate = "2/day"
+
+    settings.ROOT_URLCONF = (path("throttled/", Guarded.as_view(throttle_classes=[TwiceADay])),)
+    key, other = APIKey.objects.create(name="TTS"), APIKey.objects.create(name="Billing")
+    assert [get(key).status_code for _ in range(3)] == [200, 200, 429]
+    assert get(other).status_code == 200
+    assert get(key.rotate()).status_code == 429
 
 
 def test_a_rate_that_was_lowered_says_when_to_come_back() -> None:
