@@ -26,14 +26,14 @@ def api_key_required(*scopes: str, guard: Guard = GUARD) -> Callable[[Callable[.
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
         async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            use = await sync_to_async(use_of)(request, guard)
+            use = await sync_to_async(use_of)(_plain(request), guard)
             return _refusal(request, use, guard, scopes) or await view(request, *args, **kwargs)
 
         def guarded_sync(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             if is_in_event_loop():
                 # The `dispatch` of a class with async handlers, which itself is not async but has to be awaited.
                 return guarded_async(request, *args, **kwargs)
-            return _refusal(request, use_of(request, guard), guard, scopes) or view(request, *args, **kwargs)
+            return _refusal(request, use_of(_plain(request), guard), guard, scopes) or view(request, *args, **kwargs)
 
         guarded = csrf_exempt(wraps(view)(guarded_async if iscoroutinefunction(view) else guarded_sync))
         guarded.api_key_guard = guard  # type: ignore[attr-defined]
@@ -41,6 +41,11 @@ def api_key_required(*scopes: str, guard: Guard = GUARD) -> Callable[[Callable[.
         return guarded
 
     return decorate
+
+
+def _plain(request: HttpRequest) -> HttpRequest:
+    """Return Django's request, where a method of a view of Django REST framework gets one that is put around it."""
+    return getattr(request, "_request", request)
 
 
 def _refusal(request: HttpRequest, use: Use | None, guard: Guard, scopes: tuple[str, ...]) -> JsonResponse | None:

@@ -106,6 +106,11 @@ class TestSync:
         assert ask(X_API_Key=key.key).content == ask(X_Partner_Key=UNKNOWN).content == b'{"detail": "Who are you?"}'
         assert (view.__name__, view.__doc__) == ("view", "Say a number.")
 
+    @pytest.mark.parametrize("path", ["/cached-method/", "/cached-plain/"])
+    def test_no_cache_hands_the_answer_to_anybody(self, caller: Client, path: str) -> None:
+        assert caller.get(path).status_code == 200
+        assert Client().get(path).status_code == 401
+
     def test_an_error_in_the_view(self, caller: Client) -> None:
         assert caller.post("/plain-class/", "{", content_type="application/json").status_code == 500
         assert rows() == [("used", "", "TTS", 500)]

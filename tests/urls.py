@@ -60,6 +60,7 @@ urlpatterns = [
     path("inner-refusal/", views.InnerRefusal.as_view(), name="inner-refusal"),
     path("cached/", cache_page(60)(views.Guarded.as_view()), name="cached"),
     path("cached-plain/", cache_page(60)(views.plain), name="cached-plain"),
+    path("cached-method/", cache_page(60)(views.ByMethodOfTheFramework.as_view()), name="cached-method"),
     path("guarded-twice/", api_key_required()(views.Guarded.as_view()), name="guarded-twice"),
     path("async-class/", views.AsyncClass.as_view(), name="async-class"),
     path("plain/", views.plain, name="plain"),

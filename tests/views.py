@@ -170,6 +170,17 @@ class ByMethod(View):
         return JsonResponse({})
 
 
+class ByMethodOfTheFramework(APIView):
+    """A view of Django REST framework whose method alone asks for a key, and gets the framework's request."""
+
+    authentication_classes = []
+    permission_classes = []
+
+    @method_decorator(api_key_required("users:read"))
+    def get(self, request: Request) -> Response:
+        return Response({"name": name_of(request)})
+
+
 class PublicToRead(Guarded):
     """Only writing asks for a key: the view itself names its authenticators."""
 
