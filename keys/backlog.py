@@ -20,6 +20,8 @@ logger = logging.getLogger("api_keys")
 
 # What waits at the most, should the database be out of reach; the oldest outcomes are dropped then.
 LIMIT = 10_000
+# How long to wait before what could not be written is tried again without another request, in seconds.
+RETRY_DELAY = 1.0
 
 
 class RowName(NamedTuple):
@@ -117,8 +119,12 @@ class Backlog:
                 self._written_at = monotonic()
 
     def _settle_within(self, delay: float) -> None:
-        if monotonic() - self._written_at >= delay:
-            self.settle()
+        try:
+            if monotonic() - self._written_at >= delay:
+                self.settle()
+        except BaseException:
+            self._wake_up(RETRY_DELAY)
+            raise
         self._wake_up(2 * delay)
 
     def _wake_up(self, delay: float) -> None:
@@ -132,11 +138,14 @@ class Backlog:
         self._timer = None
         if monotonic() - self._written_at < delay / 2:
             self._wake_up(delay)
-        else:
-            self._settle_alone()
+        elif not self._settle_alone():
+            self._wake_up(RETRY_DELAY)
 
-    def _settle_alone(self) -> None:
-        """Write what waits from a thread that has no request, and so a connection that nobody else would close."""
+    def _settle_alone(self) -> bool:
+        """Write what waits from a thread that has no request, and so a connection that nobody else would close.
+
+        Returns whether it could.
+        """
         try:
             if self._batch:
                 self.settle()
@@ -144,8 +153,10 @@ class Backlog:
             logger.exception(
                 "The outcome of %d requests could not be added to the audit log.", len(self._batch.outcomes)
             )
+            return False
         finally:
             connections.close_all()
+        return True
 
 
 backlog = Backlog()

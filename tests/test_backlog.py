@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -28,12 +29,14 @@ class Writing(Backlog):
         self.is_free = True
         self.error: Exception | None = None
         self.wrote = threading.Event()
+        self.failures = threading.Semaphore(0)
 
     def may_write(self) -> bool:
         return self.is_free
 
     def write(self, batch: Batch) -> None:
         if self.error is not None:
+            self.failures.release()
             raise self.error
         self.written.append(batch)
         self.wrote.set()
@@ -86,6 +89,24 @@ def test_a_failure_keeps_what_waits(backlog: Writing) -> None:
     backlog.error = None
     backlog.add_count(RowName(7, AT), 0)
     assert backlog.written == [Batch([outcome(n) for n in range(3)], {RowName(7, AT): 2})]
+
+
+@pytest.mark.parametrize("already_written", [0, 1], ids=["the first", "one that waited"])
+def test_what_could_not_be_written_is_tried_again_without_another_request(
+    backlog: Writing, monkeypatch: pytest.MonkeyPatch, already_written: int
+) -> None:
+    monkeypatch.setattr("keys.backlog.RETRY_DELAY", 0.01)
+    for number in range(already_written):
+        backlog.add_outcome(outcome(number), LONG)
+    backlog.wrote.clear()
+    backlog.error = RuntimeError("the database is gone")
+    with suppress(RuntimeError):
+        backlog.add_outcome(outcome(already_written), 0.01)
+    # More than once, so that it was not the request alone that failed.
+    assert all(backlog.failures.acquire(timeout=30) for _ in range(3))
+    backlog.error = None
+    assert backlog.wrote.wait(30)
+    assert backlog.ids == list(range(already_written + 1))
 
 
 def test_what_cannot_be_written_here_waits(backlog: Writing) -> None:
