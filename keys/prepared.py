@@ -19,6 +19,15 @@ class PreparedCursor(psycopg.Cursor[Any]):
             self.connection.prepare_threshold = threshold
 
 
+def is_pooled(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether a pooler stands before the server: it names another process than the one that runs the query."""
+    connection.ensure_connection()
+    own: Any = connection.connection
+    with connection.wrap_database_errors:
+        (pid,) = own.execute("SELECT pg_backend_pid()").fetchone()
+    return bool(pid != own.info.backend_pid)
+
+
 def prepared_cursor(connection: BaseDatabaseWrapper) -> CursorWrapper:
     """Return such a cursor on Django's connection, seen by everything that wraps the execution of its queries."""
     connection.ensure_connection()

@@ -17,7 +17,7 @@ from .sql import EVENT_NAMES, FROM_KEY, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SQL
 Row = dict[str, Any]
 Result = TypeVar("Result")
 
-# What PostgreSQL says of a prepared statement that a pooler between us gave to another of its connections.
+# What PostgreSQL says of a prepared statement that the project's own SQL, or a pooler in between, took away or made.
 LOST_STATEMENT = {"26000", "42P05"}
 
 
@@ -29,20 +29,25 @@ class Database:
         compiler = APIKey._base_manager.all().query.get_compiler(connection=connection)
         self.converters = compiler.get_converters([field.get_col(APIKey._meta.db_table) for field in KEY_FIELDS])
         # Planning takes PostgreSQL longer than running, so the plan is kept: once on a connection, not once a
-        # request. Not through a transaction pooler, whose users set DISABLE_SERVER_SIDE_CURSORS for this reason.
-        self.prepares = (
-            self.sql.is_postgresql
-            and connection.Database.__name__ == "psycopg"  # type: ignore[attr-defined]
-            and not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
-        )
+        # request. Not through a transaction pooler, where the next statement meets the plans of somebody else under
+        # the same names: its users should set DISABLE_SERVER_SIDE_CURSORS. None until a connection has been asked.
+        self.prepares: bool | None = None
+        if (
+            not self.sql.is_postgresql
+            or connection.Database.__name__ != "psycopg"  # type: ignore[attr-defined]
+            or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+        ):
+            self.prepares = False
 
     def cursor(self, connection: BaseDatabaseWrapper) -> Any:
         # A log of queries can show what Django's own cursor sent, and not what was prepared.
-        if not self.prepares or connection.queries_logged:
+        if self.prepares is False or connection.queries_logged:
             return connection.cursor()
-        from .prepared import prepared_cursor
+        from .prepared import is_pooled, prepared_cursor
 
-        return prepared_cursor(connection)
+        if self.prepares is None:
+            self.prepares = not is_pooled(connection)
+        return prepared_cursor(connection) if self.prepares else connection.cursor()
 
     def key(self, connection: BaseDatabaseWrapper, values: Sequence[Any]) -> APIKey:
         """Return the key of a row as the database gave it."""
@@ -67,15 +72,24 @@ def _ready() -> tuple[BaseDatabaseWrapper, Database]:
 def _run(work: Callable[[Any, BaseDatabaseWrapper, Database], Result]) -> Result:
     connection, database = _ready()
     try:
-        # Inside somebody's transaction a failing statement must not break theirs.
-        shield = transaction.atomic(using=connection.alias) if connection.in_atomic_block else nullcontext()
-        with shield, database.cursor(connection) as cursor:
-            return work(cursor, connection, database)
+        return _attempt(work, connection, database, database.cursor)
     except Error as error:
-        if not database.prepares or getattr(error.__cause__, "sqlstate", None) not in LOST_STATEMENT:
+        if getattr(error.__cause__, "sqlstate", None) not in LOST_STATEMENT:
             raise
         database.prepares = False
-        return _run(work)
+        return _attempt(work, connection, database, BaseDatabaseWrapper.cursor)
+
+
+def _attempt(
+    work: Callable[[Any, BaseDatabaseWrapper, Database], Result],
+    connection: BaseDatabaseWrapper,
+    database: Database,
+    cursor_on: Callable[[BaseDatabaseWrapper], Any],
+) -> Result:
+    # Inside somebody's transaction a failing statement must not break theirs.
+    shield = transaction.atomic(using=connection.alias) if connection.in_atomic_block else nullcontext()
+    with shield, cursor_on(connection) as cursor:
+        return work(cursor, connection, database)
 
 
 def find(digest: str) -> APIKey | None:

@@ -1,0 +1,148 @@
+"""Programs that are started, killed and started again, each with whatever it started itself, and none left behind."""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+# How long anything may take on a slow machine that others use too, in seconds.
+PATIENCE = 120.0
+# Below the ports that the system gives to outgoing connections, one of which could take that of a killed server.
+PORTS = range(15_000, 32_000)
+
+
+class ClusterError(Exception):
+    """The cluster did not do what it has to before anything can be counted."""
+
+
+def wait_until(is_so: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+    """Return as soon as something is so. Raises ClusterError where it is not in time."""
+    end = monotonic() + seconds
+    while not is_so():
+        if monotonic() > end:
+            raise ClusterError(f"In {seconds:.0f} s it did not come to this: {what}.")
+        sleep(0.02)
+
+
+def free_port() -> int:
+    """Return a port of this machine on which nobody listens."""
+    for port in random.sample(PORTS, len(PORTS)):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise ClusterError("No port is free.")
+
+
+def program(name: str) -> str | None:
+    """Return where a program is: on the path, or where Debian puts servers; None if it is not installed."""
+    by_version = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name))
+    places = [os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", *map(str, reversed(by_version))]
+    return shutil.which(name, path=os.pathsep.join(places))
+
+
+def unprivileged() -> dict[str, Any]:
+    """Return what makes `Popen` start a server as PostgreSQL's own user, where we are root: they refuse to be root."""
+    return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """A folder that servers of another user can reach into, and that is gone after the block."""
+    with tempfile.TemporaryDirectory(prefix="keys-cluster-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        yield folder
+
+
+def give_away(folder: Path) -> Path:
+    """Let the unprivileged user of `unprivileged` write into a folder."""
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    return folder
+
+
+class Process:
+    """A program and the processes it starts in its group. Its output goes to a file, which is kept over its lives."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
+        self.name = name
+        self._command, self._environment, self._options = command, environment or {}, options
+        self._log = folder / f"{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise ClusterError(f"{self.name} was never started.")
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, is_ready: Callable[[], object] | None = None) -> None:
+        """Start it, and return when it is ready; start it again where it ends before it is, as after a crash it may."""
+        self._spawn()
+
+        def has_come_up() -> object:
+            if not self.is_running:
+                self._spawn()
+            return is_ready is None or is_ready()
+
+        wait_until(has_come_up, f"{self.name} is ready")
+
+    def _spawn(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._environment},
+                start_new_session=True,
+                **self._options,
+            )
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the program alone."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill the program and its group with SIGKILL, and return when it is gone."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.wait()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask the program to end; kill what is left of its group where it does not."""
+        if self._process is None:
+            return
+        with suppress(ProcessLookupError, ClusterError):
+            self.send(number)
+            # One that was stopped with SIGSTOP hears nothing else.
+            self.send(signal.SIGCONT)
+            self.wait(20)
+        self.kill()
+
+    def wait(self, seconds: float = PATIENCE) -> None:
+        """Wait for the end of the program."""
+        wait_until(lambda: not self.is_running, f"{self.name} has ended", seconds)
+
+    def said(self, lines: int = 15) -> str:
+        """Return the last lines of its output."""
+        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+        return "\n".join(f"  {self.name}: {line}" for line in text.splitlines()[-lines:])

@@ -1,0 +1,178 @@
+"""The stores of the cluster, private to it: PostgreSQL, PgBouncer before it, and Redis, each on a port of its own."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+
+from tests.cluster.processes import ClusterError, Process, free_port, give_away, program, unprivileged
+
+# What the cluster cannot do without, and the package of Debian that has it.
+PROGRAMS = {"initdb": "postgresql", "postgres": "postgresql", "pgbouncer": "pgbouncer", "redis-server": "redis-server"}
+
+POSTGRESQL = """
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+timezone = 'UTC'
+max_connections = 60
+shared_buffers = 32MB
+fsync = on
+synchronous_commit = on
+restart_after_crash = on
+"""
+
+# Time-outs shorter than PgBouncer's own, which would keep a caller waiting for minutes.
+PGBOUNCER = """
+[databases]
+{database} = {server}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = {pool_size}
+max_client_conn = 400
+query_wait_timeout = 5
+server_connect_timeout = 5
+server_login_retry = 1
+"""
+
+
+def missing_packages() -> list[str]:
+    """Return Debian's packages for the programs that are not here."""
+    return sorted({package for name, package in PROGRAMS.items() if program(name) is None})
+
+
+def _path_of(name: str) -> str:
+    path = program(name)
+    assert path is not None, f"{name} is not installed"
+    return path
+
+
+class PostgreSQL(Process):
+    """A server with a database cluster of its own, which waits for the disk as one in earnest does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        home = give_away(_new(folder / "postgresql"))
+        data = home / "data"
+        subprocess.run(
+            [_path_of("initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"],
+            check=True, stdout=subprocess.DEVNULL, cwd=home, **unprivileged(),
+        )  # fmt: skip
+        with (data / "postgresql.conf").open("a") as configuration:
+            configuration.write(f"{POSTGRESQL}port = {self.port}\n")
+        super().__init__("postgresql", [_path_of("postgres"), "-D", str(data)], folder, cwd=home, **unprivileged())
+
+    def begin(self) -> None:
+        """Start it and wait until it takes connections, after a crash until it has recovered."""
+        self.start(self._answers)
+
+    def restart(self) -> None:
+        """Restart it in an orderly way, without waiting for its clients (`pg_ctl restart -m fast`)."""
+        self.send(signal.SIGINT)
+        self.wait()
+        self.begin()
+
+    def end(self) -> None:
+        """Stop it at once, its data is not needed any more (`pg_ctl stop -m immediate`)."""
+        self.stop(signal.SIGQUIT)
+
+    def kill_backend(self) -> int:
+        """Kill a process that serves clients, with SIGKILL, and return its process id."""
+        with self.connect() as connection:
+            found = connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+                " ORDER BY state = 'active' DESC, state_change DESC LIMIT 1"
+            ).fetchone()
+        if found is None:
+            raise ClusterError("PostgreSQL serves no client.")
+        os.kill(found[0], signal.SIGKILL)
+        return int(found[0])
+
+    def connect(self) -> "psycopg.Connection[Any]":
+        """Return a connection to the server itself, past PgBouncer."""
+        return psycopg.connect(self.url(self.port), autocommit=True, connect_timeout=10)
+
+    @staticmethod
+    def url(port: int) -> str:
+        return f"postgres://postgres@127.0.0.1:{port}/postgres"
+
+    def _answers(self) -> bool:
+        try:
+            self.connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+class PgBouncer(Process):
+    """A pooler that gives a connection of the server to each transaction."""
+
+    def __init__(self, folder: Path, server: str, database: str = "*", pool_size: int = 12) -> None:
+        """`server` is what its connections are made of, in PgBouncer's own words: `host=... port=... user=...`."""
+        self.port = free_port()
+        configuration = give_away(_new(folder / "pgbouncer")) / "pgbouncer.ini"
+        configuration.write_text(
+            PGBOUNCER.format(database=database, server=server, port=self.port, pool_size=pool_size)
+        )
+        super().__init__("pgbouncer", [_path_of("pgbouncer"), str(configuration)], folder, **unprivileged())
+
+    def begin(self) -> None:
+        """Start it and wait until it lets clients through to the server."""
+        self.start(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            with psycopg.connect(PostgreSQL.url(self.port), connect_timeout=10) as connection:
+                connection.execute("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+class RedisServer(Process):
+    """A Redis that writes each command to its disk before it answers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        home = _new(folder / "redis")
+        arguments = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(home), "--save", ""]
+        arguments += ["--appendonly", "yes", "--appendfsync", "always"]
+        super().__init__("redis", [_path_of("redis-server"), *arguments], folder)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def begin(self) -> None:
+        """Start it and wait until it has read its file and answers."""
+        self.start(self._answers)
+
+    def freeze(self) -> None:
+        """Let it answer nobody, while its connections stay open."""
+        self.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on, with what was sent to it meanwhile."""
+        self.send(signal.SIGCONT)
+
+    def connect(self) -> Any:
+        return redis.Redis.from_url(self.url, socket_timeout=10)
+
+    def _answers(self) -> bool:
+        try:
+            with self.connect() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+def _new(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
