@@ -34,7 +34,7 @@ class Shell:
 
     def output(self) -> str:
         """Wait for the end and return what was printed. Fails where the lines failed."""
-        printed, errors = self._process.communicate(timeout=60)
+        printed, errors = self._process.communicate(timeout=120)
         assert self._process.returncode == 0, errors
         return printed
 

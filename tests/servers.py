@@ -29,7 +29,8 @@ GUNICORN = (
 # Left to itself, uvicorn believes the X-Forwarded-For of a peer on its own machine.
 UVICORN = ("-m", "uvicorn", ASGI, "--fd", "{fd}", "--no-proxy-headers")
 
-SECONDS_TO_WAIT = 20
+# Nobody waits so long but where something is wrong, or the machine does too much at once.
+SECONDS_TO_WAIT = 60
 
 
 class Server:

@@ -75,7 +75,7 @@ def test_the_end_of_a_burst_is_written_by_itself(backlog: Writing) -> None:
     backlog.add_outcome(outcome(0), 0.01)
     backlog.wrote.clear()
     backlog.add_outcome(outcome(1), 0.01)
-    assert backlog.wrote.wait(30)
+    assert backlog.wrote.wait(60)
     assert backlog.ids == [0, 1]
 
 
@@ -151,7 +151,7 @@ def test_whoever_settles_waits_for_the_thread_that_is_at_it(backlog: Writing, mo
 
     def write(batch: Batch) -> None:
         begun.set()
-        may_end.wait(30)
+        may_end.wait(60)
         order.append("written")
 
     def settle() -> None:
@@ -161,7 +161,7 @@ def test_whoever_settles_waits_for_the_thread_that_is_at_it(backlog: Writing, mo
     monkeypatch.setattr(backlog, "write", write)
     first = threading.Thread(target=backlog.add_outcome, args=(outcome(0), 0))
     first.start()
-    begun.wait(30)
+    begun.wait(60)
     second = threading.Thread(target=settle)
     second.start()
     # Where it does not wait it is done by now.

@@ -84,7 +84,7 @@ def test_the_timer_closes_its_connection() -> None:
     backlog = Backlog()
     backlog.may_write, backlog.write = (lambda: threading.current_thread() is not threading.main_thread()), write
     backlog.add_outcome(Outcome("used", "", 200, 1, 0, timezone.now()), 0.01)
-    assert written.wait(30)
+    assert written.wait(60)
     thread, wrapper = used[0]
     thread.join()
     assert wrapper.connection is None

@@ -38,7 +38,7 @@ def test_a_slow_answer_is_a_timeout_and_not_repeated(service: RecordingService) 
     released = threading.Event()
 
     def late() -> Answer:
-        released.wait(timeout=30)
+        released.wait(timeout=60)
         return Answer()
 
     service.answers["/slow"] = [late]
@@ -47,6 +47,7 @@ def test_a_slow_answer_is_a_timeout_and_not_repeated(service: RecordingService) 
     with APIKeySession(service.url, KEY) as session, pytest.raises(requests.ReadTimeout):
         session.get("/slow", timeout=0.05)
     released.set()
+    service.stop()  # and with it the threads of both requests are done
     assert len(service.received) == 2
 
 

@@ -224,16 +224,16 @@ def test_threads_share_a_session_through_a_rotation(service: RecordingService, s
 
     def call() -> list[int]:
         before = [session.get("/x").status_code for _ in range(5)]
-        half_way.wait(timeout=30)
-        half_way.wait(timeout=30)
+        half_way.wait(timeout=60)
+        half_way.wait(timeout=60)
         return before + [session.post("/x", json={}).status_code for _ in range(5)]
 
     with ThreadPoolExecutor(4) as pool:
         calls = [pool.submit(call) for _ in range(4)]
-        half_way.wait(timeout=30)
+        half_way.wait(timeout=60)
         service.keys = {NEW}
-        half_way.wait(timeout=30)
-        assert [status for each in calls for status in each.result(timeout=30)] == [200] * 40
+        half_way.wait(timeout=60)
+        assert [status for each in calls for status in each.result(timeout=60)] == [200] * 40
     assert session.get("/x").request.headers["X-API-Key"] == NEW
 
 
@@ -245,7 +245,7 @@ def test_a_thread_that_was_refused_takes_the_key_another_has_found(
 
         def rotate_elsewhere() -> Answer:
             with ThreadPoolExecutor(1) as pool:
-                assert pool.submit(session.get, "/x").result(timeout=30).ok
+                assert pool.submit(session.get, "/x").result(timeout=60).ok
             monkeypatch.delenv("AUTH_API_KEY_NEXT")
             return REFUSED
 

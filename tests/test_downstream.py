@@ -1,12 +1,13 @@
 """The calling service of the example, against a service that answers as the test says."""
 
 import os
-import socket
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 
 import jwt
@@ -23,6 +24,7 @@ from example_project.downstream.management.commands.announce import Command as A
 from example_project.settings import BASE_DIR
 from tests.recording_service import Answer, RecordingService
 
+ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/")
 OLD = "0000000000000000000000000000000000000000"
 NEW = "1111111111111111111111111111111111111111"
 BATCH = "/api/v1/tts/users-info/"
@@ -135,7 +137,7 @@ def test_auth_service_is_too_slow(client: Client, service: RecordingService) -> 
     is_over = threading.Event()
 
     def slow() -> Answer:
-        is_over.wait(30)
+        is_over.wait(60)
         return Answer()
 
     service.answers[BATCH] = [slow]
@@ -184,9 +186,6 @@ def test_job_names_the_variable_of_a_refused_key(service: RecordingService) -> N
 
 def test_command_starts_it(service: RecordingService) -> None:
     service.answers[BATCH] = [Answer(body=FOUND)]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     environment = {
         "DJANGO_SETTINGS_MODULE": "example_project.settings",
         "AUTH_SERVICE_URL": service.url,
@@ -198,7 +197,7 @@ def test_command_starts_it(service: RecordingService) -> None:
         "INTERNAL_API_KEY": "short",
     }
     with subprocess.Popen(
-        [sys.executable, str(BASE_DIR / "manage.py"), "downstream", "--port", str(port)],
+        [sys.executable, str(BASE_DIR / "manage.py"), "downstream", "--port", "0"],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -206,9 +205,8 @@ def test_command_starts_it(service: RecordingService) -> None:
     ) as process:
         try:
             assert process.stdout is not None
-            address = f"http://127.0.0.1:{port}/"
-            assert any(address in line for line in process.stdout)
-            answer = requests.get(f"{address}greetings/?user=7", timeout=10)
+            (address,) = islice((found[0] for line in process.stdout if (found := ADDRESS.search(line))), 1)
+            answer = requests.get(f"{address}greetings/?user=7", timeout=60)
             assert answer.json()["greetings"] == {"7": "Hello Anna Berg."}
         finally:
             process.kill()

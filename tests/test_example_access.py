@@ -98,7 +98,7 @@ def test_access(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch, state:
     headers = headers_of(caller)
     for calls, refusal in ((INGEST, environment.opens_ingest(caller)), (OTHERS, environment.opens_others(caller))):
         for method, path, body, status in calls:
-            response = requests.request(method, live_server.url + path, headers=headers, json=body, timeout=10)
+            response = requests.request(method, live_server.url + path, headers=headers, json=body, timeout=60)
             assert (path, response.status_code) == (path, refusal or status)
             if refusal == 401:
                 missing = caller == "nobody" and calls is INGEST
@@ -119,7 +119,7 @@ def test_audit_log_says_which_key_it_was(
     monkeypatch.setenv("WEBHOOK_API_KEY", SHARED)
     monkeypatch.setenv("TRACKING_INGEST_API_KEY", DEDICATED)
     monkeypatch.setenv("TRACKING_INGEST_ALLOW_SHARED_KEY", "true")
-    requests.post(f"{live_server.url}/api/tracking-ingest/test", headers={"X-API-Key": presented}, timeout=10)
+    requests.post(f"{live_server.url}/api/tracking-ingest/test", headers={"X-API-Key": presented}, timeout=60)
     event = AuditEvent.objects.get()
     assert (event.event, event.key_name, event.key_prefix, event.path) == (
         "used",

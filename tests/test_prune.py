@@ -139,7 +139,7 @@ def in_a_thread(work: Any) -> list[Any]:
 
     thread = threading.Thread(target=do)
     thread.start()
-    thread.join(timeout=30)
+    thread.join(timeout=60)
     return results
 
 
@@ -174,11 +174,11 @@ def test_writers_lose_nothing_while_the_log_is_pruned() -> None:
     writer = threading.Thread(target=lambda: written.extend(in_a_thread(write_until_pruned)))
     writer.start()
     try:
-        assert is_writing.wait(timeout=30)
+        assert is_writing.wait(timeout=60)
         deleted = lifecycle.prune(CUTOFF, batch_size=100)
     finally:
         is_pruned.set()
-        writer.join(timeout=30)
+        writer.join(timeout=60)
     assert deleted == 3000
     assert len(times()) == written[0] > 0
 
@@ -191,16 +191,16 @@ def test_two_prunes_at_once_delete_each_event_once() -> None:
 
     def pause(deleted: int) -> None:
         has_begun.set()
-        may_end.wait(timeout=30)
+        may_end.wait(timeout=60)
 
     thread = threading.Thread(
         target=lambda: other.extend(in_a_thread(lambda: lifecycle.prune(CUTOFF, batch_size=100, progress=pause)))
     )
     thread.start()
     try:
-        assert has_begun.wait(timeout=30)
+        assert has_begun.wait(timeout=60)
         deleted = lifecycle.prune(CUTOFF, batch_size=150)
     finally:
         may_end.set()
-        thread.join(timeout=30)
+        thread.join(timeout=60)
     assert (other, deleted, times()) == ([100], 900, [])

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from keys.models import APIKey, AuditEvent
-from tests.servers import GUNICORN, UVICORN, Server, eventually, serving, status_of
+from tests.servers import GUNICORN, SECONDS_TO_WAIT, UVICORN, Server, eventually, serving, status_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -91,7 +91,7 @@ def test_a_worker_that_is_killed_in_the_view_leaves_its_row(gunicorn: Server, ke
 def test_a_server_that_is_killed_in_the_view_leaves_its_row(key: APIKey) -> None:
     with serving(UVICORN) as server:
         assert server.send(header(key), path=b"/killed/") == b""
-        assert server.process.wait(20) == -signal.SIGKILL
+        assert server.process.wait(SECONDS_TO_WAIT) == -signal.SIGKILL
     assert rows() == [("used", "", "TTS", None)]
 
 
@@ -135,16 +135,14 @@ def test_a_client_that_hangs_up_before_the_answer(uvicorn: Server, key: APIKey) 
     assert become([("used", "", "TTS", 499)]), rows()
 
 
-def test_clients_that_hang_up_at_any_moment(uvicorn: Server, key: APIKey) -> None:
-    # Also while the key is being looked up: whatever was recorded is finished.
-    for _ in range(40):
-        with uvicorn.connect() as client:
-            client.sendall(b"GET /silent-async/ HTTP/1.1\r\nHost: localhost\r\n" + header(key) + b"\r\n\r\n")
-    assert status_of(uvicorn.send(header(key))) == 200
-    assert eventually(lambda: not AuditEvent.objects.died().exists())
-    assert set(AuditEvent.objects.filter(event="used", endpoint="silent-async").values_list("status", flat=True)) <= {
-        499
-    }
+def test_clients_that_hang_up_at_any_moment(key: APIKey) -> None:
+    # Also while the key is being looked up: whatever was recorded is finished, at the latest when the server ends.
+    with serving(UVICORN) as server:
+        for _ in range(40):
+            with server.connect() as client:
+                client.sendall(b"GET /silent-async/ HTTP/1.1\r\nHost: localhost\r\n" + header(key) + b"\r\n\r\n")
+        assert status_of(server.send(header(key))) == 200
+    assert set(rows()) <= {("used", "", "TTS", 499), ("used", "", "TTS", 200)}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """One bucket for each key, in whatever cache there is, or is not."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -8,7 +7,6 @@ from uuid import uuid4
 import pytest
 import redis
 import time_machine
-from django.core.cache import cache
 from django.test import Client
 from django.urls import path
 from pytest_django import Settings
@@ -37,15 +35,13 @@ def empty_cache(settings: Settings) -> None:
 
 
 @pytest.fixture(params=["locmem", "redis"])
-def any_cache(request: pytest.FixtureRequest, settings: Settings, empty_cache: None) -> Iterator[None]:
+def any_cache(request: pytest.FixtureRequest, settings: Settings, empty_cache: None) -> None:
     if request.param == "redis":
         try:
             redis.Redis.from_url(REDIS).ping()
         except redis.ConnectionError:
             pytest.skip("No Redis is running.")
         use_redis(settings, REDIS)
-    yield
-    cache.clear()
 
 
 def get(key: APIKey | str, path: str = "/throttled/") -> Any:

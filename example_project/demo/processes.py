@@ -11,8 +11,8 @@ from typing import IO, cast
 from django.conf import settings
 from django.core.management.base import CommandError
 
-SECONDS_TO_START = 30
-SECONDS_TO_STOP = 10
+SECONDS_TO_START = 60
+SECONDS_TO_STOP = 30
 
 
 class Service:

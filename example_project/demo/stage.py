@@ -15,13 +15,13 @@ from example_project.demo.printing import Page, masked
 from example_project.demo.processes import Service
 from keys.models import AuditEvent
 
-SECONDS_TO_ANSWER = 15
+SECONDS_TO_ANSWER = 60
 
 
 class Stage:
     """Plays scenes against the services, by name, and counts what was sent, what went wrong and what must be logged."""
 
-    patience = 5.0  # seconds to wait for the audit log
+    patience = 20.0  # seconds to wait for the audit log
 
     def __init__(self, cast: Cast, services: Mapping[str, Service], page: Page) -> None:
         self.cast = cast
