@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 from unittest.mock import patch
 
 from django.core.management import call_command
@@ -30,10 +30,10 @@ class Run:
     err: str
 
 
-def run(*arguments: str, stdin: str = "") -> Run:
+def run(*arguments: str, stdin: str | TextIO = "") -> Run:
     """Run a command in this process, inside the transaction of the test."""
     out, err, status = StringIO(), StringIO(), 0
-    with patch("sys.stdin", StringIO(stdin)):
+    with patch("sys.stdin", StringIO(stdin) if isinstance(stdin, str) else stdin):
         try:
             call_command(*arguments, stdout=out, stderr=err)
         except CommandError as error:
@@ -69,7 +69,7 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
 def finish(process: subprocess.Popen[str], stdin: str | None = None) -> Run:
     """Wait for the end of a command. What it wrote to a terminal is not in the result."""
     with process:
-        out, err = process.communicate(stdin, timeout=60)
+        out, err = process.communicate(stdin, timeout=120)
     return Run(process.returncode, out or "", err or "")
 
 
@@ -90,6 +90,10 @@ class Terminal:
     def __exit__(self, *error: object) -> None:
         os.close(self.ours)
 
+    def as_stdin(self) -> TextIO:
+        """Return the terminal for a command in this process to read from; closing it is the caller's."""
+        return os.fdopen(self.theirs)
+
     def start(self, *arguments: str, streams: Collection[str]) -> subprocess.Popen[str]:
         """Start `manage.py` with the terminal for these of its streams."""
         process = start(*arguments, **dict.fromkeys(streams, self.theirs), start_new_session=True)
@@ -104,7 +108,7 @@ class Terminal:
         """Read until the text has appeared."""
         seen = b""
         while text.encode() not in seen:
-            assert select.select([self.ours], [], [], 60)[0], f"Nothing more than {seen!r} appeared."
+            assert select.select([self.ours], [], [], 120)[0], f"Nothing more than {seen!r} appeared."
             seen += os.read(self.ours, 4096)
 
     def read_to_end(self) -> str:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from keys.models import APIKey
 from keys.signals import key_expiring, key_unused
 
-from .commanding import Terminal, finish, make_key, manage, record, run
+from .commanding import Terminal, finish, make_key, record, run
 
 pytestmark = pytest.mark.django_db
 
@@ -218,7 +218,7 @@ def test_colours_are_for_terminals() -> None:
         process = terminal.start("keys_list", streams=["stdout"])
         shown = terminal.read_to_end()
         assert finish(process).status == 0
-    piped = manage("keys_list").out
+    piped = run("keys_list").out
     assert "\x1b[" in shown
     assert "\x1b[" not in piped
     assert "overdue" in shown

@@ -89,11 +89,11 @@ def test_a_grace_that_is_none_rotates_nothing(grace: str) -> None:
     assert APIKey.objects.count() == 1
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db
 def test_a_key_is_refused_once_it_is_deactivated(client: Client) -> None:
     key = make_key()
     assert client.get("/guarded/", headers={"X-API-Key": key.key}, REMOTE_ADDR="10.0.4.7").status_code == 200
-    ended = manage("keys_deactivate", key.name)
+    ended = run("keys_deactivate", key.name)
     assert (ended.status, ended.out) == (0, "")
     report, result = ended.err.splitlines()
     assert report.startswith(f"TTS-Backend ({key.prefix}): Not replaced by a successor; last used ")
@@ -125,18 +125,17 @@ def test_a_key_can_be_deactivated_only_if_that_is_safe(is_used: bool, status: in
     assert key.is_active == is_used
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("options", "answer", "is_ended"),
     [([], "y", True), ([], "", False), ([], "no", False), (["--no-input"], None, True), (["--noinput"], None, True)],
 )
 def test_on_a_terminal_it_asks_unless_told_not_to(options: list[str], answer: str | None, is_ended: bool) -> None:
     key = make_key()
-    with Terminal() as terminal:
-        process = terminal.start("keys_deactivate", key.prefix, *options, streams=["stdin"])
+    with Terminal() as terminal, terminal.as_stdin() as stdin:
         if answer is not None:
             terminal.type(answer + "\n")
-        ended = finish(process)
+        ended = run("keys_deactivate", key.prefix, *options, stdin=stdin)
     assert (ended.status, ended.out) == (0 if is_ended else 1, "")
     assert ("Deactivate it? [y/N]" in ended.err) == (answer is not None)
     assert "Not replaced by a successor; no use on record." in ended.err
