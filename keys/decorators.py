@@ -22,6 +22,7 @@ def api_key_required(*scopes: str, guard: Guard = GUARD) -> Callable[[Callable[.
 
     Answers 401, 400, 403 and 503 as the authentication classes do, as JSON. The view is exempt from CSRF
     protection, since no cookie opens it. For a class: `@method_decorator(api_key_required(), name="dispatch")`.
+    Views of Django REST framework have authentication classes of their own, which say what its `request.auth` is.
     """
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,6 +39,9 @@ def api_key_required(*scopes: str, guard: Guard = GUARD) -> Callable[[Callable[.
         guarded = csrf_exempt(wraps(view)(guarded_async if iscoroutinefunction(view) else guarded_sync))
         guarded.api_key_guard = guard  # type: ignore[attr-defined]
         guarded.api_key_scopes = scopes  # type: ignore[attr-defined]
+        if hasattr(view, "initkwargs"):
+            # Whoever makes an instance of the view's class, as documentation does, is to know of the guard around it.
+            guarded.initkwargs = {**view.initkwargs, "api_key_view": guarded}  # type: ignore[attr-defined]
         return guarded
 
     return decorate

@@ -67,7 +67,7 @@ class Endpoint:
         """The methods, other than `dispatch`, that `api_key_required` was put on."""
         view_class = getattr(self.view, "view_class", None)
         names = {*View.http_method_names, *(getattr(self.view, "actions", None) or {}).values()}
-        return [function for name in sorted(names) for function in _decorated(getattr(view_class, name, None))]
+        return [function for name in sorted(names) for function in decorated(getattr(view_class, name, None))]
 
     @property
     def guard_scopes(self) -> list[Any]:
@@ -102,7 +102,7 @@ class Endpoint:
 
     @property
     def _decorated(self) -> list[Any]:
-        return [*_decorated(self.view), *self.guarded_methods]
+        return [*decorated(self.view), *self.guarded_methods]
 
     def overrides(self, method: str) -> bool:
         """Tell whether the view has its own version of one of the methods of `APIView`."""
@@ -121,6 +121,14 @@ def endpoints() -> list[Endpoint]:
     return list(_below(get_resolver(), "")) if getattr(settings, "ROOT_URLCONF", None) else []
 
 
+def decorated(function: Any) -> Iterator[Any]:
+    """Yield the function, and what it wraps, each time `api_key_required` is found on it."""
+    while function is not None:
+        if hasattr(function, "api_key_guard"):
+            yield function
+        function = getattr(function, "__wrapped__", None)
+
+
 def _below(resolver: URLResolver, prefix: str) -> Iterator[Endpoint]:
     for pattern in resolver.url_patterns:
         route = prefix + str(pattern.pattern)
@@ -137,14 +145,6 @@ def _operands(permission: Any) -> Iterator[Any]:
     yield from _operands(permission.op1_class)
     if isinstance(permission, OperandHolder):
         yield from _operands(permission.op2_class)
-
-
-def _decorated(function: Any) -> Iterator[Any]:
-    """Yield the function, and what it wraps, each time `api_key_required` is found on it."""
-    while function is not None:
-        if hasattr(function, "api_key_guard"):
-            yield function
-        function = getattr(function, "__wrapped__", None)
 
 
 def _reads_keys(authenticator: Any) -> bool:

@@ -5,6 +5,7 @@ The schemes are known wherever `drf_spectacular` is in `INSTALLED_APPS`. Scopes 
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -13,10 +14,12 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.plumbing import ResolvedComponent
 from rest_framework.permissions import AND, NOT, OR
 
-from .authentication import KeyringAuthentication
+from .authentication import APIKeyAuthentication, KeyringAuthentication
+from .endpoints import decorated
 from .keyrings import DatabaseKeyring
 from .permissions import HasScope
 from .throttling import APIKeyRateThrottle
+from .verification import Guard
 
 
 class KeyringScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -44,6 +47,23 @@ class KeyringScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
         return [in_header, in_authorization]
 
 
+@dataclass(frozen=True)
+class Decoration:
+    """What one `api_key_required` asks for."""
+
+    guard: Guard
+    scopes: tuple[str, ...]
+
+    @property
+    def authenticator(self) -> KeyringAuthentication:
+        """An authenticator that reads the same keys; but for the usual one its class is named after the header."""
+        if self.guard == APIKeyAuthentication.guard:
+            return APIKeyAuthentication()
+        reads = {name: getattr(self.guard, name) for name in ("header", "keyword", "keyrings")}
+        made: KeyringAuthentication = type(self.guard.header, (KeyringAuthentication,), reads)()
+        return made
+
+
 class AutoSchema(openapi.AutoSchema):
     """drf-spectacular's schema of an operation, with what its guard adds: scopes, and the answers of a refusal.
 
@@ -52,11 +72,13 @@ class AutoSchema(openapi.AutoSchema):
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
-        authenticators = self.view.get_authenticators()
-        rings = [ring for one in authenticators if isinstance(one, KeyringAuthentication) for ring in one.keyrings]
+        guards = [one.guard for one in self.view.get_authenticators() if isinstance(one, KeyringAuthentication)]
+        guards += [decoration.guard for decoration in self._decorations]
+        rings = [ring for guard in guards for ring in guard.keyrings]
         if operation is None or not rings:
             return operation
-        if scopes := scopes_asked(self.view.get_permissions()):
+        named = [f"`{scope}`" for decoration in self._decorations for scope in decoration.scopes]
+        if scopes := _joined([*named, scopes_asked(self.view.get_permissions())], _(" and ")):
             words = _("Scope of the API key: %(scopes)s.") % {"scopes": scopes}
             operation["description"] = "\n\n".join(filter(None, [operation.get("description"), words]))
         throttled = any(isinstance(throttle, APIKeyRateThrottle) for throttle in self.view.get_throttles())
@@ -65,6 +87,31 @@ class AutoSchema(openapi.AutoSchema):
         for status, answer in self._refusals(asks_for_scopes=bool(scopes), has_rates=has_rates):
             operation["responses"].setdefault(status, answer)
         return operation
+
+    def get_auth(self) -> list[dict[str, list[Any]]]:
+        """Return what opens the operation, one of the list and all of its parts: a guard around the view is one."""
+        ways: list[dict[str, list[Any]]] = super().get_auth()
+        for decoration in self._decorations:
+            scheme = KeyringScheme(decoration.authenticator)  # type: ignore[no-untyped-call]
+            for name, definition in zip(scheme.name, scheme.get_security_definition(self), strict=False):
+                kind = ResolvedComponent.SECURITY_SCHEMA
+                component = ResolvedComponent(name=name, type=kind, object=name, schema=definition)  # type: ignore[no-untyped-call]
+                self.registry.register_on_missing(component)
+            keys = scheme.get_security_requirement(self)
+            ways = [
+                {**way, **key}
+                for way in ways or [{}]
+                for key in ([{}] if any(key.items() <= way.items() for key in keys) else keys)
+            ]
+        return [way for number, way in enumerate(ways) if way not in ways[:number]]
+
+    @property
+    def _decorations(self) -> list["Decoration"]:
+        """What `api_key_required` asks for around the view, on its `dispatch`, and on the method."""
+        handler = getattr(self.view, getattr(self.view, "action", None) or self.method.lower(), None)
+        functions = [getattr(self.view, "api_key_view", None), type(self.view).dispatch, handler]
+        found = [function for outer in functions for function in decorated(outer)]
+        return list(dict.fromkeys(Decoration(one.api_key_guard, one.api_key_scopes) for one in found))
 
     def _refusals(self, *, asks_for_scopes: bool, has_rates: bool) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the answers of a refusal, each with its status."""
@@ -115,7 +162,7 @@ def _words(permission: Any) -> str:
 
 
 def _joined(parts: list[str], conjunction: str) -> str:
-    said = [part for part in parts if part]
+    said = [part for part in dict.fromkeys(parts) if part]
     return said[0] if len(said) == 1 else conjunction.join(map(_in_brackets, said))
 
 

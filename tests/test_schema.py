@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import cache_page
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import extend_schema
@@ -17,11 +19,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
+from rest_framework.viewsets import ViewSet
 
 from keys.authentication import APIKeyAuthentication, KeyringAuthentication
-from keys.keyrings import DatabaseKeyring
+from keys.decorators import api_key_required
+from keys.keyrings import DatabaseKeyring, EnvironmentKeyring
 from keys.permissions import HasAPIKey, HasScope
 from keys.throttling import APIKeyRateThrottle
+from keys.verification import Guard
 
 from .views import InternalAuthentication
 
@@ -53,6 +58,29 @@ class DescribedOrders(Orders):
         return Response()
 
 
+@method_decorator(api_key_required("orders:read"), name="dispatch")
+class DispatchOrders(Orders):
+    authentication_classes = []
+    permission_classes = []
+
+
+class MethodOrders(DispatchOrders):
+    @extend_schema(responses={204: None})
+    @method_decorator(api_key_required("orders:write"))
+    def post(self, request: Request) -> Response:
+        return Response(status=204)
+
+
+class OrdersOfASet(ViewSet):
+    authentication_classes = []
+    permission_classes = []
+
+    @extend_schema(responses={204: None})
+    @method_decorator(api_key_required("orders:read"))
+    def list(self, request: Request) -> Response:
+        return Response(status=204)
+
+
 class PlainOrders(GenericAPIView[Any]):
     """Documented by drf-spectacular's own class."""
 
@@ -66,7 +94,11 @@ class PlainOrders(GenericAPIView[Any]):
 
 
 def schema(view: type[APIView] = Orders, **declared: Any) -> dict[str, Any]:
-    generator = SchemaGenerator(patterns=[path("orders/", view.as_view(**declared))])  # type: ignore[no-untyped-call]
+    return schema_of(view.as_view(**declared))
+
+
+def schema_of(view: Any) -> dict[str, Any]:
+    generator = SchemaGenerator(patterns=[path("orders/", view)])  # type: ignore[no-untyped-call]
     return generator.get_schema(public=True)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -107,6 +139,7 @@ def test_other_authenticators_stay_beside_it() -> None:
     [
         ([READ], "`orders:read`"),
         ([HasScope("orders:read", "orders:write")], "`orders:read` and `orders:write`"),
+        ([READ, READ], "`orders:read`"),
         ([READ, WRITE], "`orders:read` and `orders:write`"),
         ([HasAPIKey & READ], "`orders:read`"),
         ([READ | WRITE], "`orders:read` or `orders:write`"),
@@ -146,6 +179,58 @@ def test_nothing_is_said_of_scopes_where_none_is_asked_for(permissions: list[Any
 )
 def test_the_answers_of_a_refusal_are_there(declared: dict[str, Any], statuses: set[str]) -> None:
     assert set(operation(**declared)["responses"]) == {"204", *statuses}
+
+
+class TestDecoratedViews:
+    """`api_key_required` around a view of the framework, on its `dispatch`, or on one of its methods."""
+
+    BARE: Any = {"authentication_classes": [], "permission_classes": []}
+    KEY: Any = [{"APIKeyAuthentication": []}, {"APIKeyAuthenticationInAuthorization": []}]
+
+    @pytest.mark.parametrize(
+        "view",
+        [
+            api_key_required("orders:read")(Orders.as_view(**BARE)),
+            cache_page(60)(api_key_required("orders:read")(Orders.as_view(**BARE))),
+            DispatchOrders.as_view(),
+            OrdersOfASet.as_view({"get": "list"}),
+        ],
+    )
+    def test_its_guard_is_documented(self, view: Any) -> None:
+        whole = schema_of(view)
+        said = whole["paths"]["/orders/"]["get"]
+        assert said["security"] == self.KEY
+        assert said["description"].endswith("Scope of the API key: `orders:read`.")
+        assert set(said["responses"]) >= {"400", "401", "403", "503"}
+        assert [
+            (scheme["in"], scheme["name"]) for scheme in whole["components"]["securitySchemes"].values()
+        ] == [("header", "X-API-Key"), ("header", "Authorization")]  # fmt: skip
+
+    def test_the_scopes_of_a_method_are_its_own(self) -> None:
+        methods = schema_of(MethodOrders.as_view())["paths"]["/orders/"]
+        assert methods["get"]["description"].endswith("Scope of the API key: `orders:read`.")
+        assert methods["post"]["description"].endswith("Scope of the API key: `orders:read` and `orders:write`.")
+
+    def test_a_guard_of_its_own_has_a_scheme_of_its_own(self) -> None:
+        partner = Guard(header="X-Partner-Key", keyword=None, keyrings=(EnvironmentKeyring("PARTNER_KEY"),))
+        whole = schema_of(api_key_required(guard=partner)(Orders.as_view(**self.BARE)))
+        assert whole["paths"]["/orders/"]["get"]["security"] == [{"X-Partner-Key": []}]
+        assert whole["components"]["securitySchemes"]["X-Partner-Key"]["name"] == "X-Partner-Key"
+
+    def test_both_are_needed_where_the_view_has_an_authenticator_too(self) -> None:
+        session = api_key_required()(Orders.as_view(authentication_classes=[SessionAuthentication]))
+        said = schema_of(session)["paths"]["/orders/"]["get"]
+        assert said["security"] == [{"cookieAuth": [], **key} for key in self.KEY]
+        both = api_key_required("orders:write")(Orders.as_view(permission_classes=[READ]))
+        said = schema_of(both)["paths"]["/orders/"]["get"]
+        assert said["security"] == self.KEY
+        assert said["description"].endswith("Scope of the API key: `orders:write` and `orders:read`.")
+
+    def test_what_is_open_beneath_needs_the_key_alone(self) -> None:
+        view = api_key_required()(Orders.as_view(authentication_classes=[], permission_classes=[AllowAny]))
+        said = schema_of(view)["paths"]["/orders/"]["get"]
+        assert said["security"] == self.KEY
+        assert "403" not in said["responses"]
 
 
 def test_the_body_of_a_refusal_is_described_once() -> None:
