@@ -52,6 +52,7 @@ def test_the_middleware_is_missing(settings: Settings, view: Callable[..., Any])
     settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware", "no.such.Middleware"]
     (message,) = found("keys.W001")
     assert "(/1/)" in message
+    assert "as if its worker had died" in message
 
     for middleware in (OURS, "tests.test_checks_transactions.OurMiddleware"):
         settings.MIDDLEWARE = [middleware]

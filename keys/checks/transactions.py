@@ -30,8 +30,8 @@ def check_middleware_is_installed(**kwargs: object) -> list[checks.CheckMessage]
             f"API keys guard {len({endpoint.route for endpoint in guarded})} addresses, such as {guarded[0]}, and "
             "APIKeyMiddleware is missing.",
             hint="Add 'keys.middleware.APIKeyMiddleware' to MIDDLEWARE. Without it a use is written in the view's own "
-            "transaction and is lost with it, no use gets its status and duration, a refusal by scope or rate looks "
-            "like a use, and answers may be cached.",
+            "transaction and is lost with it, no use gets its status and duration, so that each looks as if its "
+            "worker had died in the view, a refusal by scope or rate looks like a use, and answers may be cached.",
             id="keys.W001",
         )
     ]
