@@ -7,12 +7,12 @@ from itertools import dropwhile
 from typing import Any
 
 from django.conf import settings
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import ResolverMatch, URLPattern, URLResolver, get_resolver
 from django.views import View
 from rest_framework.permissions import OperandHolder, SingleOperandHolder
 from rest_framework.views import APIView
 
-from .keyrings import Keyring
+from .keyrings import EnvironmentKeyring, Keyring
 from .operations import operations_of
 from .permissions import HasAPIKey, HasScope
 from .verification import Guard
@@ -23,14 +23,21 @@ class Endpoint:
     """One view of the URLconf, or operation of Django Ninja, and what it says of its guards.
 
     A view that answers by `get_authenticators()` or `get_permissions()` says less here than it does to a request.
+    `name` is what the audit log calls it.
     """
 
     route: str
     view: Any
+    name: str
 
     def __str__(self) -> str:
         name = getattr(self.source, "__name__", type(self.source).__name__)
         return f"{self.source.__module__}.{name} (/{self.route})"
+
+    @property
+    def address(self) -> str:
+        """The route as people write it."""
+        return "/" + self.route.replace("^", "")
 
     @property
     def source(self) -> Any:
@@ -118,7 +125,17 @@ class Endpoint:
 
 def endpoints() -> list[Endpoint]:
     """Return every view of the URLconf, in the order in which their addresses are tried."""
-    return list(_below(get_resolver(), "")) if getattr(settings, "ROOT_URLCONF", None) else []
+    return list(_below(get_resolver(), "", [])) if getattr(settings, "ROOT_URLCONF", None) else []
+
+
+def environment_keyrings() -> list[tuple[Endpoint, EnvironmentKeyring]]:
+    """Return each keyring that reads a variable, with a view that it opens."""
+    return [
+        (endpoint, ring)
+        for endpoint in endpoints()
+        for ring in endpoint.keyrings
+        if isinstance(ring, EnvironmentKeyring)
+    ]
 
 
 def decorated(function: Any) -> Iterator[Any]:
@@ -129,13 +146,15 @@ def decorated(function: Any) -> Iterator[Any]:
         function = getattr(function, "__wrapped__", None)
 
 
-def _below(resolver: URLResolver, prefix: str) -> Iterator[Endpoint]:
+def _below(resolver: URLResolver, prefix: str, namespaces: list[str | None]) -> Iterator[Endpoint]:
     for pattern in resolver.url_patterns:
         route = prefix + str(pattern.pattern)
         if isinstance(pattern, URLResolver):
-            yield from _below(pattern, route)
+            yield from _below(pattern, route, [*namespaces, pattern.namespace])
         elif isinstance(pattern, URLPattern):
-            yield from (Endpoint(route, view) for view in operations_of(pattern.callback) or [pattern.callback])
+            name = ResolverMatch(pattern.callback, (), {}, pattern.name, namespaces=namespaces).view_name
+            for view in operations_of(pattern.callback) or [pattern.callback]:
+                yield Endpoint(route, view, name)
 
 
 def _operands(permission: Any) -> Iterator[Any]:

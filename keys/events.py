@@ -90,6 +90,8 @@ class AuditEvent(models.Model):
             models.Index(fields=["api_key", "at"], name="keys_event_key_at"),
             # Retention (keys_prune) and reports over the last N days (keys_usage).
             models.Index(fields=["at"], name="keys_event_at"),
+            # Uses of one key from the environment: keys_usage and the report in the admin, the log's search.
+            models.Index(fields=["key_name", "at"], name="keys_event_env", condition=models.Q(api_key=None)),
         )
 
     def __str__(self) -> str:

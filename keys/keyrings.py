@@ -18,6 +18,9 @@ from .statements import Row
 
 logger = logging.getLogger("api_keys")
 
+# What the names of keys from the environment begin with.
+ENVIRONMENT = "env:"
+
 
 @dataclass(frozen=True)
 class EnvironmentKey:
@@ -67,6 +70,11 @@ class EnvironmentKeyring:
     enabled_by: str | None = None
     scopes: Sequence[str] = ()
 
+    @property
+    def name(self) -> str:
+        """What the audit log calls a key of this variable."""
+        return f"{ENVIRONMENT}{self.variable}"
+
     def is_enabled(self) -> bool:
         """Tell whether the keyring is switched on. Raises ValueError where `enabled_by` holds no boolean."""
         if self.enabled_by is None:
@@ -96,7 +104,7 @@ class EnvironmentKeyring:
             hmac.compare_digest(presented, hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest())
             for value in self.values()
         ]
-        return (EnvironmentKey(f"env:{self.variable}", tuple(self.scopes)), None) if any(matches) else (None, None)
+        return (EnvironmentKey(self.name, tuple(self.scopes)), None) if any(matches) else (None, None)
 
 
 def _environment() -> AutoConfig:

@@ -2,19 +2,24 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.contrib.humanize.templatetags.humanize import naturaltime
-from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet, Sum
+from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .audit import printable
+from .keyrings import ENVIRONMENT
 from .models import APIKey, AuditEvent
 
 Event = AuditEvent.Event
+_USED = Q(event=Event.USED)
 
+# As many rows as PostgreSQL reads and groups in some tenths of a second.
+READ = 200_000
 # A replaced key that was not used for this long is taken to be forgotten by its clients.
 QUIET = timedelta(days=7)
 # The advice is to replace a key after 90 to 180 days.
@@ -49,21 +54,78 @@ def usage(*, since: datetime, key: APIKey | str | None = None) -> list[Usage]:
     `key` narrows the report to one key, or by text to all keys of that name or prefix, or to `env:VARIABLE`.
     They need not exist any more: the log keeps the name and the prefix of deleted keys.
     """
-    events = AuditEvent.objects.filter(at__gte=since, event__in=[Event.USED, Event.REFUSED])
+    columns = ("key_name", "key_prefix", "endpoint", "path", "address", "user_agent")
+    lines = _counted(_events(key).filter(at__gte=since), *columns)
+    lines = lines.annotate(died=Count("pk", filter=_USED & Q(status=None)))
+    return [Usage(**line) for line in lines.order_by("key_name", "key_prefix", "-last_at", "path")]
+
+
+@dataclass(frozen=True)
+class ApiUsage:
+    """What came from one address with one key to one API: less than a `Usage`, so that there are fewer of them.
+
+    `key_id` is None for keys from the environment and for strangers. `one_path` is one of the paths that were called.
+    The other fields are those of `Usage`.
+    """
+
+    key_id: int | None
+    key_name: str
+    key_prefix: str
+    endpoint: str
+    address: str | None
+    one_path: str
+    uses: int
+    refusals: int
+    last_at: datetime
+    last_used_at: datetime | None
+
+
+def api_usage(*, since: datetime, key: APIKey | str | None = None) -> tuple[list[ApiUsage], datetime]:
+    """Return which key was used on which API from where, the latest first, and the time from which on that is all.
+
+    It is later than `since` where there is more on record than is read while somebody waits for a page. `key` is
+    that of `usage`.
+    """
+    events = _events(key)
+    read_since = bounded(events, since, READ)
+    columns = ("key_name", "key_prefix", "endpoint", "address")
+    lines = _counted(events.filter(at__gte=read_since), *columns, key_id=F("api_key")).annotate(one_path=Min("path"))
+    return [ApiUsage(**line) for line in lines.order_by("-last_at")], read_since
+
+
+def bounded(events: QuerySet[AuditEvent], since: datetime, most: int) -> datetime:
+    """Return a time since which these are at most so many events: the given one or, where they are more, a later one.
+
+    An index finds it if it serves the events in the order of their time.
+    """
+    latest = events.filter(at__gte=since).order_by("-at").values_list("at", flat=True)
+    for at in latest[most : most + 1]:
+        return at + timedelta(microseconds=1)
+    return since
+
+
+def _events(key: APIKey | str | None) -> QuerySet[AuditEvent]:
+    """Return what is on record of a key, by the index that knows it."""
+    events: QuerySet[AuditEvent] = AuditEvent.objects.all()
     if isinstance(key, APIKey):
-        events = events.filter(api_key=key.pk)
-    elif key is not None:
-        events = events.filter(Q(key_name=printable(key)) | Q(key_prefix=key, key_prefix__gt=""))
-    used = Q(event=Event.USED)
-    groups = events.order_by().values("key_name", "key_prefix", "endpoint", "path", "address", "user_agent")
-    lines = groups.annotate(
-        uses=Count("pk", filter=used),
-        died=Count("pk", filter=used & Q(status=None)),
+        return events.filter(api_key=key.pk)
+    if key is not None and key.startswith(ENVIRONMENT):
+        return events.filter(api_key=None, key_name=printable(key))
+    if key is not None:
+        return events.filter(Q(key_name=printable(key)) | Q(key_prefix=key, key_prefix__gt=""))
+    return events
+
+
+def _counted(events: QuerySet[AuditEvent], *columns: str, **renamed: F) -> QuerySet[Any, dict[str, Any]]:
+    """Return a line for each combination of the columns, with its uses and refusals."""
+    groups = events.filter(event__in=[Event.USED, Event.REFUSED]).order_by().values(*columns, **renamed)
+    lines: QuerySet[Any, dict[str, Any]] = groups.annotate(
+        uses=Count("pk", filter=_USED),
         refusals=Coalesce(Sum("count", filter=Q(event=Event.REFUSED)), 0),
         last_at=Max("at"),
-        last_used_at=Max("at", filter=used),
+        last_used_at=Max("at", filter=_USED),
     )
-    return [Usage(**line) for line in lines.order_by("key_name", "key_prefix", "-last_at", "path")]
+    return lines
 
 
 def expiring(within: timedelta) -> QuerySet[APIKey]:
@@ -74,10 +136,15 @@ def expiring(within: timedelta) -> QuerySet[APIKey]:
 
 def unused(period: timedelta) -> QuerySet[APIKey]:
     """Return the keys that are accepted, are older than the period and were not used in it, with `last_used`."""
-    now = timezone.now()
-    uses = AuditEvent.objects.filter(api_key=OuterRef("pk"), event=Event.USED, at__gt=now - period)
-    accepted = APIKey.objects.with_last_used().filter(Q(expires_at=None) | Q(expires_at__gt=now), is_active=True)
-    return accepted.filter(~Exists(uses), created_at__lte=now - period)
+    since = timezone.now() - period
+    return idle(since).filter(created_at__lte=since)
+
+
+def idle(since: datetime) -> QuerySet[APIKey]:
+    """Return the keys that are accepted, old or new, and were not used since that time, with `last_used`."""
+    uses = AuditEvent.objects.filter(api_key=OuterRef("pk"), event=Event.USED, at__gt=since)
+    not_expired = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
+    return APIKey.objects.with_last_used().filter(not_expired, ~Exists(uses), is_active=True)
 
 
 def age_mark(key: APIKey) -> str:

@@ -15,6 +15,7 @@ ADD = "/admin/keys/apikey/add/"
 ROTATE = "/admin/keys/apikey/rotate/"
 DEACTIVATE = "/admin/keys/apikey/deactivate/"
 LOG = "/admin/keys/auditevent/"
+USAGE = "/admin/keys/auditevent/usage/"
 
 
 def page_of(key: APIKey, page: str = "change") -> str:

@@ -119,6 +119,16 @@ def test_the_search_finds_a_key_by_name_and_prefix(admin_client: Client) -> None
     assert shown(admin_client, q="TTS") == shown(admin_client, q=key.prefix) == found
 
 
+def test_the_search_finds_a_variable_however_many_other_rows_there_are(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_list, "LOOKED_AT", 2)
+    found = event(key_name="env:WEBHOOK_API_KEY", at=timezone.now() - timedelta(days=1))
+    for _ in range(9):
+        event()
+    assert shown(admin_client, q="env:WEBHOOK_API_KEY") == [found.pk]
+
+
 @pytest.mark.parametrize("query", ["path__icontains=x", "user_agent=x", "api_key__name=x", "at__year=2026", "o=1"])
 def test_an_address_can_ask_for_nothing_that_reads_every_row(admin_client: Client, query: str) -> None:
     event()

@@ -18,7 +18,7 @@ from django.utils import timezone
 import keys
 from keys.admin import APIKeyAdmin, AuditEventAdmin, activity
 from keys.models import APIKey, AuditEvent
-from tests.administering import ADD, DEACTIVATE, LIST, LOG, ROTATE, form_of, page_of, text_of
+from tests.administering import ADD, DEACTIVATE, LIST, LOG, ROTATE, USAGE, form_of, page_of, text_of
 
 
 @pytest.fixture
@@ -31,6 +31,7 @@ def addresses(db: None) -> list[str]:
     return [
         LIST, f"{LIST}?q=nobody", ADD, page_of(key), page_of(key, "history"), page_of(key, "delete"), LOG,
         f"{LOG}{one.pk}/change/", f"{ROTATE}?keys={key.pk}", f"{DEACTIVATE}?keys={key.pk}",
+        USAGE, f"{USAGE}?key={key.pk}",
     ]  # fmt: skip
 
 

@@ -17,12 +17,13 @@ from . import events, export
 from .finding import BEFORE, SecretSafeSearch
 from .log_filters import KeyFilter, ReasonFilter, StatusFilter, WhenFilter
 from .log_list import AuditChangeList
+from .usage_page import UsagePage
 
 ADDRESSABLE = {"key", "when", "status", "event__exact", "reason__exact"}
 
 
 @admin.register(AuditEvent)
-class AuditEventAdmin(SecretSafeSearch, admin.ModelAdmin):  # type: ignore[type-arg]
+class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("moment", "what", "of_key", "subject", "who")
     # Read-only, all of them: nobody has the permission to change.
     fields = (

@@ -26,7 +26,8 @@ def context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, Any]:
     is_busy = len(recent.days) < DAYS
     requests = [AuditEvent.Event.USED, AuditEvent.Event.REFUSED]
     may_read_log = request.user.has_perm("keys.view_auditevent")
-    log = reverse("admin:keys_auditevent_changelist", current_app=site) if may_read_log else ""
+    about_it = urlencode({"key": key.pk})
+    log, usage = (reverse(f"admin:keys_auditevent_{page}", current_app=site) for page in ("changelist", "usage"))
     return {
         "recent": recent,
         "chart": charts.chart(recent.days, 600, 120, gap=4),
@@ -38,7 +39,8 @@ def context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, Any]:
         "is_busy": is_busy,
         "retirement": retirement(key),
         "predecessor": APIKey.objects.filter(replaced_by=key.pk).first(),
-        "log_url": f"{log}?{urlencode({'key': key.pk})}" if log else "",
+        "log_url": f"{log}?{about_it}" if may_read_log else "",
+        "usage_url": f"{usage}?{about_it}" if may_read_log else "",
         "may_rotate": steps.can_be_rotated(key) and admin.has_rotate_permission(request, key),
         "may_deactivate": admin.has_change_permission(request, key) and key.is_active,
     }

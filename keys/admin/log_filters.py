@@ -16,6 +16,7 @@ from django.utils.dateparse import parse_date
 from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
+from ..endpoints import environment_keyrings
 from ..models import APIKey, AuditEvent
 from .activity import start_of
 from .finding import row_id
@@ -109,10 +110,13 @@ class StatusFilter(admin.SimpleListFilter):
 
 
 def matching(text: str) -> tuple[Q, bool]:
-    """Return what a text in the search box asks for, and whether the index on the key finds it.
+    """Return what a text in the search box asks for, and whether an index finds it.
 
-    The name or the prefix of a key is that key. Anything else is compared exactly or by its beginning.
+    The name or the prefix of a key is that key, and `env:VARIABLE` that variable. Anything else is compared exactly
+    or by its beginning.
     """
+    if text in {ring.name for _, ring in environment_keyrings()}:
+        return Q(api_key=None, key_name=text), True
     keys = APIKey.objects.filter(Q(name=text) | Q(prefix=text.lower(), prefix__gt="")).values_list("pk", flat=True)
     if ids := list(keys):
         return Q(api_key__in=ids), True

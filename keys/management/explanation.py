@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from .. import tokens
 from ..audit import printable
-from ..endpoints import endpoints
-from ..keyrings import DatabaseKeyring, EnvironmentKeyring
+from ..endpoints import environment_keyrings
+from ..keyrings import DatabaseKeyring
 from ..models import APIKey, AuditEvent
 from ..networks import Address
 from ..reports import ago
@@ -36,16 +36,6 @@ def explain(token: str, *, address: Address | None = None, scopes: Sequence[str]
         sentence = f"Refused: {_label(key)} {refusal}." if refusal else f"Accepted: {_label(key)} {_powers(key)}."
         return Explanation(not refusal, sentence)
     return _from_the_environment(token, scopes)
-
-
-def environment_keyrings() -> list[tuple[str, EnvironmentKeyring]]:
-    """Return each keyring that reads a variable, with the route of a view that it opens."""
-    return [
-        ("/" + endpoint.route.replace("^", ""), ring)
-        for endpoint in endpoints()
-        for ring in endpoint.keyrings
-        if isinstance(ring, EnvironmentKeyring)
-    ]
 
 
 def _label(key: APIKey) -> str:
@@ -80,7 +70,7 @@ def _powers(key: APIKey) -> str:
 
 
 def _from_the_environment(token: str, scopes: Sequence[str]) -> Explanation:
-    rings = environment_keyrings()
+    rings = [(endpoint.address, ring) for endpoint, ring in environment_keyrings()]
     matching = [(route, ring) for route, ring in rings if ring.find(token)[0] is not None]
     if not matching:
         variables = ", ".join(dict.fromkeys(ring.variable for _, ring in rings))

@@ -180,6 +180,9 @@ class Migration(migrations.Migration):
                 "indexes": [
                     models.Index(fields=["api_key", "at"], name="keys_event_key_at"),
                     models.Index(fields=["at"], name="keys_event_at"),
+                    models.Index(
+                        fields=["key_name", "at"], name="keys_event_env", condition=models.Q(("api_key", None))
+                    ),
                 ],
             },
         ),

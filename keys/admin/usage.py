@@ -1,0 +1,163 @@
+"""Which key was used on which API, from where and when last: what the report on usage shows.
+
+Its numbers are those of `reports.api_usage`. What only a URLconf tells is added: the APIs that a variable opens and
+nobody called.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from ..endpoints import endpoints, environment_keyrings
+from ..keyrings import ENVIRONMENT, EnvironmentKeyring
+from ..models import APIKey, AuditEvent
+from ..reports import ApiUsage, ago
+
+Event = AuditEvent.Event
+
+ADDRESSES_SHOWN = 3
+
+
+@dataclass
+class Row:
+    """One API, and what came to it with one key. `switched_off_by` names the variable that shuts the key out there."""
+
+    api: str
+    path: str
+    uses: int = 0
+    refusals: int = 0
+    last_at: datetime | None = None
+    last_used_at: datetime | None = None
+    came_from: dict[str, None] = field(default_factory=dict)
+    switched_off_by: str = ""
+
+    def add(self, line: ApiUsage) -> None:
+        self.uses += line.uses
+        self.refusals += line.refusals
+        self.last_at = max(line.last_at, self.last_at or line.last_at)
+        self.last_used_at = max(filter(None, (line.last_used_at, self.last_used_at)), default=None)
+        self.came_from[line.address or "-"] = None
+
+    @property
+    def addresses(self) -> list[str]:
+        """The latest of the addresses that it came from."""
+        return list(self.came_from)[:ADDRESSES_SHOWN]
+
+    @property
+    def more_addresses(self) -> int:
+        return len(self.came_from) - len(self.addresses)
+
+
+@dataclass
+class Holder:
+    """One key, one variable, or (without a name) all strangers, with the APIs it was used on.
+
+    `verdict` is one word on whether it may be retired, `sentence` the reason.
+    """
+
+    name: str
+    prefix: str = ""
+    key_id: int | None = None
+    key: APIKey | None = None
+    rows: dict[str, Row] = field(default_factory=dict)
+    is_set: bool = False
+    is_read: bool = False
+    verdict: str = ""
+    sentence: str = ""
+
+    @property
+    def is_environment(self) -> bool:
+        return self.key_id is None and self.name.startswith(ENVIRONMENT)
+
+
+def holders(lines: Iterable[ApiUsage]) -> list[Holder]:
+    """Return who was at work, those of the latest requests first."""
+    routes = {endpoint.name: endpoint.address for endpoint in reversed(endpoints())}
+    found: dict[int | str, Holder] = {}
+    for line in lines:
+        identity = line.key_name if line.key_id is None else line.key_id
+        holder = found.setdefault(identity, Holder(line.key_name, line.key_prefix, line.key_id))
+        api = line.endpoint or line.one_path
+        holder.rows.setdefault(api, Row(api, routes.get(api, line.one_path))).add(line)
+    return list(found.values())
+
+
+def with_keys(found: Iterable[Holder]) -> list[Holder]:
+    """Return them with the keys that they are, where these still exist."""
+    listed = list(found)
+    keys = APIKey.objects.in_bulk([holder.key_id for holder in listed if holder.key_id is not None])
+    for holder in listed:
+        holder.key = keys.get(holder.key_id) if holder.key_id is not None else None
+    return listed
+
+
+def variables(used: Iterable[Holder], only: str | None = None) -> list[Holder]:
+    """Return each variable that guards a view or that was used, with all the APIs it opens, used or not."""
+    found = {holder.name: holder for holder in used if holder.is_environment}
+    for endpoint, ring in environment_keyrings():
+        if only not in (None, ring.name):
+            continue
+        holder = found.setdefault(ring.name, Holder(ring.name))
+        holder.is_read, holder.is_set = True, EnvironmentKeyring(ring.variable).is_configured()
+        row = holder.rows.setdefault(endpoint.name, Row(endpoint.name, endpoint.address))
+        if holder.is_set and not ring.is_configured():
+            row.switched_off_by = ring.enabled_by or ""
+    return [found[name] for name in sorted(found)]
+
+
+@dataclass(frozen=True)
+class Period:
+    """The last days, and since when uses are on record at all."""
+
+    days: int
+    since: datetime
+    log_begins: datetime | None
+
+    def verdict(self, last_used: datetime | None, made: datetime | None = None) -> tuple[str, str]:
+        """Return a word on what was last used then: `used`, `safe` to retire or too `early` to say; and a sentence."""
+        if last_used is not None and last_used >= self.since:
+            return "used", ""
+        if last_used is None and made is not None and made > self.since:
+            return "early", _("Made %(made)s and not used yet.") % {"made": ago(made)}
+        if last_used is None and self.log_begins is None:
+            return "early", _("Nothing is on record yet.")
+        if last_used is None and self.log_begins is not None and self.log_begins > self.since:
+            text = _("No use on record, but the log begins only %(begins)s.")
+            return "early", text % {"begins": ago(self.log_begins)}
+        text = ngettext("Not used in the last day.", "Not used in the last %(days)d days.", self.days)
+        return "safe", text % {"days": self.days}
+
+
+def log_begins() -> datetime | None:
+    """Return when the oldest use or refusal was that is on record."""
+    traffic = AuditEvent.objects.filter(event__in=[Event.USED, Event.REFUSED]).order_by("at")
+    begins: datetime | None = traffic.values_list("at", flat=True).first()
+    return begins
+
+
+def judge_variable(variable: Holder, period: Period) -> None:
+    """Say whether a variable may be retired. Its last use is found by the index `keys_event_env`."""
+    uses = AuditEvent.objects.filter(api_key=None, key_name=variable.name, event=Event.USED)
+    last = uses.order_by("-at").first()
+    variable.verdict, variable.sentence = period.verdict(last.at if last is not None else None)
+    if last is not None:
+        used = _("Last used %(used)s from %(address)s on %(api)s.") % {
+            "used": ago(last.at),
+            "address": last.address or _("an unknown address"),
+            "api": last.endpoint or last.path,
+        }
+        variable.sentence = f"{variable.sentence} {used}".strip()
+
+
+def judged(keys: Iterable[APIKey], period: Period) -> list[Holder]:
+    """Say of keys that were not used whether they may be deactivated."""
+    found = []
+    for key in keys:
+        verdict, sentence = period.verdict(key.last_used, key.created_at)  # type: ignore[attr-defined]
+        # There were more requests in these days than are counted.
+        sentence = sentence or _("Used before the requests that are counted here.")
+        found.append(Holder(key.name, key.prefix, key.pk, key, verdict=verdict, sentence=sentence))
+    return found

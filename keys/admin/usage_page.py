@@ -1,0 +1,100 @@
+"""The report on usage: a page of the audit log that says which keys are in use, and which may be retired."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from ..keyrings import ENVIRONMENT
+from ..models import APIKey
+from ..reports import api_usage, idle, retirement
+from . import reveal, usage
+from .finding import row_id
+
+PERIODS = (7, 30, 90)
+USUAL_PERIOD = 30
+LONGEST_PERIOD = 36_500
+KEYS_PER_PAGE = 50
+UNUSED_SHOWN = 50
+
+
+class UsagePage:
+    """Adds the page to the admin of the audit log."""
+
+    admin_site: Any
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.usage_view)
+        return [path("usage/", view, name="keys_auditevent_usage"), *super().get_urls()]  # type: ignore[misc]
+
+    def usage_view(self, request: HttpRequest) -> HttpResponse:
+        """Answer with the report: `?days=7` looks back so far, `?key=` narrows it to an id or to `env:VARIABLE`."""
+        if not self.has_view_permission(request):  # type: ignore[attr-defined]
+            raise PermissionDenied
+        days, key = _days(request), _key(request)
+        period = usage.Period(days, timezone.now() - timedelta(days=days), usage.log_begins())
+        lines, read_since = api_usage(since=period.since, key=key)
+        context = {
+            "title": _("Usage of keys"),
+            "period": period,
+            "periods": [(one, ngettext("%d day", "%d days", one) % one) for one in sorted({*PERIODS, days})],
+            "chosen": key,
+            "chosen_value": key.pk if isinstance(key, APIKey) else key,
+            "read_since": read_since if read_since > period.since else None,
+            "may_see_keys": request.user.has_perm("keys.view_apikey"),
+            **_sections(request, period, read_since, usage.holders(lines), key),
+        }
+        return reveal.answer(self, request, "admin/keys/auditevent/usage.html", context)
+
+
+def _sections(
+    request: HttpRequest, period: usage.Period, read_since: Any, found: list[usage.Holder], key: APIKey | str | None
+) -> dict[str, Any]:
+    variables = [] if isinstance(key, APIKey) else usage.variables(found, key)
+    for variable in variables:
+        usage.judge_variable(variable, period)
+    if isinstance(key, str) and not variables:
+        messages.warning(request, _("No view reads that variable, and no use of it is on record in this time."))
+    in_database = [holder for holder in found if holder.key_id is not None]
+    page = Paginator(in_database, KEYS_PER_PAGE).get_page(request.GET.get("page"))
+    page.object_list = usage.with_keys(page.object_list)
+    unused = [] if key is not None else list(idle(read_since)[: UNUSED_SHOWN + 1])
+    return {
+        "variables": variables,
+        "page": page,
+        "sentence": retirement(key).sentence if isinstance(key, APIKey) else "",
+        "unused": usage.judged(unused[:UNUSED_SHOWN], period),
+        "has_more_unused": len(unused) > UNUSED_SHOWN,
+        "strangers": [holder for holder in found if holder.key_id is None and not holder.is_environment],
+        "is_empty": not found,
+    }
+
+
+def _days(request: HttpRequest) -> int:
+    asked = request.GET.get("days", str(USUAL_PERIOD))
+    days = row_id(asked)
+    if days is None or not 1 <= days <= LONGEST_PERIOD:
+        text = _("That is no number of days from 1 to %(most)d: these are the last %(days)d.")
+        messages.warning(request, text % {"most": LONGEST_PERIOD, "days": USUAL_PERIOD})
+        return USUAL_PERIOD
+    return days
+
+
+def _key(request: HttpRequest) -> APIKey | str | None:
+    asked = request.GET.get("key", "")
+    if not asked:
+        return None
+    if asked.startswith(ENVIRONMENT):
+        return asked
+    number = row_id(asked)
+    if number is not None and (key := APIKey.objects.filter(pk=number).first()) is not None:
+        return key
+    messages.warning(request, _("There is no such key, or it has been deleted: these are all of them."))
+    return None
