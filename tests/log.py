@@ -1,8 +1,10 @@
-"""Rows of the log for tests that write them by themselves."""
+"""The log as tests read it, and rows for those that write them by themselves."""
 
 from typing import Any
 
 from django.utils import timezone
+
+from keys.models import APIKey, AuditEvent
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -15,3 +17,19 @@ def row(**changes: Any) -> dict[str, Any]:
         "actor": "", "count": 1,
         "detail": "", **changes,
     }  # fmt: skip
+
+
+def rows() -> list[tuple[str, str, str, int | None]]:
+    """Return what the log says of each request: event, reason, name of the key, status."""
+    log = AuditEvent.objects.exclude(method="").order_by("id")
+    return list(log.values_list("event", "reason", "key_name", "status"))
+
+
+def told() -> list[tuple[str, str]]:
+    """Return event and detail of all that the log holds, in its order."""
+    return list(AuditEvent.objects.order_by("id").values_list("event", "detail"))
+
+
+def events(key: APIKey) -> list[tuple[str, str]]:
+    """Return event and detail of all that the log holds of one key."""
+    return list(AuditEvent.objects.filter(api_key=key.pk).order_by("id").values_list("event", "detail"))

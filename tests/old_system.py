@@ -6,7 +6,6 @@ from typing import Any
 from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
-from django.test import Client
 
 NORMAL = "0123456789abcdef0123456789abcdef01234567"
 UPPER = "0123456789ABCDEF0123456789ABCDEF01234567"
@@ -69,10 +68,6 @@ def insert(*rows: tuple[str, str], is_active: bool = True) -> None:
             "INSERT INTO keys_apikey (name, key, is_active, created_at) VALUES (%s, %s, %s, %s)",
             [(name, key, is_active, created_at) for name, key in rows],
         )
-
-
-def opens(key: str, url: str = "/guarded/") -> bool:
-    return Client().get(url, headers={"X-API-Key": key}).status_code == 200
 
 
 def table() -> str:

@@ -14,14 +14,9 @@ import requests
 from keys.client import APIKeySession, KeyRefused
 from tests.recording_service import Answer, RecordingService, redirect
 
+pytestmark = pytest.mark.usefixtures("bare_environment")
+
 KEY = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No next key in the environment, which goes before the .env of this checkout, and none in a .env above."""
-    monkeypatch.setenv("AUTH_API_KEY_NEXT", "")
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

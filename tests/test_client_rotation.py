@@ -14,17 +14,12 @@ import requests
 from keys.client import APIKeySession, KeyRefused
 from tests.recording_service import REFUSED, Answer, RecordingService, redirect
 
+pytestmark = pytest.mark.usefixtures("bare_environment")
+
 ROOT = Path(__file__).resolve().parent.parent
 OLD = "0000000000000000000000000000000000000000"
 NEW = "1111111111111111111111111111111111111111"
 NEWEST = "2222222222222222222222222222222222222222"
-
-
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No next key in the environment, which goes before the .env of this checkout, and none in a .env above."""
-    monkeypatch.setenv("AUTH_API_KEY_NEXT", "")
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

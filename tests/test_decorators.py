@@ -19,8 +19,9 @@ from pytest_django import Settings
 
 from keys.decorators import api_key_required
 from keys.keyrings import DatabaseKeyring
-from keys.models import APIKey, AuditEvent
+from keys.models import APIKey
 from keys.verification import Guard
+from tests.log import rows
 
 pytestmark = pytest.mark.django_db
 
@@ -35,11 +36,6 @@ def key() -> APIKey:
 @pytest.fixture
 def caller(key: APIKey) -> Client:
     return Client(enforce_csrf_checks=True, raise_request_exception=False, headers={"X-API-Key": key.key})
-
-
-def rows() -> list[tuple[str, str, str, int | None]]:
-    log = AuditEvent.objects.exclude(method="").order_by("id")
-    return list(log.values_list("event", "reason", "key_name", "status"))
 
 
 def call(path: str, key: str | None, **extra: str) -> Any:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.test import Client
 
 from keys.models import APIKey, AuditEvent
+
+from .log import events
+from .stored import opens, stored
 
 pytestmark = pytest.mark.django_db
 
@@ -21,18 +23,6 @@ def made() -> APIKey:
 @pytest.fixture
 def old(made: APIKey) -> APIKey:
     return APIKey.objects.get(pk=made.pk)
-
-
-def stored(key: APIKey, name: str) -> Any:
-    return APIKey.objects.values_list(name, flat=True).get(pk=key.pk)
-
-
-def events(key: APIKey) -> list[tuple[str, str]]:
-    return list(AuditEvent.objects.filter(api_key=key.pk).order_by("id").values_list("event", "detail"))
-
-
-def opens(key: str) -> bool:
-    return Client().get("/guarded/", headers={"X-API-Key": key}).status_code == 200
 
 
 class TestEnding:

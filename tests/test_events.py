@@ -13,29 +13,15 @@ from django.utils import timezone
 from keys import actor
 from keys.models import APIKey, AuditEvent
 
+from .log import told
+from .stored import assign, change, made_before
+
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def key() -> APIKey:
-    """A key whose making is forgotten, so that a test sees its own events."""
-    key = APIKey.objects.create(name="A")
-    AuditEvent.objects.all().delete()
-    return key
-
-
-def told() -> list[tuple[str, str]]:
-    return list(AuditEvent.objects.order_by("id").values_list("event", "detail"))
-
-
-def assign(instance: APIKey, /, **values: Any) -> APIKey:
-    for name, value in values.items():
-        setattr(instance, name, value)
-    return instance
-
-
-def change(instance: APIKey, /, **values: Any) -> None:
-    assign(instance, **values).save()
+    return made_before()
 
 
 class TestWhatIsTold:

@@ -7,36 +7,19 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
-from django.test import Client, override_settings
+from django.test import override_settings
 
 from keys import tokens
 from keys.models import APIKey
+
+from .stored import column, in_table, opens, pickled
 
 pytestmark = pytest.mark.django_db
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40
-
-
-def column(key: APIKey, name: str = "key") -> Any:
-    """What the database holds, read past the model."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {connection.ops.quote_name(name)} FROM keys_apikey WHERE id = %s", [key.pk])
-        return cursor.fetchone()[0]
-
-
-def opens(token: str) -> bool:
-    return Client().get("/guarded/", headers={"X-API-Key": token}).status_code == 200
-
-
-def in_table(text: str) -> bool:
-    return text in "\n".join(str(row) for row in APIKey.objects.values_list())
-
-
-def pickled(what: Any) -> Any:
-    return pickle.loads(pickle.dumps(what))  # noqa: S301
 
 
 class TestGoingIn:

@@ -1,45 +1,24 @@
 """Fixtures hold digests, and put every key back to work."""
 
 import json
-import pickle
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.core import serializers
 from django.core.management import call_command
-from django.db import connection
 from django.forms import model_to_dict
-from django.test import Client
 from django.utils import timezone
 
 from keys import tokens
 from keys.models import APIKey
 
+from .stored import in_table, opens
+
 pytestmark = pytest.mark.django_db
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40
-
-
-def column(key: APIKey, name: str = "key") -> Any:
-    """What the database holds, read past the model."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {connection.ops.quote_name(name)} FROM keys_apikey WHERE id = %s", [key.pk])
-        return cursor.fetchone()[0]
-
-
-def opens(token: str) -> bool:
-    return Client().get("/guarded/", headers={"X-API-Key": token}).status_code == 200
-
-
-def in_table(text: str) -> bool:
-    return text in "\n".join(str(row) for row in APIKey.objects.values_list())
-
-
-def pickled(what: Any) -> Any:
-    return pickle.loads(pickle.dumps(what))  # noqa: S301
 
 
 class TestFixtures:

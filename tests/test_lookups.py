@@ -1,12 +1,10 @@
 """Looking keys up: the token finds its row in both forms, the stored digest finds nothing."""
 
-import pickle
 import re
 from typing import Any
 
 import pytest
 from django.core.exceptions import FieldError
-from django.db import connection
 from django.db.models import CharField, F, QuerySet
 from django.db.models.functions import Length
 from django.test import Client, override_settings
@@ -17,29 +15,12 @@ from keys.fields import Digest
 from keys.models import APIKey
 from keys.tokens import Secret
 
+from .stored import column, opens
+
 pytestmark = pytest.mark.django_db
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40
-
-
-def column(key: APIKey, name: str = "key") -> Any:
-    """What the database holds, read past the model."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {connection.ops.quote_name(name)} FROM keys_apikey WHERE id = %s", [key.pk])
-        return cursor.fetchone()[0]
-
-
-def opens(token: str) -> bool:
-    return Client().get("/guarded/", headers={"X-API-Key": token}).status_code == 200
-
-
-def in_table(text: str) -> bool:
-    return text in "\n".join(str(row) for row in APIKey.objects.values_list())
-
-
-def pickled(what: Any) -> Any:
-    return pickle.loads(pickle.dumps(what))  # noqa: S301
 
 
 class TestLookingUp:

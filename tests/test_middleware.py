@@ -10,6 +10,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from keys.models import APIKey, AuditEvent
+from tests.log import rows
 
 pytestmark = pytest.mark.django_db
 # Where it matters that a view's transaction is a real one, and not a savepoint in the test's.
@@ -33,11 +34,6 @@ def key(db: None) -> APIKey:
 def caller(key: APIKey) -> Client:
     """A client that presents the key and gets 500s as answers."""
     return Client(raise_request_exception=False, headers={"X-API-Key": key.key})
-
-
-def rows() -> list[tuple[str, str, str, int | None]]:
-    log = AuditEvent.objects.exclude(method="").order_by("id")
-    return list(log.values_list("event", "reason", "key_name", "status"))
 
 
 @in_earnest

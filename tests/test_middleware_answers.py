@@ -8,6 +8,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from keys.models import APIKey, AuditEvent
+from tests.log import rows
 
 pytestmark = pytest.mark.django_db
 
@@ -20,11 +21,6 @@ def key() -> APIKey:
 @pytest.fixture
 def caller(key: APIKey) -> Client:
     return Client(raise_request_exception=False, headers={"X-API-Key": key.key})
-
-
-def rows() -> list[tuple[str, str, str, int | None]]:
-    log = AuditEvent.objects.exclude(method="").order_by("id")
-    return list(log.values_list("event", "reason", "key_name", "status"))
 
 
 class TestTheAnswer:

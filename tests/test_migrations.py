@@ -1,7 +1,6 @@
 """The upgrade of a project that runs the system of before: its table, its rows, its entry in `django_migrations`."""
 
 import secrets
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,25 +17,15 @@ from .old_system import (
     OLD_KEYS,
     TYPED,
     UPPER,
-    drop_tables,
     execute,
     insert,
     make_old_system,
     migrate,
-    opens,
     table,
 )
+from .stored import opens
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def put_back(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """Each test makes its old table; the tests of other modules find the tables of today."""
-    yield
-    with django_db_blocker.unblock():
-        drop_tables()
-        migrate()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("tables_put_back")]
 
 
 class TestUpgrade:

@@ -1,8 +1,6 @@
 """The way back, what the files of the database hold, and old tables of other shapes."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -22,20 +20,11 @@ from .old_system import (
     insert,
     make_old_system,
     migrate,
-    opens,
     table,
 )
+from .stored import opens
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def put_back(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """Each test makes its old table; the tests of other modules find the tables of today."""
-    yield
-    with django_db_blocker.unblock():
-        drop_tables()
-        migrate()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("tables_put_back")]
 
 
 class TestTheWayBack:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.test import Client, override_settings
+from django.test import override_settings
 from django.utils import timezone
 
 from keys import tokens
@@ -13,16 +13,13 @@ from keys.models import APIKey, AuditEvent, RotationError
 from keys.tokens import Secret
 
 from .processes import at_once
+from .stored import opens
 
 pytestmark = pytest.mark.django_db
 
 HOUR = timedelta(hours=1)
 # As far as the calendar goes: what people enter for “never”.
 END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-
-
-def opens(key: str, url: str = "/guarded/") -> bool:
-    return Client().get(url, headers={"X-API-Key": key}).status_code == 200
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 
 from keys.models import APIKey, AuditEvent
+from tests.log import rows
 from tests.servers import GUNICORN, SECONDS_TO_WAIT, UVICORN, Server, eventually, serving, status_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,11 +43,6 @@ def key() -> APIKey:
 
 def header(key: APIKey) -> bytes:
     return b"X-API-Key: " + str(key.key).encode()
-
-
-def rows() -> list[tuple[str, str, str, int | None]]:
-    log = AuditEvent.objects.exclude(method="").order_by("id")
-    return list(log.values_list("event", "reason", "key_name", "status"))
 
 
 def become(expected: list[tuple[str, str, str, int | None]]) -> bool:
