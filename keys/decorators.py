@@ -7,10 +7,10 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest, JsonResponse
 from django.utils.translation import gettext as _
+from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
 from .scopes import grants
-from .statements import is_in_event_loop
 from .verification import Guard, Reason, Use, objecting, use_of
 
 GUARD = Guard()
@@ -31,12 +31,10 @@ def api_key_required(*scopes: str, guard: Guard = GUARD) -> Callable[[Callable[.
             return _refusal(request, use, guard, scopes) or await view(request, *args, **kwargs)
 
         def guarded_sync(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            if is_in_event_loop():
-                # The `dispatch` of a class with async handlers, which itself is not async but has to be awaited.
-                return guarded_async(request, *args, **kwargs)
             return _refusal(request, use_of(_plain(request), guard), guard, scopes) or view(request, *args, **kwargs)
 
-        guarded = csrf_exempt(wraps(view)(guarded_async if iscoroutinefunction(view) else guarded_sync))
+        is_async = iscoroutinefunction(view) or _is_awaited(view)
+        guarded = csrf_exempt(wraps(view)(guarded_async if is_async else guarded_sync))
         guarded.api_key_guard = guard  # type: ignore[attr-defined]
         guarded.api_key_scopes = scopes  # type: ignore[attr-defined]
         if hasattr(view, "initkwargs"):
@@ -45,6 +43,16 @@ def api_key_required(*scopes: str, guard: Guard = GUARD) -> Callable[[Callable[.
         return guarded
 
     return decorate
+
+
+def _is_awaited(view: Any) -> bool:
+    """Tell whether it is the `dispatch` of a class with async handlers, which itself is not async."""
+    while view is not None:
+        instance = getattr(getattr(view, "func", view), "__self__", None)
+        if isinstance(instance, View):
+            return bool(instance.view_is_async)
+        view = getattr(view, "__wrapped__", None)
+    return False
 
 
 def _plain(request: HttpRequest) -> HttpRequest:

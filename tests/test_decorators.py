@@ -71,6 +71,16 @@ class TestSync:
             None
         ] * 2
 
+    @pytest.mark.parametrize("path", ["/plain-async/", "/async-class/", "/async-method/", "/async-behind-another/"])
+    def test_async_views_on_a_sync_server(self, caller: Client, key: APIKey, path: str) -> None:
+        assert caller.get(path).json() == {"name": "TTS"}
+        assert caller.get(path, headers={"Authorization": "Api-Key x"}).status_code == 400
+        refused = Client().get(path, headers={"X-API-Key": UNKNOWN})
+        assert (refused.status_code, refused.json()) == (401, {"detail": "Invalid API key."})
+        assert rows() == [
+            ("used", "", "TTS", 200), ("refused", "conflict", "", 400), ("refused", "unknown", "", 401)
+        ]  # fmt: skip
+
     def test_every_scope_is_asked_for(self, key: APIKey) -> None:
         @api_key_required("users:read", "employees:read")
         def view(request: HttpRequest) -> HttpResponse:
@@ -143,7 +153,13 @@ class TestAsync:
         ]
         assert "SynchronousOnlyOperation" not in caplog.text
 
-    @pytest.mark.parametrize("path", ["/plain-async/", "/plain/", "/async-class/", "/guarded/", "/after-session/"])
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/plain-async/", "/plain/", "/async-class/", "/async-method/", "/async-behind-another/", "/guarded/",
+            "/after-session/",
+        ],
+    )  # fmt: skip
     def test_views_of_every_kind(self, key: APIKey, path: str) -> None:
         assert call(path, key.key).status_code == 200
         assert call(path, UNKNOWN).status_code == 401

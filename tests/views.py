@@ -7,6 +7,7 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions, permissions, viewsets
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.decorators import action
@@ -235,6 +236,20 @@ class AsyncClass(View):
     @method_decorator(api_key_required())
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         return super().dispatch(request, *args, **kwargs)
+
+    async def get(self, request: HttpRequest) -> HttpResponse:
+        return JsonResponse({"name": request.auth.name})  # type: ignore[attr-defined]
+
+
+class AsyncMethod(View):
+    @method_decorator(api_key_required())
+    async def get(self, request: HttpRequest) -> HttpResponse:
+        return JsonResponse({"name": request.auth.name})  # type: ignore[attr-defined]
+
+
+@method_decorator([api_key_required(), csrf_exempt], name="dispatch")
+class AsyncBehindAnother(View):
+    """The guard is around another decorator."""
 
     async def get(self, request: HttpRequest) -> HttpResponse:
         return JsonResponse({"name": request.auth.name})  # type: ignore[attr-defined]
