@@ -19,6 +19,10 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
         """Return the uses without an outcome: the worker died in the view, or is still in it."""
         return self.filter(event=AuditEvent.Event.USED, status=None)
 
+    def steps(self) -> Self:
+        """Return the steps of keys' lives. They are no requests, and so have no method."""
+        return self.filter(method="").exclude(event__in=[AuditEvent.Event.USED, AuditEvent.Event.REFUSED])
+
 
 class AuditEventManager(models.Manager.from_queryset(AuditEventQuerySet)):  # type: ignore[misc]
     """The log as this process knows it: what waits to be written is written before it is read."""
@@ -92,6 +96,8 @@ class AuditEvent(models.Model):
             models.Index(fields=["at"], name="keys_event_at"),
             # Uses of one key from the environment: keys_usage and the report in the admin, the log's search.
             models.Index(fields=["key_name", "at"], name="keys_event_env", condition=models.Q(api_key=None)),
+            # The steps of one key's life, few among its many requests: its page in the admin, keys_explain.
+            models.Index(fields=["api_key", "at"], name="keys_event_step", condition=models.Q(method="")),
         )
 
     def __str__(self) -> str:

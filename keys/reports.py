@@ -20,6 +20,8 @@ _USED = Q(event=Event.USED)
 
 # As many rows as PostgreSQL reads and groups in some tenths of a second.
 READ = 200_000
+# Beyond this many "how often" no longer matters.
+MANY = 10_000
 # A replaced key that was not used for this long is taken to be forgotten by its clients.
 QUIET = timedelta(days=7)
 # The advice is to replace a key after 90 to 180 days.
@@ -160,7 +162,10 @@ def age_mark(key: APIKey) -> str:
 
 @dataclass(frozen=True)
 class Retirement:
-    """Whether a key that has been replaced is still in use. `replaced_at` is None for one that has not been."""
+    """Whether a key that has been replaced is still in use. `replaced_at` is None for one that has not been.
+
+    `uses_since` is counted no further than to one more than `MANY`.
+    """
 
     replaced_at: datetime | None
     uses_since: int
@@ -181,9 +186,14 @@ class Retirement:
             "address": self.last_address or _("an unknown address"),
             "used": ago(self.last_used_at) if self.last_used_at else "",
             "replaced": ago(self.replaced_at) if self.replaced_at else "",
-            "times": ngettext("once", "%(number)d times", self.uses_since) % {"number": self.uses_since},
+            "times": self._times(),
         }
         return self._template() % words
+
+    def _times(self) -> str:
+        if self.uses_since > MANY:
+            return _("more than %(number)d times") % {"number": MANY}
+        return ngettext("once", "%(number)d times", self.uses_since) % {"number": self.uses_since}
 
     def _template(self) -> str:
         if self.replaced_at is None:
@@ -208,7 +218,7 @@ def retirement(key: APIKey) -> Retirement:
     uses = AuditEvent.objects.filter(api_key=key.pk, event=Event.USED)
     last = uses.order_by("-at").values_list("at", "address").first() or (None, None)
     replaced_at = key.replaced_by.created_at if key.replaced_by is not None else None
-    uses_since = uses.filter(at__gte=replaced_at).count() if replaced_at is not None else 0
+    uses_since = uses.filter(at__gte=replaced_at)[: MANY + 1].count() if replaced_at is not None else 0
     return Retirement(replaced_at, uses_since, *last)
 
 

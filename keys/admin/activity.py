@@ -1,9 +1,10 @@
-"""What the log says about the keys on a page: each question is one query, however many keys there are.
+"""What the log says about the keys on a page: few queries, however many keys there are.
 
-Every query names the keys and a span of time, which the index `keys_event_key_at` serves.
+Every query names the keys and a span of time, which the index `keys_event_key_at` serves, and reads a bounded number
+of rows, however busy the keys are.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -13,6 +14,7 @@ from django.db.models.functions import Coalesce, TruncDate
 from django.utils import timezone
 
 from ..models import AuditEvent
+from .bounds import BoundedRows
 
 Event = AuditEvent.Event
 
@@ -24,11 +26,12 @@ SAMPLE = 1000
 
 @dataclass
 class Day:
-    """The requests of one key on one day."""
+    """The requests of one key on one day; the latest of them, where it has more than are counted."""
 
     day: date
     allowed: int = 0
     refused: int = 0
+    has_more: bool = False
 
 
 @dataclass
@@ -36,7 +39,6 @@ class Recent:
     """What one key did in the last days, the oldest day first."""
 
     days: list[Day]
-    last_used: datetime | None = None
 
     @property
     def uses(self) -> int:
@@ -46,28 +48,32 @@ class Recent:
     def refusals(self) -> int:
         return sum(day.refused for day in self.days)
 
+    @property
+    def has_more(self) -> bool:
+        return any(day.has_more for day in self.days)
+
 
 def start_of(day: date) -> datetime:
     """Return the moment at which a day begins in the current time zone."""
     return timezone.make_aware(datetime.combine(day, time.min))
 
 
-def first_day(key: int, days: int) -> date:
-    """Return the first of the last days; a later one for a key so busy that these are more rows than are counted."""
-    today = timezone.localdate()
-    first = today - timedelta(days=days - 1)
-    latest = AuditEvent.objects.filter(api_key=key, at__gte=start_of(first)).order_by("-at")
-    for at in latest.values_list("at", flat=True)[COUNTED : COUNTED + 1]:
-        return min(timezone.localdate(at) + timedelta(days=1), today)
-    return first
+def first_day(days: int) -> date:
+    """Return the first of the last days, of which today is one."""
+    return timezone.localdate() - timedelta(days=days - 1)
 
 
-def by_day(keys: Collection[int], first: date) -> dict[int, Recent]:
-    """Return the uses and refusals of each key on each day from the first until today, in one query."""
-    span = [first + timedelta(days=one) for one in range((timezone.localdate() - first).days + 1)]
-    recent = {key: Recent([Day(day) for day in span]) for key in keys}
+def by_day(keys: Collection[int], days: int, most: int) -> dict[int, Recent]:
+    """Return the uses and refusals of each key on each of the last days: of at most so many rows for each of both."""
+    first = first_day(days)
+    span = [first + timedelta(days=one) for one in range(days + 1)]
+    rows = BoundedRows(keys, [start_of(day) for day in span], most)
+    recent = {
+        key: Recent([Day(day, has_more=(key, position) in rows.cuts) for position, day in enumerate(span[:-1])])
+        for key in keys
+    }
     counted = (
-        AuditEvent.objects.filter(api_key__in=keys, at__gte=start_of(first), event__in=[Event.USED, Event.REFUSED])
+        AuditEvent.objects.filter(rows.condition, event__in=[Event.USED, Event.REFUSED])
         .order_by()
         .values("api_key", day=TruncDate("at"))
         .annotate(
@@ -76,9 +82,10 @@ def by_day(keys: Collection[int], first: date) -> dict[int, Recent]:
         )
     )
     for row in counted:
-        # A row of a clock that runs ahead belongs to no day that is shown.
-        if 0 <= (position := (row["day"] - first).days) < len(span):
-            recent[row["api_key"]].days[position] = Day(row["day"], row["allowed"], row["refused"])
+        # Where clocks are changed at midnight, a row of the first hour may belong to no day that is shown.
+        if 0 <= (position := (row["day"] - first).days) < days:
+            day = recent[row["api_key"]].days[position]
+            day.allowed, day.refused = row["allowed"], row["refused"]
     return recent
 
 
@@ -92,14 +99,25 @@ class Client:
     last_at: datetime
 
 
-def clients(keys: Collection[int], since: datetime) -> dict[int, list[Client]]:
-    """Return who used each key since that time, the latest first, in one query."""
-    found = defaultdict(list)
-    used = AuditEvent.objects.filter(api_key__in=keys, at__gte=since, event=Event.USED).order_by()
+@dataclass
+class Clients:
+    """Who used a key, the latest first; where it has more requests than are read, those since `read_since`."""
+
+    found: list[Client] = field(default_factory=list)
+    read_since: datetime | None = None
+
+
+def clients(keys: Collection[int], days: int) -> dict[int, Clients]:
+    """Return who used each key in the last days. The more keys, the fewer rows of each are read."""
+    now = timezone.now()
+    edges = [now - timedelta(days=days), now + timedelta(days=1)]
+    rows = BoundedRows(keys, edges, COUNTED // max(len(keys), 1))
+    who = {key: Clients(read_since=rows.cuts.get((key, 0))) for key in keys}
+    used = AuditEvent.objects.filter(rows.condition, event=Event.USED).order_by()
     groups = used.values("api_key", "address", "user_agent").annotate(uses=Count("pk"), last_at=Max("at"))
     for row in groups.order_by("-last_at"):
-        found[row["api_key"]].append(Client(row["address"], row["user_agent"], row["uses"], row["last_at"]))
-    return dict(found)
+        who[row["api_key"]].found.append(Client(row["address"], row["user_agent"], row["uses"], row["last_at"]))
+    return who
 
 
 @dataclass
@@ -112,7 +130,7 @@ class Sample:
 
 
 def sample(key: int, since: datetime, most: int = 8) -> Sample:
-    """Return the places and endpoints of a key's latest requests: a bounded number of rows, in one query."""
+    """Return the places and endpoints of a key's latest requests."""
     requests = AuditEvent.objects.filter(api_key=key, at__gte=since, event__in=[Event.USED, Event.REFUSED])
     rows = list(requests.order_by("-at").values_list("address", "method", "endpoint", "path")[:SAMPLE])
     addresses = Counter(address or "-" for address, *_ in rows)

@@ -20,6 +20,12 @@ class Bar:
     allowed_height: float
     refused_y: float
     refused_height: float
+    has_more: bool
+
+    @property
+    def more_y(self) -> float:
+        """Where the bar is broken, to show that it is cut."""
+        return round(min(self.allowed_y, self.refused_y) + 6, 2)
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ def chart(days: Sequence[Day], width: int, height: int, gap: float) -> Chart:
         x = round(position * step + gap / 2, 2)
         bars.append(
             Bar(day.day, day.allowed, day.refused, x, round(step - gap, 2),
-                round(height - allowed, 2), allowed, round(height - allowed - refused, 2), refused)
+                round(height - allowed, 2), allowed, round(height - allowed - refused, 2), refused,
+                day.has_more)
         )  # fmt: skip
     return Chart(width, height, top, bars)
 

@@ -7,10 +7,9 @@ from typing import Any
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -24,10 +23,10 @@ from .forms import RotateForm
 
 # Each new key has to be put in place by somebody before its predecessor ends.
 ROTATED_AT_ONCE = 20
-# Beyond this many a line on each must do.
-SENTENCES = 20
+# Beyond this many the last use of each must do.
+LOOKED_INTO = 20
 CLIENTS_SHOWN = 5
-CLIENTS_SINCE = timedelta(days=7)
+CLIENTS_DAYS = 7
 
 
 def acting(request: HttpRequest) -> Any:
@@ -61,11 +60,15 @@ class LifeCycleSteps:
     @admin.action(permissions=["rotate"], description=gettext_lazy("Rotate selected %(verbose_name_plural)s"))
     def rotate_selected(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> HttpResponse | None:
         keys = list(queryset)
-        if len(keys) > ROTATED_AT_ONCE:
-            text = _("Rotate at most %(number)d keys at once: each new key must reach its service in time.")
-            messages.error(request, text % {"number": ROTATED_AT_ONCE})
+        if self._are_too_many(request, keys):
             return None
         return self._confirm(request, "rotate", keys, form=RotateForm())
+
+    def _are_too_many(self, request: HttpRequest, keys: Sequence[APIKey]) -> bool:
+        if are_too_many := len(keys) > ROTATED_AT_ONCE:
+            text = _("Rotate at most %(number)d keys at once: each new key must reach its service in time.")
+            messages.error(request, text % {"number": ROTATED_AT_ONCE})
+        return are_too_many
 
     @admin.action(permissions=["change"], description=gettext_lazy("Deactivate selected %(verbose_name_plural)s"))
     def deactivate_selected(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> HttpResponse:
@@ -76,8 +79,10 @@ class LifeCycleSteps:
         keys = self._chosen(request)
         if not all(self.has_rotate_permission(request, key) for key in keys):
             raise PermissionDenied
+        if self._are_too_many(request, keys):
+            return HttpResponseRedirect(reverse("admin:keys_apikey_changelist", current_app=self.admin_site.name))
         form = RotateForm(request.POST if request.method == "POST" else None)
-        if not form.is_valid() or len(keys) > ROTATED_AT_ONCE:
+        if not form.is_valid():
             return self._confirm(request, "rotate", keys, form=form)
         with transaction.atomic(), acting(request):
             return self._rotate(request, keys, form.cleaned_data["grace"])
@@ -125,22 +130,32 @@ class LifeCycleSteps:
         return keys
 
     def _confirm(self, request: HttpRequest, step: str, keys: Sequence[APIKey], **context: Any) -> HttpResponse:
-        used = activity.clients([key.pk for key in keys], timezone.now() - CLIENTS_SINCE)
-        lines = [
-            {
-                "key": key,
-                "can_be_rotated": can_be_rotated(key),
-                "sentence": retirement(key).sentence if len(keys) <= SENTENCES else "",
-                "clients": used.get(key.pk, [])[:CLIENTS_SHOWN],
-                "more": max(len(used.get(key.pk, [])) - CLIENTS_SHOWN, 0),
-            }
-            for key in keys
-        ]
+        context |= {"lines": self._lines(keys)} if len(keys) <= LOOKED_INTO else {"many": self._many(keys)}
         one, several = (
             (_("Rotate %(what)s?"), ngettext("%(number)d key", "%(number)d keys", len(keys)))
             if step == "rotate"
             else (_("Deactivate %(what)s?"), ngettext("%(number)d key", "%(number)d keys", len(keys)))
         )
         title = one % {"what": keys[0] if len(keys) == 1 else several % {"number": len(keys)}}
-        context |= {"title": title, "lines": lines, "keys": ",".join(str(key.pk) for key in keys)}
+        context |= {"title": title, "number": len(keys), "keys": ",".join(str(key.pk) for key in keys)}
         return reveal.answer(self, request, f"admin/keys/apikey/{step}.html", context)
+
+    def _lines(self, keys: Sequence[APIKey]) -> list[dict[str, Any]]:
+        """Return what is known of the use of each key."""
+        used = activity.clients([key.pk for key in keys], CLIENTS_DAYS)
+        return [
+            {
+                "key": key,
+                "can_be_rotated": can_be_rotated(key),
+                "sentence": retirement(key).sentence,
+                "read_since": used[key.pk].read_since,
+                "clients": used[key.pk].found[:CLIENTS_SHOWN],
+                "more": max(len(used[key.pk].found) - CLIENTS_SHOWN, 0),
+            }
+            for key in keys
+        ]
+
+    def _many(self, keys: Sequence[APIKey]) -> list[APIKey]:
+        """Return the keys with their last use, those of the latest first."""
+        listed = APIKey.objects.with_last_used().filter(pk__in=[key.pk for key in keys])
+        return list(listed.order_by(F("last_used").desc(nulls_last=True), "name"))

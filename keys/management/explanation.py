@@ -46,7 +46,7 @@ def _refusal(key: APIKey, address: Address | None, scopes: Sequence[str]) -> str
     """Return what goes on after the key's name: why it is refused; empty where it is not."""
     match objection_to(key, address):
         case Reason.INACTIVE:
-            event = key.events.filter(event=AuditEvent.Event.DEACTIVATED).order_by("-at").first()
+            event = key.events.steps().filter(event=AuditEvent.Event.DEACTIVATED).order_by("-at").first()
             return f"was deactivated {ago(event.at)} ({event.actor})" if event is not None else "is inactive"
         case Reason.EXPIRED if key.expires_at is not None:
             successor = f"; {_label(key.replaced_by)} has replaced it" if key.replaced_by is not None else ""

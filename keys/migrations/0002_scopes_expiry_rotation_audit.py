@@ -183,6 +183,7 @@ class Migration(migrations.Migration):
                     models.Index(
                         fields=["key_name", "at"], name="keys_event_env", condition=models.Q(("api_key", None))
                     ),
+                    models.Index(fields=["api_key", "at"], name="keys_event_step", condition=models.Q(("method", ""))),
                 ],
             },
         ),
