@@ -100,7 +100,9 @@ def cache(url: str) -> dict[str, Any]:
         case "" | "locmem":
             return {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
         case "redis" | "rediss":
-            return {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": url}
+            # A Redis that is frozen, or cut off, would otherwise keep each request that has a rate waiting for long.
+            patience = {"socket_connect_timeout": 1, "socket_timeout": 2}
+            return {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": url, "OPTIONS": patience}
         case scheme:
             raise ImproperlyConfigured(f"CACHE_URL begins with locmem://, redis:// or rediss://, not with {scheme}://.")
 

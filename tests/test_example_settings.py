@@ -66,6 +66,7 @@ def test_cache() -> None:
     assert cache("redis://localhost:6379/1") == {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": "redis://localhost:6379/1",
+        "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 2},
     }
     with pytest.raises(ImproperlyConfigured, match="memcached"):
         cache("memcached://localhost")
