@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,13 +24,18 @@ class ClusterError(Exception):
     """The cluster did not do what it has to before anything can be counted."""
 
 
-def wait_until(is_so: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
-    """Return as soon as something is so. Raises ClusterError where it is not in time."""
+def eventually(is_so: Callable[[], bool], seconds: float = PATIENCE) -> bool:
+    """Ask again and again, for a bounded time, whether something is so, and return the last answer."""
     end = monotonic() + seconds
-    while not is_so():
-        if monotonic() > end:
-            raise ClusterError(f"In {seconds:.0f} s it did not come to this: {what}.")
+    while not (said := is_so()) and monotonic() < end:
         sleep(0.02)
+    return said
+
+
+def wait_until(is_so: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
+    """Return as soon as something is so. Raises ClusterError where it is not in time."""
+    if not eventually(is_so, seconds):
+        raise ClusterError(f"In {seconds:.0f} s it did not come to this: {what}.")
 
 
 def free_port() -> int:
@@ -59,6 +65,18 @@ def workspace() -> Iterator[Path]:
         folder = Path(name)
         folder.chmod(0o711)
         yield folder
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let no second Ctrl-C, or other signal to end, keep the block from its end."""
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def give_away(folder: Path) -> Path:
@@ -94,14 +112,17 @@ class Process:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, is_ready: Callable[[], object] | None = None) -> None:
-        """Start it, and return when it is ready; start it again where it ends before it is, as after a crash it may."""
-        self._spawn()
+    def start(self) -> None:
+        """Start it, if it does not run."""
+        if not self.is_running:
+            self._spawn()
 
-        def has_come_up() -> object:
-            if not self.is_running:
-                self._spawn()
-            return is_ready is None or is_ready()
+    def start_until(self, is_ready: Callable[[], bool]) -> None:
+        """Start it, and return when it is ready; again where it ends before it is, as a server may after a crash."""
+
+        def has_come_up() -> bool:
+            self.start()
+            return is_ready()
 
         wait_until(has_come_up, f"{self.name} is ready")
 
@@ -142,7 +163,10 @@ class Process:
         """Wait for the end of the program."""
         wait_until(lambda: not self.is_running, f"{self.name} has ended", seconds)
 
+    def log(self) -> str:
+        """Return all of its output."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
     def said(self, lines: int = 15) -> str:
         """Return the last lines of its output."""
-        text = self._log.read_text(errors="replace") if self._log.exists() else ""
-        return "\n".join(f"  {self.name}: {line}" for line in text.splitlines()[-lines:])
+        return "\n".join(f"  {self.name}: {line}" for line in self.log().splitlines()[-lines:])

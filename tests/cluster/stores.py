@@ -71,7 +71,7 @@ class PostgreSQL(Process):
 
     def begin(self) -> None:
         """Start it and wait until it takes connections, after a crash until it has recovered."""
-        self.start(self._answers)
+        self.start_until(self._answers)
 
     def restart(self) -> None:
         """Restart it in an orderly way, without waiting for its clients (`pg_ctl restart -m fast`)."""
@@ -94,6 +94,10 @@ class PostgreSQL(Process):
             raise ClusterError("PostgreSQL serves no client.")
         os.kill(found[0], signal.SIGKILL)
         return int(found[0])
+
+    def recoveries(self) -> int:
+        """Return how often it has begun anew after the death of a backend."""
+        return self.log().count("all server processes terminated; reinitializing")
 
     def connect(self) -> "psycopg.Connection[Any]":
         """Return a connection to the server itself, past PgBouncer."""
@@ -125,7 +129,7 @@ class PgBouncer(Process):
 
     def begin(self) -> None:
         """Start it and wait until it lets clients through to the server."""
-        self.start(self._answers)
+        self.start_until(self._answers)
 
     def _answers(self) -> bool:
         try:
@@ -152,7 +156,7 @@ class RedisServer(Process):
 
     def begin(self) -> None:
         """Start it and wait until it has read its file and answers."""
-        self.start(self._answers)
+        self.start_until(self._answers)
 
     def freeze(self) -> None:
         """Let it answer nobody, while its connections stay open."""

@@ -1,0 +1,20 @@
+"""The short form of `python -m tests.cluster`: each kind of process is killed once, while requests are under way."""
+
+import os
+
+import pytest
+
+from tests.cluster.report import text
+from tests.cluster.requirements import require_servers
+from tests.cluster.run import run
+
+
+@pytest.mark.skipif(
+    not os.environ.get("DATABASE_URL", "").startswith("postgres"),
+    reason="The cluster is tested where the tests run on PostgreSQL.",
+)
+def test_no_row_is_lost_or_doubled_and_nobody_let_in_or_turned_away_wrongly() -> None:
+    require_servers()
+    result = run(rounds=1, seconds=0, progress=print)
+    print(text(result))
+    assert result.counts.broken == []
