@@ -1,7 +1,8 @@
 """What people do to keys and to the log: make a key, remind of those that need a look, forget old events."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from time import monotonic, sleep
 from typing import Any
 
@@ -11,8 +12,9 @@ from django.db.models import Max, Min, QuerySet
 from django.dispatch import Signal
 from django.utils import timezone
 
-from . import audit
+from . import audit, partitioning
 from .models import APIKey, AuditEvent
+from .partitions import Partition, partitions
 
 Event = AuditEvent.Event
 
@@ -64,9 +66,16 @@ def prune(
 ) -> int:
     """Delete the uses and refusals from before that time, and with `life_cycle` all other events too.
 
-    Deletes in batches, each a transaction of its own, tells `progress` how many are gone, and returns their
-    number. The log gets an event that says so, also when the work is interrupted.
+    Drops whole months first, where the log is partitioned and the database user may. Deletes the rest in batches,
+    each a transaction of its own, tells `progress` how many are gone, and returns their number. The log gets an
+    event that says so, also when the work is interrupted.
     """
+    dropped = 0
+    if partitioning.is_allowed():
+        for _, count in drop_months(before, life_cycle=life_cycle):
+            dropped += count
+            if progress is not None:
+                progress(dropped)
     events = prunable(before, life_cycle=life_cycle)
     remaining, deleted = events, 0
     try:
@@ -76,14 +85,44 @@ def prune(
             # What is deleted stays in PostgreSQL's index until it is vacuumed: the next batch begins behind it.
             remaining = events.filter(at__gte=batch["until"])
             if progress is not None:
-                progress(deleted)
+                progress(dropped + deleted)
             # SQLite has one writer at a time, and whoever waits for its turn only looks now and then: leave
             # the requests, which write too, as much time as this batch has taken.
             sleep(monotonic() - started)
     finally:
-        what = "events" if life_cycle else "uses and refusals"
-        audit.record_step(Event.PRUNED, f"{what} before {before:%Y-%m-%d %H:%M:%S %Z}", count=deleted)
-    return deleted
+        _record_pruned(before, life_cycle, deleted)
+    return dropped + deleted
+
+
+def droppable(before: datetime) -> list[Partition]:
+    """Return the partitions that hold only events from before that time, the oldest first, but for the first of all."""
+    return [
+        partition for partition in partitions()
+        if partition.since is not None and partition.until is not None and partition.until <= before
+    ]  # fmt: skip
+
+
+def drop_months(
+    before: datetime, *, life_cycle: bool = False, patience: float = partitioning.PATIENCE
+) -> Iterator[tuple[Partition, int]]:
+    """Drop the log's partitions of whole months before that time; yield each with how many of its events went.
+
+    As with `prune`, what was done to keys is kept unless `life_cycle`, and the log gets an event that says so.
+    Raises PartitionError when the log cannot be changed within `patience` seconds, or not by this database user.
+    """
+    kinds = None if life_cycle else TRAFFIC
+    while droppable(before) and partitioning.gather(patience):
+        pass  # An event of those months in the default partition would be in the way.
+    for partition in droppable(before):
+        record = partial(_record_pruned, partition.until or before, life_cycle)
+        count = partitioning.drop(partition, kinds, record, patience)
+        if count is not None:
+            yield partition, count
+
+
+def _record_pruned(before: datetime, life_cycle: bool, count: int) -> None:
+    what = "events" if life_cycle else "uses and refusals"
+    audit.record_step(Event.PRUNED, f"{what} before {before:%Y-%m-%d %H:%M:%S %Z}", count=count)
 
 
 def _oldest(events: QuerySet[AuditEvent], count: int) -> dict[str, Any]:

@@ -27,9 +27,10 @@ keys.W007  Keys may travel without TLS (`check --deploy`).
 keys.W008  SQLite begins transactions that fail when two requests write (`check --deploy`).
 keys.W009  Keys hold the scope `*` (`check --database`).
 keys.W010  A key has a rate that views do not enforce (`check --database`).
+keys.W011  The partitions of the audit log are not kept up (`check --database`).
 =========  =============================================================================================
 """
 
-from . import database, deployment, environment, options, transactions, views
+from . import database, deployment, environment, options, partitions, transactions, views
 
-__all__ = ["database", "deployment", "environment", "options", "transactions", "views"]
+__all__ = ["database", "deployment", "environment", "options", "partitions", "transactions", "views"]

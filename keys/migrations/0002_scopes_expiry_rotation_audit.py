@@ -4,6 +4,7 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 import keys.fields
+import keys.migrating
 import keys.validators
 
 
@@ -103,7 +104,7 @@ class Migration(migrations.Migration):
                 help_text="The service that will hold the key.", max_length=100, verbose_name="name"
             ),
         ),
-        migrations.CreateModel(
+        keys.migrating.CreatePartitionedModel(
             name="AuditEvent",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),

@@ -30,16 +30,17 @@ def check(engine: str, server_url: str, uses: int) -> dict[str, Any]:
 
 
 def sizes() -> dict[str, int]:
-    """Return the bytes of the audit log's table and of each of its indexes."""
+    """Return the bytes of the audit log's table and of each of its indexes, those of all partitions together."""
     from django.db import connection
 
     from keys.models import AuditEvent
 
     statements = {
         "postgresql": """
-            SELECT relname, pg_relation_size(pg_class.oid) FROM pg_class
+            SELECT relname, sum(pg_relation_size(relid)) FROM pg_class, pg_partition_tree(pg_class.oid)
             WHERE pg_class.oid = %s::regclass
                OR pg_class.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = %s::regclass)
+            GROUP BY relname
         """,
         "sqlite": """
             SELECT name, sum(pgsize) FROM dbstat

@@ -1,0 +1,106 @@
+"""Keep the audit log's partitions on PostgreSQL."""
+
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
+
+from keys import lifecycle, partitioning
+from keys.management import arguments
+from keys.management.command import KeysCommand
+from keys.management.tables import Line, write_table
+from keys.partitioning import PartitionError
+from keys.partitions import AHEAD, Partition, log, missing, month_of, partitions, strays
+
+HEADINGS = ["PARTITION", "SINCE", "BEFORE", "EVENTS", "SIZE", "NOTES"]
+NO_PARTITIONS = "On this database the audit log is one table, without partitions; keys_prune deletes what is old."
+
+
+class Command(KeysCommand):
+    help = (
+        "On PostgreSQL, where the audit log has a partition for each month (UTC): make those of the months ahead, move"
+        " events that found none out of the default partition, and with --older-than drop whole months, which takes"
+        " a moment whatever they hold. What was done to keys is kept unless --life-cycle is given. Lists the"
+        " partitions then. To be run each day; it may run at any time and from several places at once."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--older-than", metavar="TIME", help="The age from which whole months go, such as 365d; default: none go."
+        )
+        parser.add_argument(
+            "--ahead", type=int, default=AHEAD, metavar="MONTHS",
+            help="For how many months after this one to make partitions, 1 to 120 (default: %(default)s).",
+        )  # fmt: skip
+        parser.add_argument("--life-cycle", action="store_true", help="Drop what was done to keys, too.")
+        parser.add_argument(
+            "--wait", default="30s", metavar="TIME",
+            help="How long to try while another transaction holds the log (default: %(default)s).",
+        )  # fmt: skip
+        parser.add_argument("--dry-run", action="store_true", help="Say what would be done, and do nothing.")
+        parser.add_argument(
+            "--json", action="store_true",
+            help="Write a JSON array of objects: name, is_default, since, until (ISO 8601; null without a bound), rows"
+            " (an estimate, but exact where they were dropped), size (bytes with indexes), action (made, dropped"
+            " or empty; with --dry-run, what would be done).",
+        )  # fmt: skip
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not 1 <= options["ahead"] <= 120:
+            raise CommandError("--ahead is a number from 1 to 120.")
+        older_than = options["older_than"] and arguments.duration(options["older_than"])
+        before = timezone.now() - older_than if older_than else None
+        patience = arguments.duration(options["wait"]).total_seconds()
+        if not partitions():
+            if before is not None:
+                raise CommandError(NO_PARTITIONS)
+            self.note(NO_PARTITIONS)
+            listed = []
+        elif options["dry_run"]:
+            listed = self._plan(options["ahead"], before)
+        else:
+            listed = self._work(options["ahead"], before, options["life_cycle"], patience)
+        if options["json"]:
+            self.write_json([{**asdict(partition), "action": action} for partition, action in listed])
+        elif listed and self.verbosity > 0:
+            write_table(self.stdout, HEADINGS, [_line(*each) for each in listed], self.style.MIGRATE_HEADING)
+
+    def _work(
+        self, ahead: int, before: datetime | None, life_cycle: bool, patience: float
+    ) -> list[tuple[Partition, str]]:
+        made, gone = [], []
+        try:
+            while name := partitioning.gather(patience):
+                made.append(name)
+                self.note(f"Made {name} for events in the default partition.")
+            for month in missing(ahead):
+                if partitioning.make(month, patience):
+                    made.append(log().of_month(month))
+                    self.note(f"Made {made[-1]}.")
+            if before is not None:
+                for partition, count in lifecycle.drop_months(before, life_cycle=life_cycle, patience=patience):
+                    gone.append((replace(partition, rows=count), "dropped"))
+                    self.note(f"Dropped {partition.name} with {count} events.")
+        except PartitionError as error:
+            raise CommandError(str(error)) from error
+        return [*gone, *((partition, "made" if partition.name in made else "") for partition in partitions())]
+
+    def _plan(self, ahead: int, before: datetime | None) -> list[tuple[Partition, str]]:
+        going = [] if before is None else lifecycle.droppable(before)
+        coming = dict.fromkeys(missing(ahead), 0) | strays()
+        planned = [(partition, "dropped" if partition in going else "") for partition in partitions()]
+        planned += [
+            (Partition(log().of_month(month), False, month, month_of(month, 1), rows, 0), "made")
+            for month, rows in sorted(coming.items())
+        ]
+        self.note(f"Nothing is done: {len(coming)} partitions would be made and {len(going)} dropped.")
+        return planned
+
+
+def _line(partition: Partition, action: str) -> Line:
+    since, until = (f"{bound:%Y-%m-%d}" if bound else "" for bound in (partition.since, partition.until))
+    size = filesizeformat(partition.size).replace("\xa0", " ")
+    return Line([partition.name, since, until, partition.rows, size, action])
