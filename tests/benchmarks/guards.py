@@ -17,8 +17,7 @@ class Rows:
     """A table whose first row is copied to fill it: what must differ per copy, as SQL.
 
     The SQL may use ``n`` (a running number), ``tag`` (8 hexadecimal digits, distinct and in no order), ``hex`` (32
-    random hexadecimal digits), ``uuid`` and ``moment`` (a second later than the one before). Columns that are not
-    named are copied, but for a serial primary key.
+    random hexadecimal digits) and ``uuid``. Columns that are not named are copied, but for a serial primary key.
     """
 
     model: str

@@ -2,6 +2,7 @@
 
 from django.apps import apps
 from django.db import connection, models
+from django.utils import timezone
 
 from tests.benchmarks.guards import Guard, Headers, Rows
 
@@ -11,18 +12,21 @@ SAMPLE = 20
 AUDIT_CHUNK = 250_000
 
 # An odd factor modulo a power of two maps every number to a different one: distinct tags in no order.
+# The moment so many seconds after 1970.
+_MOMENT = {
+    "postgresql": "to_timestamp({})",
+    "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f000', {}, 'unixepoch')",
+}
 _SERIES = {
     "postgresql": """
         SELECT n, lpad(to_hex((n * 2654435761) %% 4294967296), 8, '0') AS tag,
-               md5(n::text) AS hex, md5('uuid' || n)::uuid AS uuid,
-               to_timestamp(1700000000 + n) AS moment
+               md5(n::text) AS hex, md5('uuid' || n)::uuid AS uuid
         FROM generate_series(%s::bigint, %s::bigint) AS n
     """,
     "sqlite": """
         WITH RECURSIVE numbers(n) AS (SELECT %s UNION ALL SELECT n + 1 FROM numbers WHERE n < %s)
         SELECT n, printf('%%08x', (n * 2654435761) %% 4294967296) AS tag,
-               lower(hex(randomblob(16))) AS hex, lower(hex(randomblob(16))) AS uuid,
-               strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 1700000000 + n, 'unixepoch') AS moment
+               lower(hex(randomblob(16))) AS hex, lower(hex(randomblob(16))) AS uuid
         FROM numbers
     """,
 }
@@ -42,8 +46,16 @@ def fill(guard: Guard, keys: int) -> list[Headers]:
 
 
 def fill_audit_log(keys: int, rows: int) -> None:
-    """Copy the first row of this app's audit log, its uses spread over the keys."""
-    events = Rows("keys.AuditEvent", {"at": "moment", "api_key_id": f"1 + n %% {keys}"})
+    """Copy the first row of this app's audit log, its uses spread over the keys and over the month until now.
+
+    On PostgreSQL a month is a partition, so all of them lie in the one that is written to.
+    """
+    now = timezone.now()
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    moment = f"{month.timestamp()} + n * {(now - month).total_seconds() / rows}"
+    events = Rows(
+        "keys.AuditEvent", {"at": _MOMENT[connection.vendor].format(moment), "api_key_id": f"1 + n %% {keys}"}
+    )
     for first in range(1, rows + 1, AUDIT_CHUNK):
         multiply(events, first, min(first + AUDIT_CHUNK - 1, rows))
     settle()
