@@ -63,9 +63,13 @@ def _database(alias: str, vendor: str) -> Database:
     return Database(connections[alias])
 
 
-def _ready() -> tuple[BaseDatabaseWrapper, Database]:
+def _connection() -> BaseDatabaseWrapper:
     # The database for writing, for look-ups too: a replica that lags would let a revoked key in.
-    connection = connections[router.db_for_write(APIKey)]
+    return connections[router.db_for_write(APIKey)]
+
+
+def _ready() -> tuple[BaseDatabaseWrapper, Database]:
+    connection = _connection()
     return connection, _database(connection.alias, connection.vendor)
 
 
@@ -146,8 +150,8 @@ def _parameters(connection: BaseDatabaseWrapper, row: Row, names: Sequence[str])
 
 
 def is_in_transaction() -> bool:
-    """Tell whether what is written now may yet be rolled back."""
-    return _ready()[0].in_atomic_block
+    """Tell whether what is written now may yet be rolled back. Asks no database, which may be out of reach."""
+    return _connection().in_atomic_block
 
 
 def write_outcome(outcome: Outcome) -> bool:

@@ -1,5 +1,8 @@
 """No audit log or no key store: 503, and never a word against a good key."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -132,6 +135,22 @@ class TestWithoutTheDatabase:
                 assert (response.status_code, response.json()) == (503, UNAVAILABLE)
                 assert response["Cache-Control"] == "no-store"
 
+    def test_nor_by_a_process_that_has_never_reached_it(self) -> None:
+        script = (
+            "import django, os; django.setup(); from django.test import Client, utils; utils.setup_test_environment();"
+            " client = Client(raise_request_exception=False, headers={'X-API-Key': '0' * 40});"
+            " print([client.get(path).status_code for path in ('/named-late/', '/after-session/', '/guarded/')])"
+        )
+        where = {
+            "sqlite": "sqlite:////nowhere/db.sqlite3",
+            "postgresql": "postgres://nobody@127.0.0.1:1/keys",
+            "mysql": "mysql://nobody@127.0.0.1:1/keys",
+        }
+        environment = {"DATABASE_URL": where[connection.vendor], "DJANGO_SETTINGS_MODULE": "tests.settings"}
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+        assert done.stdout == "[503, 503, 503]\n", done.stderr
+
     def test_behind_another_authenticator_neither(self, no_database: None, key: APIKey) -> None:
         assert [get("/after-session/", token).status_code for token in (key.key, UNKNOWN)] == [503, 503]
 
@@ -154,14 +173,18 @@ class TestWithoutTheDatabase:
         settings.KEYS = {"AUDIT_FAIL_OPEN": True}
         assert client.get("/internal/").json()["name"] == "env:TEST_DEDICATED_KEY"
 
-    @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no backend to terminate.")
+    @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no connection to cut.")
     def test_a_connection_that_is_cut_heals(self, key: APIKey) -> None:
+        own_id, cut = {
+            "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend(%s, 5000)"),
+            "mysql": ("SELECT CONNECTION_ID()", "KILL %s"),
+        }[connection.vendor]
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_backend_pid()")
+            cursor.execute(own_id)
             (pid,) = cursor.fetchone()
         other = connection.copy()
         with other.cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+            cursor.execute(cut, [pid])
         other.close()
         assert get("/guarded/", key.key).status_code == 503
         # What Django does between two requests, and its test client leaves out.
