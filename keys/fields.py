@@ -75,6 +75,13 @@ class KeyField(models.CharField):  # type: ignore[type-arg]
             return f"character varying({self.max_length})"
         return super().db_type(connection)
 
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
+        parameters = super().db_parameters(connection)
+        if connection.vendor == "mysql":
+            # Byte by byte, whatever the table's collation makes of upper and lower case.
+            parameters["collation"] = "ascii_bin"
+        return parameters
+
     def get_lookup(self, lookup_name: str) -> Any:
         # A digest has no order and no beginning that would mean anything.
         return super().get_lookup(lookup_name) if lookup_name in {"exact", "in", "isnull"} else None

@@ -14,9 +14,10 @@ from unittest.mock import patch
 
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import connection
 
 from keys.models import APIKey, AuditEvent
+
+from .processes import database_url
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,17 +47,13 @@ def run(*arguments: str, stdin: str | TextIO = "") -> Run:
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """Start `manage.py` in a process of its own, on the database of the test, which must have been committed."""
-    database = connection.settings_dict
-    url = f"sqlite:///{database['NAME']}"
-    if connection.vendor != "sqlite":
-        url = "{vendor}://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(vendor=connection.vendor, **database)
     streams: dict[str, Any] = {
         "stdin": subprocess.PIPE,
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
         **options,
     }
-    environment = {**os.environ, "DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "example_project.settings"}
+    environment = {**os.environ, "DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "example_project.settings"}
     return subprocess.Popen(
         [sys.executable, "manage.py", *arguments],
         cwd=ROOT,

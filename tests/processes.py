@@ -54,4 +54,4 @@ def database_url() -> str:
     database = connection.settings_dict
     if connection.vendor == "sqlite":
         return f"sqlite:///{database['NAME']}"
-    return "postgres://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**database)
+    return "{vendor}://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(vendor=connection.vendor, **database)

@@ -153,7 +153,7 @@ def capture() -> Iterator[list[str]]:
 
 
 def look_ups(statements: list[str]) -> list[str]:
-    return [sql for sql in statements if f'"{APIKey._meta.db_table}"' in sql]
+    return [sql for sql in statements if connection.ops.quote_name(APIKey._meta.db_table) in sql]
 
 
 class TestWhatItCosts:

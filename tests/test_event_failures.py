@@ -1,6 +1,6 @@
 """A change and its event are made together or not at all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -23,11 +23,14 @@ def key() -> APIKey:
 
 
 @pytest.fixture
-def no_audit_log() -> None:
-    """Takes the log away until the end of the test, when its transaction is rolled back."""
+def no_audit_log(key: APIKey) -> Iterator[None]:
+    """The log's table is not there."""
     AuditEvent.objects.exists()
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE keys_auditevent RENAME TO keys_gone")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE keys_gone RENAME TO keys_auditevent")
 
 
 STEPS: dict[str, Callable[[APIKey], Any]] = {
@@ -43,6 +46,7 @@ STEPS: dict[str, Callable[[APIKey], Any]] = {
 }
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("step", STEPS)
 def test_what_cannot_be_recorded_does_not_happen(key: APIKey, no_audit_log: None, step: str) -> None:
     before = list(APIKey.objects.values())
@@ -99,6 +103,7 @@ def test_the_log_can_be_read_where_it_cannot_be_written(caplog: pytest.LogCaptur
     read_only, writable = {
         "sqlite": ("PRAGMA query_only = ON", "PRAGMA query_only = OFF"),
         "postgresql": ("SET default_transaction_read_only = on", "SET default_transaction_read_only = off"),
+        "mysql": ("SET SESSION TRANSACTION READ ONLY", "SET SESSION TRANSACTION READ WRITE"),
     }[connection.vendor]
     key = APIKey.objects.create(name="A")
     with override_settings(KEYS={"OUTCOME_DELAY": timedelta(hours=1)}):

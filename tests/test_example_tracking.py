@@ -19,6 +19,13 @@ BATCH = "/api/tracking-ingest/batch"
 ANALYSIS = "/api/analyze/clicks"
 SHARED_KEY = "shared-webhook-key-of-32-characters-or-more"
 
+# How many wait for a lock, where it can be asked.
+WAITING = {
+    "postgresql": "SELECT count(*) FROM pg_locks WHERE NOT granted",
+    "mysql": "SELECT count(*) FROM information_schema.innodb_trx JOIN information_schema.processlist"
+    " ON trx_mysql_thread_id = id WHERE trx_state = 'LOCK WAIT' AND db = DATABASE()",
+}
+
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Client:
@@ -147,9 +154,9 @@ class TestBatch:
             store_batch(read_batch({"clicks": [rows[150]]}))
             for thread in threads:
                 thread.start()
-            while connection.vendor == "postgresql" and all(thread.is_alive() for thread in threads):
+            while connection.vendor in WAITING and all(thread.is_alive() for thread in threads):
                 with connection.cursor() as cursor:
-                    cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+                    cursor.execute(WAITING[connection.vendor])
                     if cursor.fetchone() == (2,):
                         break
             transaction.set_rollback(True)

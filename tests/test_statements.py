@@ -56,6 +56,12 @@ def test_finds_a_key_that_can_be_changed_and_saved() -> None:
     assert APIKey.objects.get().name == "B"
 
 
+def test_finds_no_digest_by_one_that_differs_in_its_case() -> None:
+    digest = digest_of(APIKey.objects.create(name="A", key="a" * 40))
+    assert statements.find(digest) is not None
+    assert statements.find(digest.upper()) is None
+
+
 @pytest.mark.parametrize("text", ["", "sha256$", "%s", "'", "\\", "sha256$" + "0" * 64])
 def test_finds_nothing_where_there_is_nothing(text: str) -> None:
     APIKey.objects.create(name="A")

@@ -28,9 +28,11 @@ keys.W008  SQLite begins transactions that fail when two requests write (`check 
 keys.W009  Keys hold the scope `*` (`check --database`).
 keys.W010  A key has a rate that views do not enforce (`check --database`).
 keys.W011  The partitions of the audit log are not kept up (`check --database`).
+keys.W012  MariaDB keeps the audit log in a character set that lacks characters (`check --database`).
+keys.W013  MariaDB does not know the project's time zone (`check --database`).
 =========  =============================================================================================
 """
 
-from . import database, deployment, environment, options, partitions, transactions, views
+from . import database, deployment, environment, mariadb, options, partitions, transactions, views
 
-__all__ = ["database", "deployment", "environment", "options", "partitions", "transactions", "views"]
+__all__ = ["database", "deployment", "environment", "mariadb", "options", "partitions", "transactions", "views"]

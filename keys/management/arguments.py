@@ -23,10 +23,10 @@ def find_key(text: str) -> APIKey:
     """Return the one key with that id, prefix or name."""
     refuse_secret(text)
     keys = APIKey.objects.using(router.db_for_write(APIKey))
-    named = Q(name=text) | Q(prefix=text, prefix__gt="")
-    if is_id(text):
-        named |= Q(pk=int(text))
-    candidates = list(keys.filter(named).order_by("pk"))
+    number = int(text) if is_id(text) else None
+    named = keys.filter(Q(name=text) | Q(prefix=text, prefix__gt="") | Q(pk=number))
+    # To MariaDB, upper and lower case are commonly the same.
+    candidates = [key for key in named.order_by("pk") if text in {key.name, key.prefix} or key.pk == number]
     if len(candidates) == 1:
         return candidates[0]
     if candidates:

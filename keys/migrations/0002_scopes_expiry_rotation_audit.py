@@ -1,5 +1,7 @@
 """What a key may do, for how long and from where; its successor; and the audit log."""
 
+from typing import Any
+
 import django.db.models.deletion
 from django.db import migrations, models
 
@@ -8,12 +10,19 @@ import keys.migrating
 import keys.validators
 
 
+def widen_id(apps: Any, schema_editor: Any) -> None:
+    """Make the id of a table from before Django 3.2 as wide as what will point to it, which MariaDB insists on."""
+    if schema_editor.connection.vendor == "mysql":
+        schema_editor.execute("ALTER TABLE keys_apikey MODIFY id bigint NOT NULL AUTO_INCREMENT")
+
+
 class Migration(migrations.Migration):
     dependencies = [
         ("keys", "0001_initial"),
     ]
 
     operations = [
+        migrations.RunPython(widen_id, migrations.RunPython.noop, atomic=False),
         migrations.AlterModelOptions(
             name="apikey",
             options={"ordering": ("name", "-created_at"), "verbose_name": "API key", "verbose_name_plural": "API keys"},

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from django.db import migrations, models, transaction
+from django.db import IntegrityError, migrations, models, transaction
 
 import keys.fields
 from keys import tokens
@@ -26,6 +26,10 @@ def batches(rows: Any) -> Iterator[list[Any]]:
 def hash_keys(apps: Any, schema_editor: Any) -> None:
     """Put the digest where the key was, and deactivate a row whose key is empty."""
     rows = stored_keys(apps, schema_editor)
+    stored = list(rows.values_list("key", flat=True))
+    if len(set(stored)) < len(stored):
+        # Before anything is changed, as not every database rolls a migration back.
+        raise IntegrityError("Two rows of keys_apikey hold the same key: delete one of them, and migrate again.")
     for batch in batches(rows):
         # Where the database cannot roll a migration back, some were done before an interruption.
         plain = [row for row in batch if not tokens.is_digest(row.key)]
@@ -49,6 +53,8 @@ def forget_plain_keys(connection: Any) -> None:
     if connection.vendor == "postgresql":
         # Writes the table and its indexes anew. VACUUM FULL would keep what an older transaction might still read.
         execute("ALTER TABLE keys_apikey ALTER COLUMN key TYPE varchar(160) USING key || ''")
+    elif connection.vendor == "mysql":
+        execute("ALTER TABLE keys_apikey FORCE")
     elif connection.vendor == "sqlite":
         transaction.on_commit(
             lambda: execute("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"), using=connection.alias, robust=True
