@@ -14,14 +14,11 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 LOGGING = {**LOGGING, "loggers": {"api_keys": {"level": "INFO"}}}
 
 _database: dict[str, Any] = DATABASES["default"]
-_options: dict[str, Any] = _database.setdefault("OPTIONS", {})
-# Processes die in the tests, but the machine does not: nobody has to wait for its disk.
 if _database["ENGINE"].endswith("sqlite3"):
     from pathlib import Path
     from tempfile import gettempdir
 
     # A file and not memory, so that threads and other processes see the same database.
     _database["TEST"] = {"NAME": str(Path(gettempdir()) / "django-service-keys-test.sqlite3")}
-    _options["init_command"] += "; PRAGMA synchronous=OFF"
-elif _database["ENGINE"].endswith("postgresql"):
-    _options["options"] = "-c synchronous_commit=off"
+    # Processes die in the tests, but the machine does not: nobody has to wait for its disk.
+    _database["OPTIONS"]["init_command"] += "; PRAGMA synchronous=OFF"
