@@ -6,6 +6,7 @@ import logging
 from typing import ClassVar, Self
 
 from django.db import Error, models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from . import tokens
@@ -101,4 +102,5 @@ class AuditEvent(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.event} {self.key_name or self.reason}"
+        at = timezone.localtime(self.at)
+        return f"{at:%Y-%m-%d %H:%M:%S} {self.get_event_display()} {self.key_name or self.get_reason_display()}"

@@ -143,7 +143,11 @@ class APIKey(TrackedModel):
 
     def _make_successor(self, using: str, grace: timedelta) -> APIKey:
         if self.state in {"inactive", "expired"}:
-            raise RotationError(f"{self} is {self.state}: make a new key instead of rotating it.")
+            sentences = {
+                "inactive": _("%(key)s is inactive: make a new key instead of rotating it."),
+                "expired": _("%(key)s is expired: make a new key instead of rotating it."),
+            }
+            raise RotationError(sentences[self.state] % {"key": self})
         now = timezone.now()
         successor = type(self)(
             name=self.name,

@@ -27,18 +27,23 @@ def parse_address(text: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+class HostBitsError(ValueError):
+    """An address with a mask that does not hold all of it. `meant` is the network that it lies in."""
+
+    def __init__(self, meant: Network) -> None:
+        super().__init__(f"Bits are set to the right of the mask of {meant}.")
+        self.meant = meant
+
+
 def parse_network(text: str) -> Network:
     """Return the network, or the network of one host for a plain address.
 
-    Raises ValueError, with a sentence, for anything else.
+    Raises HostBitsError where bits are set to the right of the mask, and ValueError for anything else.
     """
-    try:
-        network = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise ValueError(f"“{text}” is not an IPv4 or IPv6 network, such as 10.0.0.0/8 or 2001:db8::/32.") from None
+    network = ipaddress.ip_network(text, strict=False)
     address = ipaddress.ip_interface(text).ip
     if "/" in text and address != network.network_address:
-        raise ValueError(f"“{text}” has bits set to the right of its mask; did you mean {network}?")
+        raise HostBitsError(network)
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
         mapped = network.network_address.ipv4_mapped
         if mapped is not None:

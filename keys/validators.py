@@ -38,8 +38,13 @@ def validate_networks(value: Any) -> None:
     for text in _strings(value):
         try:
             networks.parse_network(text)
-        except ValueError as error:
-            raise ValidationError(str(error), code=MALFORMED) from None
+        except networks.HostBitsError as error:
+            message = _("“%(network)s” has bits set to the right of its mask; did you mean %(meant)s?")
+            params = {"network": text, "meant": error.meant}
+            raise ValidationError(message, code=MALFORMED, params=params) from None
+        except ValueError:
+            message = _("“%(network)s” is not an IPv4 or IPv6 network, such as 10.0.0.0/8 or 2001:db8::/32.")
+            raise ValidationError(message, code=MALFORMED, params={"network": text}) from None
 
 
 def validate_rate(value: str) -> None:

@@ -1,7 +1,7 @@
 """What holds for every page of keys in the admin."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
+from django.utils import timezone, translation
 
 import keys
 from keys.admin import APIKeyAdmin, AuditEventAdmin
+from keys.conf import conf
+from keys.endpoints import environment_keyrings
 from keys.models import APIKey, AuditEvent
 from tests.administering import ADD, DEACTIVATE, LIST, LOG, ROTATE, USAGE, form_of, page_of, text_of
 
@@ -41,6 +43,11 @@ def pages(client: Client, addresses: list[str]) -> Iterator[str]:
     data = {**form_of(client.get(ADD)), "name": "New"}
     yield text_of(client.post(ADD, data))
     yield text_of(client.post(ADD, data))
+    for networks in ("10.0.0.1/8", "1"):
+        yield text_of(client.post(ADD, {**data, "form_id": "", "allowed_ips": networks, "rate": "7", "scopes": "1"}))
+    for fields in ({"is_active": False}, {"expires_at": timezone.now()}):
+        ended = APIKey.objects.create(name="TTS", **fields)
+        yield text_of(client.post(ROTATE, {"keys": ended.pk, "grace": "0"}))
 
 
 def test_nothing_is_inline(admin_client: Client, addresses: list[str]) -> None:
@@ -99,6 +106,33 @@ def test_every_word_of_the_templates_can_be_translated() -> None:
         # What a computer reads: tags, character references, the command line to try a key with.
         rest = re.sub(r"<[^>]*>|&\w+;|curl -H \"X-API-Key:", " ", rest)
         assert not re.findall(r"[^\W\d_]{2,}", rest), path.name
+
+
+def words(text: str) -> set[str]:
+    return {*re.findall(r"[^\W\d_]{2,}", text)}
+
+
+def test_every_word_of_every_page_goes_through_the_translation(
+    admin_client: Client, addresses: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real: Any = translation._trans  # type: ignore[attr-defined]
+
+    def bracketed(translate: Callable[..., str]) -> Callable[..., str]:
+        return lambda *texts, **named: f"⟦{translate(*texts, **named)}⟧"
+
+    for name in ("gettext", "pgettext", "ngettext", "npgettext"):
+        monkeypatch.setattr(real, name, bracketed(getattr(real, name)))
+    left: set[str] = set()
+    for text in pages(admin_client, addresses):
+        content = text.partition('<div id="content"')[2].partition("<footer")[0].partition(">")[2]
+        # Keys, scopes, commands and what can be called have names; what an address holds is data.
+        content = re.sub(r"<code.*?</code>|<td class=.keys-api.*?</td>|<[^>]*>", " ", content, flags=re.DOTALL)
+        while (shorter := re.sub(r"⟦[^⟦⟧]*⟧", " ", content)) != content:
+            content = shorter
+        left |= words(content)
+    data = [value for row in [*AuditEvent.objects.values(), *APIKey.objects.values()] for value in row.values()]
+    named = {ring.name for _, ring in environment_keyrings()}
+    assert sorted(left - words(f"{data} {conf.SCOPES} {named} UTC")) == []
 
 
 def test_another_site_can_have_the_pages_too(admin_user: User, rf: RequestFactory) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keys.networks import contains, neighbourhood, parse_address, parse_network
+from keys.networks import HostBitsError, contains, neighbourhood, parse_address, parse_network
 
 
 @pytest.mark.parametrize(
@@ -68,15 +68,19 @@ def test_a_network_is_read(text: str, network: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "office", "10.0.0.0/33", "10.0.0.0/-1", "10/8", "2001:db8::/129", "10.0.0.0/8/8"])
-def test_what_is_no_network_is_refused_with_a_sentence(text: str) -> None:
-    with pytest.raises(ValueError, match="is not an IPv4 or IPv6 network, such as"):
+def test_what_is_no_network_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="IPv4 or IPv6 network"):
         parse_network(text)
 
 
-@pytest.mark.parametrize("text", ["10.0.0.1/8", "10.0.0.1/255.0.0.0", "2001:db8::1/32"])
-def test_an_address_with_a_mask_is_refused_with_the_network_that_was_meant(text: str) -> None:
-    with pytest.raises(ValueError, match=r"did you mean (10.0.0.0/8|2001:db8::/32)"):
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("10.0.0.1/8", "10.0.0.0/8"), ("10.0.0.1/255.0.0.0", "10.0.0.0/8"), ("2001:db8::1/32", "2001:db8::/32")],
+)
+def test_an_address_with_a_mask_is_refused_with_the_network_that_was_meant(text: str, meant: str) -> None:
+    with pytest.raises(HostBitsError) as caught:
         parse_network(text)
+    assert str(caught.value.meant) == meant
 
 
 @pytest.mark.parametrize(

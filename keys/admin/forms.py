@@ -10,11 +10,10 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext_lazy
+from django.utils.translation import ngettext
 
 from ..conf import conf
 from ..models import APIKey
-from ..validators import validate_networks, validate_scopes
 from .fields import LinesField, ScopesField
 
 FIELDS: tuple[str, ...] = ("name", "scopes", "expires_at", "allowed_ips", "rate")
@@ -35,8 +34,6 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
     expires_at = forms.SplitDateTimeField(required=False, widget=MomentWidget, label=_("Expires at"))
     allowed_ips = LinesField(
         required=False,
-        # The model's field has these too, but puts its own "must be valid JSON" in the place of what they say.
-        validators=[validate_networks],
         label=_("Allowed networks"),
         help_text=_(
             "One IPv4 or IPv6 address or network per line, such as 10.0.0.0/8 or 2001:db8::/32."
@@ -79,25 +76,24 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
         if conf.SCOPES:
             return ScopesField(registered=conf.SCOPES, held=held, **options)
         lines = _("One per line: resource:action, resource:* or *.")
-        return LinesField(
-            validators=[validate_scopes], **{**options, "help_text": format_html("{} {}", options["help_text"], lines)}
-        )
+        return LinesField(**{**options, "help_text": format_html("{} {}", options["help_text"], lines)})
+
+
+def _lifetimes() -> list[tuple[str, Any]]:
+    # Asked anew for each form: a number in a text makes it one of the language of that moment.
+    days = [(str(days), ngettext("%d day", "%d days", days) % days) for days in (30, 90, 180)]
+    return [("", _("No end, unless one is given below")), *days]
 
 
 class AddKeyForm(KeyForm):
     """Makes a key."""
-
-    LIFETIMES = [
-        ("", _("No end, unless one is given below")),
-        *((str(days), ngettext_lazy("%d day", "%d days", days) % days) for days in (30, 90, 180)),
-    ]
 
     # Which rendering of the form this is: `APIKeyAdmin.add_view` makes one key of it and no more.
     form_id = forms.UUIDField(
         required=False, initial=uuid.uuid4, widget=forms.HiddenInput(attrs={"autocomplete": "off"})
     )
     lifetime = forms.ChoiceField(
-        choices=LIFETIMES,
+        choices=_lifetimes,
         required=False,
         widget=forms.RadioSelect,
         label=_("Lifetime"),
@@ -221,8 +217,8 @@ def _words(grace: timedelta) -> Any:
     if not grace:
         return _("None: the old key is refused at once")
     if grace.days and not grace.seconds:
-        return ngettext_lazy("%d day", "%d days", grace.days) % grace.days
+        return ngettext("%d day", "%d days", grace.days) % grace.days
     hours = grace.total_seconds() / 3600
     if hours.is_integer():
-        return ngettext_lazy("%d hour", "%d hours", int(hours)) % int(hours)
+        return ngettext("%d hour", "%d hours", int(hours)) % int(hours)
     return str(grace)
