@@ -3,9 +3,11 @@
 import logging
 import re
 from collections.abc import Iterable
-from typing import Any
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
-from django.db import Error
+from django.db import Error, router
 from django.db.models.signals import post_delete
 from django.dispatch import receiver
 from django.http import HttpRequest
@@ -31,6 +33,16 @@ MASK = "********"
 MOST_PARTS = 8
 _WIDTH = {field.attname: field.max_length for field in EVENT_FIELDS if field.max_length}
 _BLANK: dict[str, Any] = {field.attname: field.get_default() if field.has_default() else None for field in EVENT_FIELDS}
+
+
+_PRUNED = re.compile(r"(?:deleting )?(uses and refusals|events) before (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
+
+
+class Pruning(NamedTuple):
+    """The uses and refusals from before this time were taken out of the log; with `life_cycle` all events were."""
+
+    before: datetime
+    life_cycle: bool
 
 
 class AuditUnavailable(Exception):  # noqa: N818  a state of affairs, and nobody's mistake
@@ -150,6 +162,27 @@ def record_change(*, key: APIKey, event: str, detail: str, **kwargs: object) -> 
 def record_deletion(*, instance: APIKey, **kwargs: object) -> None:
     """Write that a key was deleted; its other rows stay."""
     record_step(AuditEvent.Event.DELETED, "", instance)
+
+
+def record_pruning(before: datetime, life_cycle: bool, count: int | None = None) -> None:
+    """Write that the uses and refusals from before that whole second, with `life_cycle` all events, are deleted.
+
+    Once before it is done, so that no row is ever gone without a word of it, and once with their number.
+    """
+    what = ("deleting " if count is None else "") + ("events" if life_cycle else "uses and refusals")
+    until = f"{before.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    record_step(AuditEvent.Event.PRUNED, f"{what} before {until}", count=count or 0)
+
+
+def prunings() -> list[Pruning]:
+    """Return what the log says of events that were taken out of it."""
+    events = AuditEvent.objects.using(router.db_for_write(AuditEvent)).filter(event=AuditEvent.Event.PRUNED)
+    found = []
+    for match in map(_PRUNED.fullmatch, map(str, events.values_list("detail", flat=True))):
+        with suppress(ValueError):
+            if match is not None:
+                found.append(Pruning(datetime.fromisoformat(f"{match[2]}+00:00"), match[1] == "events"))
+    return found
 
 
 def record_step(event: str, detail: str, key: APIKey | None = None, count: int = 1) -> None:

@@ -104,3 +104,7 @@ class AuditEvent(models.Model):
     def __str__(self) -> str:
         at = timezone.localtime(self.at)
         return f"{at:%Y-%m-%d %H:%M:%S} {self.get_event_display()} {self.key_name or self.get_reason_display()}"
+
+
+# Written with each request. The other events tell the lives of the keys and of the log, and are few.
+TRAFFIC = (AuditEvent.Event.USED, AuditEvent.Event.REFUSED)

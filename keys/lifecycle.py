@@ -13,13 +13,10 @@ from django.dispatch import Signal
 from django.utils import timezone
 
 from . import audit, partitioning
+from .events import TRAFFIC
 from .models import APIKey, AuditEvent
 from .partitions import Partition, partitions
 
-Event = AuditEvent.Event
-
-# Written with each request. The other events tell the lives of the keys, are few, and are kept unless asked for.
-TRAFFIC = (Event.USED, Event.REFUSED)
 BATCH_SIZE = 2000
 
 
@@ -67,9 +64,11 @@ def prune(
     """Delete the uses and refusals from before that time, and with `life_cycle` all other events too.
 
     Drops whole months first, where the log is partitioned and the database user may. Deletes the rest in batches,
-    each a transaction of its own, tells `progress` how many are gone, and returns their number. The log gets an
-    event that says so, also when the work is interrupted.
+    each a transaction of its own, tells `progress` how many are gone, and returns their number. The log says so before
+    the first goes and, also when the work is interrupted, how many went.
     """
+    # The event names a whole second, and no row may be gone that it does not speak of.
+    before = before.replace(microsecond=0)
     dropped = 0
     if partitioning.is_allowed():
         for _, count in drop_months(before, life_cycle=life_cycle):
@@ -81,6 +80,8 @@ def prune(
     try:
         while (batch := _oldest(remaining, batch_size))["until"] is not None:
             started = monotonic()
+            if not deleted:
+                audit.record_pruning(before, life_cycle)
             deleted += remaining.filter(at__lte=batch["until"], pk__range=(batch["first"], batch["last"])).delete()[0]
             # What is deleted stays in PostgreSQL's index until it is vacuumed: the next batch begins behind it.
             remaining = events.filter(at__gte=batch["until"])
@@ -90,7 +91,7 @@ def prune(
             # the requests, which write too, as much time as this batch has taken.
             sleep(monotonic() - started)
     finally:
-        _record_pruned(before, life_cycle, deleted)
+        audit.record_pruning(before, life_cycle, deleted)
     return dropped + deleted
 
 
@@ -114,15 +115,10 @@ def drop_months(
     while droppable(before) and partitioning.gather(patience):
         pass  # An event of those months in the default partition would be in the way.
     for partition in droppable(before):
-        record = partial(_record_pruned, partition.until or before, life_cycle)
+        record = partial(audit.record_pruning, partition.until or before, life_cycle)
         count = partitioning.drop(partition, kinds, record, patience)
         if count is not None:
             yield partition, count
-
-
-def _record_pruned(before: datetime, life_cycle: bool, count: int) -> None:
-    what = "events" if life_cycle else "uses and refusals"
-    audit.record_step(Event.PRUNED, f"{what} before {before:%Y-%m-%d %H:%M:%S %Z}", count=count)
 
 
 def _oldest(events: QuerySet[AuditEvent], count: int) -> dict[str, Any]:
