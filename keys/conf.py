@@ -16,6 +16,7 @@ DEFAULTS: dict[str, Any] = {
     "RATE_FAIL_OPEN": False,
     "ROTATION_GRACE": timedelta(days=7),
     "OUTCOME_DELAY": timedelta(milliseconds=50),
+    "SEAL_AFTER": timedelta(hours=1),
 }
 
 
@@ -30,6 +31,7 @@ class Conf:
     RATE_FAIL_OPEN: bool
     ROTATION_GRACE: timedelta
     OUTCOME_DELAY: timedelta
+    SEAL_AFTER: timedelta
 
     def __getattr__(self, name: str) -> Any:
         if name not in DEFAULTS:

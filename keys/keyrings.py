@@ -20,6 +20,8 @@ logger = logging.getLogger("api_keys")
 
 # What the names of keys from the environment begin with.
 ENVIRONMENT = "env:"
+# Of a secret in the environment, which somebody may have made up.
+MIN_LENGTH = 32
 
 
 @dataclass(frozen=True)

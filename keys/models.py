@@ -1,4 +1,4 @@
-"""The keys, and what may be done with one of them. (The other table, the audit log, is in `events`.)"""
+"""The keys, and what may be done with one of them. (The audit log is in `events`, its seals are in `seals`.)"""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from .copies import StaleKeyError, TrackedModel
 from .events import AuditEvent
 from .fields import KeyField, PrefixField, default_scopes, digest, visible_prefix
 from .querysets import APIKeyQuerySet
+from .seals import AuditSeal
 from .signals import key_changed
 from .tokens import Secret
 from .validators import validate_networks, validate_rate, validate_scopes
 
-__all__ = ["APIKey", "AuditEvent", "RotationError", "StaleKeyError"]
+__all__ = ["APIKey", "AuditEvent", "AuditSeal", "RotationError", "StaleKeyError"]
 
 EXPIRES_SOON = timedelta(days=14)
 

@@ -59,6 +59,17 @@ def test_a_key_is_long_enough(monkeypatch: pytest.MonkeyPatch, value: str) -> No
         assert not found("keys.E013")
 
 
+def test_the_key_that_signs_seals_is_long_enough_and_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYS_SEAL_KEY", GOOD[:31])
+    assert "KEYS_SEAL_KEY" in found("keys.E013")[0]
+    monkeypatch.setenv("KEYS_SEAL_KEY", GOOD)
+    assert not found("keys.E013")
+    (message,) = found("keys.W006")
+    assert f"{DEDICATED} and KEYS_SEAL_KEY" in message
+    monkeypatch.setenv("KEYS_SEAL_KEY", f"{GOOD[1:]}a,{OTHER[1:]}a")
+    assert not found("keys.W006")
+
+
 @pytest.mark.parametrize("value", [GOOD + "é", "x" * 129, GOOD + "\x07", GOOD + "\udcff", f"{OTHER},{GOOD}\x7f"])
 def test_a_key_can_be_presented(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv(DEDICATED, value)

@@ -138,6 +138,7 @@ def test_every_block_is_run_by_a_test() -> None:
         ("## Keys", "sh"): 1,
         ("## Keys from the environment", "python"): 1,
         ("### From a shared key to one of its own", "python"): 1,
+        ("### Tamper evidence", "sh"): 1,
         ("## The calling side", "python"): 2,
         ("## Around it", "python"): 4,
     }
@@ -183,6 +184,22 @@ def test_the_commands_of_a_rotation_work(capsys: pytest.CaptureFixture[str]) -> 
     printed = capsys.readouterr().out
     assert re.match("[0-9a-f]{40}\n", printed)
     assert len(re.findall("^ *[0-9]+ +Billing ", printed, flags=re.MULTILINE)) == 2
+
+
+@pytest.mark.django_db
+def test_the_commands_against_tampering_work(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEYS_SEAL_KEY", "s" * 32)
+    settings.KEYS = {"SEAL_AFTER": timedelta(0)}
+    APIKey.objects.create(name="Billing")
+    text = blocks("### Tamper evidence")[0][1]
+    for line in text.replace("/mnt/elsewhere", str(tmp_path)).splitlines():
+        command, _, kept = line.partition(" >> ")
+        printed = StringIO()
+        call_command(*command.split()[2:], stdout=printed, stderr=StringIO())
+        if kept:
+            Path(kept).write_text(printed.getvalue())
 
 
 @pytest.fixture

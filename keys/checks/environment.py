@@ -6,10 +6,10 @@ from django.core import checks
 
 from .. import tokens
 from ..endpoints import endpoints
-from ..keyrings import EnvironmentKeyring
+from ..keyrings import MIN_LENGTH, EnvironmentKeyring
+from ..sealing import SEALING_KEYS
 from .options import hint_for, ill_formed, unregistered
 
-MIN_LENGTH = 32
 _GENERATE = "`manage.py keys_generate` makes a good one."
 
 
@@ -21,7 +21,7 @@ def check_keys_are_long_enough(**kwargs: object) -> list[checks.CheckMessage]:
             hint=f"{_GENERATE} A comma separates one key from the next.",
             id="keys.E013",
         )
-        for variable, values in _values().items()
+        for variable, values in _secrets().items()
         if any(len(value) < MIN_LENGTH for value in values)
     ]
 
@@ -81,7 +81,7 @@ def check_variables_are_set(**kwargs: object) -> list[checks.CheckMessage]:
 @checks.register("keys")
 def check_keys_differ(**kwargs: object) -> list[checks.CheckMessage]:
     holders: dict[str, list[str]] = {}
-    for variable, values in _values().items():
+    for variable, values in _secrets().items():
         for value in dict.fromkeys(values):
             holders.setdefault(value, []).append(variable)
     return [
@@ -116,6 +116,11 @@ def _is_enabled(ring: EnvironmentKeyring) -> bool | None:
 def _values() -> dict[str, list[str]]:
     """Return the keys in each variable that a keyring reads now."""
     return {ring.variable: ring.values() for ring in _keyrings() if _is_enabled(ring)}
+
+
+def _secrets() -> dict[str, list[str]]:
+    """Return the keys of requests, and those that sign seals."""
+    return {**_values(), SEALING_KEYS.variable: SEALING_KEYS.values()}
 
 
 def _wrong_scopes(ring: EnvironmentKeyring) -> list[object]:

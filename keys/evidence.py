@@ -1,0 +1,245 @@
+"""Is the audit log as it was sealed? Names what is not."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from . import audit
+from .conf import conf
+from .models import AuditEvent, AuditSeal
+from .sealing import SealError, is_unreadable, log, sealing_keys, seals
+from .seals import COLUMNS, MICROSECOND, Entry, Row, SealingKey, microseconds, moment, unpack, without_outcome
+
+# The problems that are named; the others are counted.
+MOST_NAMED = 100
+KINDS = ("altered", "missing", "added")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is not as it was sealed. `kind` is one of KINDS; without `row` it is of the seal."""
+
+    kind: str
+    seal: int
+    row: int | None
+    text: str
+
+
+@dataclass
+class Retention:
+    """Until when events may be missing, in microseconds: the uses and refusals, and the others."""
+
+    traffic: int = 0
+    life_cycle: int = 0
+
+    def may_have_taken(self, entry: Entry) -> bool:
+        return entry.at < (self.traffic if entry.is_traffic else self.life_cycle)
+
+
+@dataclass
+class Tally:
+    """How many rows there are of a kind that is worth a look, and the id of the first."""
+
+    count: int = 0
+    first: int | None = None
+
+    def add(self, row: int) -> None:
+        self.count += 1
+        self.first = row if self.first is None else self.first
+
+
+@dataclass
+class Findings:
+    """What a look at the whole log has found: how much of it, and what is wrong with it, the first thing first."""
+
+    seals: int = 0
+    rows: int = 0
+    pruned: int = 0
+    # Rows that had no outcome when they were sealed, and have one now.
+    concluded_later: Tally = field(default_factory=Tally)
+    # Rows that name a time before that of rows which came more than `SEAL_AFTER` earlier.
+    back_dated: Tally = field(default_factory=Tally)
+    unsealed: int = 0
+    last_sealed: datetime | None = None
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, problem: Problem) -> None:
+        self.counts[problem.kind] += 1
+        if len(self.problems) < MOST_NAMED:
+            self.problems.append(problem)
+
+
+def verify(kept: Sequence[Mapping[str, Any]] | None = None, keep: timedelta = timedelta(0)) -> Findings:
+    """Hold the log against its seals, and those against the ones that were kept elsewhere.
+
+    With `keep`, rows younger than that may not be missing, whatever the log says of its retention. Raises SealError
+    without a key, or without a seal to go by.
+    """
+    # One number may have been kept twice: seals that were made anew were perhaps appended to the same file.
+    elsewhere: dict[int, list[Mapping[str, Any]]] = {}
+    for line in kept or ():
+        elsewhere.setdefault(line["number"], []).append(line)
+    while True:
+        prunings = audit.prunings()
+        findings = _verify(elsewhere, _retention(prunings, keep))
+        # Rows may have been missing only because retention set to work meanwhile, which says so before it does.
+        if not findings.counts["missing"] or audit.prunings() == prunings:
+            return findings
+
+
+def _verify(elsewhere: Mapping[int, Sequence[Mapping[str, Any]]], retention: Retention) -> Findings:
+    keys = {key.id: key for key in sealing_keys()}
+    findings, chain, newest = Findings(), Chain(keys), 0
+    for number in seals().values_list("number", flat=True).iterator():
+        seal, problems = chain.take(number)
+        if seal is not None and any(line != seal.described() for line in elsewhere.get(number, ())):
+            problems.append(Problem("altered", number, None, f"Seal {number} is not the one that was kept elsewhere."))
+        for problem in problems:
+            findings.add(problem)
+        if seal is not None:
+            findings.seals += 1
+            findings.last_sealed = seal.made_at
+            newest = _verify_rows(seal, chain.start, keys[seal.key_id], retention, findings, newest)
+    for number in sorted(number for number in elsewhere if number > chain.number):
+        findings.add(Problem("missing", number, None, f"Seal {number} was kept elsewhere and is missing."))
+    if not chain.number and not findings.problems:
+        raise SealError("There is no seal to verify the audit log by; keys_seal makes them.")
+    findings.unsealed = log().filter(pk__gt=chain.last_id).count() if chain.last_id is not None else log().count()
+    return findings
+
+
+class Chain:
+    """The seals one after the other, each believed only if its key signed it and it follows the one before."""
+
+    def __init__(self, keys: Mapping[str, SealingKey]) -> None:
+        self.keys = keys
+        self.number = 0
+        self.last_id: int | None = None
+        # Where the rows of the seal that was taken last begin; None: with the first row there is.
+        self.start: int | None = None
+        self._previous: AuditSeal | None = None
+
+    def take(self, number: int) -> tuple[AuditSeal | None, list[Problem]]:
+        """Return the next seal, if it can be believed, and what is wrong with it or before it."""
+        problems = []
+        if number > self.number + 1:
+            text = f"Seal {self.number + 1}" + ("" if number == self.number + 2 else f" and up to {number - 1}")
+            problems.append(Problem("missing", self.number + 1, None, f"{text} is missing."))
+            self._previous = None
+        self.number = number
+        seal, objection = self._read(number)
+        if seal is None:
+            problems.append(Problem("altered", number, None, f"Seal {number} {objection}"))
+        elif self._previous is not None and self._previous.digest != seal.previous:
+            problems.append(Problem("altered", number, None, f"Seal {number} does not follow from the one before it."))
+        if seal is not None:
+            self.start = self._previous.last_id + 1 if self._previous else None if number == 1 else seal.first_id
+            self.last_id = seal.last_id
+        self._previous = seal
+        return seal, problems
+
+    def _read(self, number: int) -> tuple[AuditSeal | None, str]:
+        try:
+            seal = seals().get(number=number)
+            digest = seal.computed_digest()
+        except Exception as error:
+            if not is_unreadable(error):
+                raise
+            return None, "was altered."
+        if digest != seal.digest:
+            return None, "was altered."
+        if seal.key_id not in self.keys:
+            return None, f"is signed with another key ({seal.key_id}) than those that are set."
+        if seal.signature != self.keys[seal.key_id].sign(digest):
+            return None, "has a wrong signature: it is forged."
+        return seal, ""
+
+
+def _retention(prunings: Sequence[audit.Pruning], keep: timedelta) -> Retention:
+    retention, latest = Retention(), timezone.now() - keep
+    for pruning in prunings:
+        until = microseconds(min(pruning.before, latest))
+        retention.traffic = max(retention.traffic, until)
+        if pruning.life_cycle:
+            retention.life_cycle = max(retention.life_cycle, until)
+    return retention
+
+
+def _verify_rows(
+    seal: AuditSeal, start: int | None, key: SealingKey, retention: Retention, findings: Findings, newest: int
+) -> int:
+    """Hold the rows against their seal, and return the time of the newest row that was sealed so far."""
+    rows, entries = log().filter(pk__lte=seal.last_id), unpack(bytes(seal.entries), seal.count)
+    found = _read(rows if start is None else rows.filter(pk__gte=start))
+    by_id = itemgetter(0)
+    for _, group in groupby(merge(entries, found, key=by_id), key=by_id):
+        both = list(group)
+        sealed = [one for one in both if isinstance(one, Entry)]
+        for row in (one for one in both if not isinstance(one, Entry)):
+            _verify_row(row, sealed, seal, key, findings)
+        for entry in sealed:
+            if retention.may_have_taken(entry):
+                findings.pruned += 1
+            else:
+                findings.add(Problem("missing", seal.number, entry.id, f"{_named(entry, seal)} is missing."))
+    late, made_at = newest - conf.SEAL_AFTER // MICROSECOND, microseconds(seal.made_at)
+    for entry in entries:
+        if entry.at < late:
+            findings.back_dated.add(entry.id)
+        # A row from the future is one of a wrong clock.
+        elif entry.at <= made_at:
+            newest = max(newest, entry.at)
+    return newest
+
+
+def _verify_row(row: Row, sealed: list[Entry], seal: AuditSeal, key: SealingKey, findings: Findings) -> None:
+    """Find the row among the entries with its id, and take it out of them."""
+    findings.rows += 1
+    digests = [entry.digest for entry in sealed]
+    if (digest := key.digest(row)) in digests:
+        del sealed[digests.index(digest)]
+    elif (digest := key.digest(without_outcome(row))) in digests:
+        del sealed[digests.index(digest)]
+        findings.concluded_later.add(row[0])
+    elif sealed:
+        entry = sealed.pop()
+        findings.add(Problem("altered", seal.number, entry.id, f"{_named(entry, seal)} was altered."))
+    else:
+        text = f"Row {row[0]} was added among those of seal {seal.number}."
+        findings.add(Problem("added", seal.number, row[0], text))
+
+
+def _named(entry: Entry, seal: AuditSeal) -> str:
+    return f"Row {entry.id} of {moment(entry.at):%Y-%m-%d %H:%M:%S} UTC, in seal {seal.number},"
+
+
+def _read(events: QuerySet[AuditEvent]) -> Iterator[Row]:
+    """Read row by row; of one that cannot be read, which is altered, come the id and nothing else."""
+    last: int | None = None
+    try:
+        for row in events.values_list(*COLUMNS).iterator():
+            yield row
+            last = row[0]
+    except Exception as error:
+        if not is_unreadable(error):
+            raise
+        rest = events if last is None else events.filter(pk__gt=last)
+        for pk in rest.values_list("pk", flat=True).iterator():
+            yield from _read_one(events.filter(pk=pk).values_list(*COLUMNS), pk)
+
+
+def _read_one(row: QuerySet[AuditEvent, Row], pk: int) -> Sequence[Row]:
+    try:
+        return list(row)
+    except Exception as error:
+        if not is_unreadable(error):
+            raise
+        return [(pk, *[None] * (len(COLUMNS) - 1))]
