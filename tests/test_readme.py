@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command, get_commands
+from django.db import connection
 from django.dispatch import Signal
 from django.test import Client
 from django.urls import path
@@ -196,6 +197,8 @@ def test_the_commands_against_tampering_work(
     text = blocks("### Tamper evidence")[0][1]
     for line in text.replace("/mnt/elsewhere", str(tmp_path)).splitlines():
         command, _, kept = line.partition(" >> ")
+        if "keys_guard" in command and connection.vendor not in {"postgresql", "sqlite"}:
+            continue
         printed = StringIO()
         call_command(*command.split()[2:], stdout=printed, stderr=StringIO())
         if kept:

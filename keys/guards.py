@@ -1,0 +1,159 @@
+"""What in the database itself keeps the audit log append-only: triggers, and the rights of a role. Both are opt-in."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from django.db import connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .backlog import Outcome
+from .events import TRAFFIC
+from .models import APIKey, AuditEvent, AuditSeal
+
+Event = AuditEvent.Event
+
+LOG, SEALS = AuditEvent._meta.db_table, AuditSeal._meta.db_table
+# What is added to a row when its request has ended, and to that of a flood.
+OUTCOME = Outcome._fields[:4]
+GROWING = (*OUTCOME, "count")
+REFUSED = "The audit log is append-only"
+FUNCTION = "keys_append_only"
+
+
+class GuardError(Exception):
+    """The guards cannot be had here; says in a sentence why."""
+
+
+def install(keep: timedelta | None = None) -> None:
+    """Make the triggers, or make them anew. Rows older than `keep` may be deleted; without it, none may.
+
+    Raises GuardError where the database is neither PostgreSQL nor SQLite.
+    """
+    connection = _connection("postgresql", "sqlite")
+    function = (
+        f"CREATE OR REPLACE FUNCTION {FUNCTION}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" RAISE EXCEPTION '{REFUSED}: % is refused.', TG_OP USING ERRCODE = 'restrict_violation'; END $$"
+    )
+    wanted = _triggers(connection, keep)
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        for statement in [
+            *([function] if connection.vendor == "postgresql" else []),
+            *(_drop(connection, table, name) for name, (table, _) in wanted.items()),
+            *(text for _, text in wanted.values()),
+        ]:
+            cursor.execute(statement)
+
+
+def remove() -> None:
+    """Drop the triggers, as many as there are. Raises GuardError as `install` does."""
+    connection = _connection("postgresql", "sqlite")
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        for name, (table, _) in _triggers(connection, None).items():
+            cursor.execute(_drop(connection, table, name))
+        if connection.vendor == "postgresql":
+            cursor.execute(f"DROP FUNCTION IF EXISTS {FUNCTION}()")
+
+
+def missing() -> list[str]:
+    """Return the names of the triggers that are not there or, on PostgreSQL, are disabled, be it on one partition."""
+    connection = _connection("postgresql", "sqlite")
+    names = list(_triggers(connection, None))
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+        else:
+            cursor.execute(
+                "SELECT tgname FROM pg_trigger WHERE tgrelid IN (CAST(%s AS regclass), CAST(%s AS regclass)) OR tgrelid"
+                " IN (SELECT relid FROM pg_partition_tree(CAST(%s AS regclass))) GROUP BY tgname"
+                " HAVING bool_and(tgenabled IN ('O', 'A'))",
+                [LOG, SEALS, LOG],
+            )
+        found = {name for (name,) in cursor.fetchall()}
+    return [name for name in names if name not in found]
+
+
+def grants(role: str) -> list[str]:
+    """Return the SQL after which a role of PostgreSQL can write the log and read it, but not alter it.
+
+    The web processes log in as this role. Raises GuardError for another database, and a name that cannot be quoted.
+    """
+    quote = _connection("postgresql").ops.quote_name
+    if not role or '"' in role or "\0" in role:
+        raise GuardError("That is not the name of a role.")
+    columns = [str(field.column) for field in AuditEvent._meta.concrete_fields]
+    written = ", ".join(quote(column) for column in columns if column != "id")
+    grown = ", ".join(map(quote, GROWING))
+    log, seals, keys, role = (quote(name) for name in (LOG, SEALS, APIKey._meta.db_table, role))
+    return [
+        f"REVOKE ALL ON {log}, {seals} FROM {role};",
+        f"GRANT SELECT, INSERT ({written}), UPDATE ({grown}) ON {log} TO {role};",
+        f"GRANT SELECT ON {keys} TO {role};",
+    ]
+
+
+def _connection(*vendors: str) -> BaseDatabaseWrapper:
+    connection = connections[router.db_for_write(AuditEvent)]
+    if connection.vendor not in vendors:
+        known = " and ".join({"postgresql": "PostgreSQL", "sqlite": "SQLite"}[vendor] for vendor in vendors)
+        raise GuardError(f"This is for {known}, and the log is in {connection.display_name}.")
+    return connection
+
+
+def _drop(connection: BaseDatabaseWrapper, table: str, name: str) -> str:
+    on = f" ON {connection.ops.quote_name(table)}" if connection.vendor == "postgresql" else ""
+    return f"DROP TRIGGER IF EXISTS {name}{on}"
+
+
+def _triggers(connection: BaseDatabaseWrapper, keep: timedelta | None) -> dict[str, tuple[str, str]]:
+    """Return each trigger's table and SQL, by its name."""
+    quote, is_postgresql = connection.ops.quote_name, connection.vendor == "postgresql"
+    action = f"EXECUTE FUNCTION {FUNCTION}()" if is_postgresql else f"BEGIN SELECT RAISE(ABORT, '{REFUSED}.'); END"
+
+    def trigger(table: str, operation: str, condition: str = "") -> tuple[str, tuple[str, str]]:
+        name = f"{table}_no_{operation.lower()}"
+        scope = "STATEMENT" if operation == "TRUNCATE" else "ROW"
+        when = f" WHEN ({condition})" if condition else ""
+        text = f"CREATE TRIGGER {name} BEFORE {operation} ON {quote(table)} FOR EACH {scope}{when} {action}"
+        return name, (table, text)
+
+    triggers = [
+        trigger(LOG, "UPDATE", f"NOT ({_permitted_update(connection)})"),
+        trigger(LOG, "DELETE", "" if keep is None else _is_younger(connection, keep)),
+        trigger(SEALS, "UPDATE"),
+        trigger(SEALS, "DELETE"),
+    ]
+    for table, key in ((LOG, "id"), (SEALS, "number")):
+        if is_postgresql:
+            triggers.append(trigger(table, "TRUNCATE"))
+        else:
+            # REPLACE deletes the row that is in its way, without any trigger for deletions.
+            taken = f"EXISTS (SELECT 1 FROM {quote(table)} WHERE {quote(key)} = NEW.{quote(key)})"  # noqa: S608
+            triggers.append(trigger(table, "INSERT", taken))
+    return dict(triggers)
+
+
+def _permitted_update(connection: BaseDatabaseWrapper) -> str:
+    """Return the condition under which a row may be updated: an outcome, once, or a flood that goes on."""
+    quote = connection.ops.quote_name
+    is_same = "IS NOT DISTINCT FROM" if connection.vendor == "postgresql" else "IS"
+
+    def same(columns: Iterable[str]) -> str:
+        return " AND ".join(f"NEW.{quote(column)} {is_same} OLD.{quote(column)}" for column in columns)
+
+    fixed = (str(field.column) for field in AuditEvent._meta.concrete_fields if field.column not in GROWING)
+    old_event, new_event, old_status, new_status = (
+        f"{row}.{quote(column)}" for column in ("event", "status") for row in ("OLD", "NEW")
+    )
+    uses = ", ".join(f"'{event.value}'" for event in TRAFFIC)
+    has_ended = f"{old_event} = '{Event.USED.value}' AND {old_status} IS NULL AND {new_status} IS NOT NULL"
+    outcome = f"{has_ended} AND {new_event} IN ({uses}) AND {same(['count'])}"
+    more = f"{old_event} = '{Event.REFUSED.value}' AND NEW.{quote('count')} > OLD.{quote('count')}"
+    # An outcome that is written once more, because nobody knew whether it had arrived, changes nothing.
+    return f"{same(fixed)} AND ({outcome} OR ({same(OUTCOME)} AND ({same(['count'])} OR {more})))"
+
+
+def _is_younger(connection: BaseDatabaseWrapper, keep: timedelta) -> str:
+    seconds, at = int(keep.total_seconds()), f"OLD.{connection.ops.quote_name('at')}"
+    if connection.vendor == "postgresql":
+        return f"{at} >= CURRENT_TIMESTAMP - INTERVAL '{seconds} seconds'"
+    return f"{at} >= strftime('%Y-%m-%d %H:%M:%f', 'now', '-{seconds} seconds')"
