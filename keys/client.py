@@ -65,7 +65,7 @@ class APIKeySession(requests.Session):
       even when it leads back. An `X-API-Key` of your own is replaced there, and taken off everywhere else.
     - `timeout`: seconds to connect, and to wait for data; `(None, None)` waits for ever.
     - `retries`: repeats of a GET or HEAD, with growing pauses or as `Retry-After` asks (up to 30 s), after a connection
-      error, 502, 503 or 504. The last answer is returned. A 429 or a time-out is not repeated.
+      error, 502, 503 or 504. The last answer is returned. Neither a 429 nor a wait for data that was too long is one.
     - A 401 from the origin raises `KeyRefused`, which names `variable`. First the next key is tried once, with any
       method, as nothing was done; if it works, it stays. It is `next_key` ("" for none), or `<variable>_NEXT`, which
       decouple reads at that moment: from the environment, else from the `.env` in or above the working directory,
