@@ -75,7 +75,10 @@ class SQL:
         )
 
     def _outcomes(self) -> str:
-        """Add many outcomes at once; the parameters are lists, one for each field, then the ids and the times."""
+        """Add many outcomes at once; the parameters are lists, one for each field, then the ids and the times.
+
+        The earliest and the latest of the times come last, so that only their partitions are planned and locked.
+        """
         quote = self.quote
         assignments = ", ".join(
             f"{quote(str(field.column))} = new.{quote(str(field.column))}" for field in OUTCOME_FIELDS
@@ -83,7 +86,9 @@ class SQL:
         types = [*(self.connection_type[field].partition("(")[0] for field in OUTCOME_FIELDS), "bigint", "timestamptz"]
         lists = ", ".join(f"CAST(%s AS {db_type}[])" for db_type in types)
         same = " AND ".join(f"{self.events}.{quote(name)} = new.{quote(name)}" for name in ("id", "at"))
+        moment = "CAST(%s AS timestamptz)"
         return (
             f"UPDATE {self.events} SET {assignments} FROM unnest({lists})"  # noqa: S608
-            f" AS new ({self._columns(OUTCOME_FIELDS)}, {quote('id')}, {quote('at')}) WHERE {same}{self.not_durable}"
+            f" AS new ({self._columns(OUTCOME_FIELDS)}, {quote('id')}, {quote('at')})"
+            f" WHERE {same} AND {self.events}.{quote('at')} BETWEEN {moment} AND {moment}{self.not_durable}"
         )

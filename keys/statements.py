@@ -200,7 +200,8 @@ def write_batch(batch: Batch) -> None:
         is_one_statement = len(counts) + (1 if database.sql.is_postgresql and outcomes else len(outcomes)) == 1
         with nullcontext() if is_one_statement else transaction.atomic(using=connection.alias):
             if outcomes and database.sql.is_postgresql:
-                cursor.execute(database.sql.outcomes, [list(column) for column in zip(*outcomes, strict=True)])
+                columns = [list(column) for column in zip(*outcomes, strict=True)]
+                cursor.execute(database.sql.outcomes, [*columns, min(columns[-1]), max(columns[-1])])
             elif outcomes:
                 cursor.executemany(database.sql.outcome, outcomes)
             if counts:

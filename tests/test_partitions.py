@@ -5,16 +5,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.core.management import call_command
 from django.core.management.color import no_style
-from django.db import DEFAULT_DB_ALIAS, connection
+from django.db import DEFAULT_DB_ALIAS, connection, transaction
 from django.utils import timezone
 
-from keys import lifecycle, partitioning
+from keys import lifecycle, partitioning, statements
+from keys.backlog import Batch, Outcome, RowName
+from keys.fields import digest
 from keys.models import AuditEvent
 from keys.partitioning import PartitionError
 from keys.partitions import Partition, missing, month_of, partitions, strays
 
 from .checking import found
 from .commanding import make_key, record
+from .log import row
 from .old_system import execute, migrate
 from .partitioned import begin, forget_maintenance, home, homes, months_ago, needs_partitions
 
@@ -266,3 +269,24 @@ def test_tables_are_emptied_and_sequences_reset_as_any_others_are() -> None:
         for statement in connection.ops.sequence_reset_sql(no_style(), [AuditEvent]):
             cursor.execute(statement)
     assert record(at=timezone.now()).pk == 1
+
+
+def locked() -> set[str]:
+    """Return the partitions that this transaction has written to, or was ready to."""
+    locks = "SELECT relname FROM pg_locks JOIN pg_class ON oid = relation WHERE mode = 'RowExclusiveLock' AND pid = %s"
+    relations = {name for (name,) in execute(locks, [connection.connection.info.backend_pid])}
+    return relations & {partition.name for partition in partitions()}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_request_writes_touches_no_partition_but_that_of_its_month() -> None:
+    key, now = make_key(), timezone.now()
+    # PostgreSQL considers after five times whether a plan that is for every month is good enough.
+    for _ in range(8):
+        with transaction.atomic():
+            _, use = statements.find_and_record(str(digest(key.key)), row(at=now), now)
+            outcome = Outcome("used", "", 200, 5, use or 0, now)
+            assert statements.write_outcome(outcome)
+            statements.write_batch(Batch([outcome, outcome], {RowName(use or 0, now): 1}))
+            touched = locked()
+    assert touched == {f"keys_auditevent_{home(now)}"}
