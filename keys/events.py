@@ -20,6 +20,15 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
         """Return the uses without an outcome: the worker died in the view, or is still in it."""
         return self.filter(event=AuditEvent.Event.USED, status=None)
 
+    def latest_of(self, name: str, value: object) -> Self:
+        """Return the events in which that field, `api_key_id` or `key_name`, has the value, the latest first.
+
+        The value is asked for as a range, which no index but the one on this field and the time gives in this order.
+        For a plain comparison PostgreSQL may take the index on the time alone, and so read the whole log of every
+        month in which the key was not used.
+        """
+        return self.filter(**{f"{name}__gte": value, f"{name}__lte": value}).order_by(f"-{name}", "-at")
+
     def steps(self) -> Self:
         """Return the steps of keys' lives. They are no requests, and so have no method."""
         return self.filter(method="").exclude(event__in=[AuditEvent.Event.USED, AuditEvent.Event.REFUSED])

@@ -101,8 +101,8 @@ class APIKey(TrackedModel):
     @property
     def last_used_at(self) -> datetime | None:
         """When the key was last used, from the audit log; None when the log holds no use of it."""
-        used = AuditEvent.objects.filter(api_key=self.pk, event=AuditEvent.Event.USED)
-        last: datetime | None = used.order_by("-at").values_list("at", flat=True).first()
+        used = AuditEvent.objects.latest_of("api_key_id", self.pk).filter(event=AuditEvent.Event.USED)
+        last: datetime | None = used.values_list("at", flat=True).first()
         return last
 
     @property

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class APIKeyQuerySet(models.QuerySet["APIKey"]):
     def with_last_used(self) -> Self:
         """Annotate each key with `last_used`, the time of its latest use, from the audit log."""
-        uses = AuditEvent.objects.filter(api_key=OuterRef("pk"), event=AuditEvent.Event.USED).order_by("-at")
+        uses = AuditEvent.objects.latest_of("api_key_id", OuterRef("pk")).filter(event=AuditEvent.Event.USED)
         return self.annotate(last_used=Subquery(uses.values("at")[:1]))
 
     def bulk_create(

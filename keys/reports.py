@@ -215,8 +215,8 @@ class Retirement:
 
 def retirement(key: APIKey) -> Retirement:
     """Return when and from where the key was last used, and how often since its successor exists."""
-    uses = AuditEvent.objects.filter(api_key=key.pk, event=Event.USED)
-    last = uses.order_by("-at").values_list("at", "address").first() or (None, None)
+    uses = AuditEvent.objects.latest_of("api_key_id", key.pk).filter(event=Event.USED)
+    last = uses.values_list("at", "address").first() or (None, None)
     replaced_at = key.replaced_by.created_at if key.replaced_by is not None else None
     uses_since = uses.filter(at__gte=replaced_at)[: MANY + 1].count() if replaced_at is not None else 0
     return Retirement(replaced_at, uses_since, *last)

@@ -41,7 +41,7 @@ class KeyFilter(admin.SimpleListFilter):
         offered = {str(key.pk): str(key) for key in keys}
         if chosen is not None and str(chosen) not in offered:
             # The log keeps the name of a key that has been deleted.
-            event = AuditEvent.objects.filter(api_key=chosen).order_by("-at").first()
+            event = AuditEvent.objects.latest_of("api_key_id", chosen).first()
             offered[str(chosen)] = event.key_name if event is not None else str(chosen)
         return list(offered.items())
 

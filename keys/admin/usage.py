@@ -140,8 +140,8 @@ def log_begins() -> datetime | None:
 
 def judge_variable(variable: Holder, period: Period) -> None:
     """Say whether a variable may be retired. Its last use is found by the index `keys_event_env`."""
-    uses = AuditEvent.objects.filter(api_key=None, key_name=variable.name, event=Event.USED)
-    last = uses.order_by("-at").first()
+    uses = AuditEvent.objects.latest_of("key_name", variable.name).filter(api_key=None, event=Event.USED)
+    last = uses.first()
     variable.verdict, variable.sentence = period.verdict(last.at if last is not None else None)
     if last is not None:
         used = _("Last used %(used)s from %(address)s on %(api)s.") % {

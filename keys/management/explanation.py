@@ -46,7 +46,8 @@ def _refusal(key: APIKey, address: Address | None, scopes: Sequence[str]) -> str
     """Return what goes on after the key's name: why it is refused; empty where it is not."""
     match objection_to(key, address):
         case Reason.INACTIVE:
-            event = key.events.steps().filter(event=AuditEvent.Event.DEACTIVATED).order_by("-at").first()
+            steps = AuditEvent.objects.latest_of("api_key_id", key.pk).steps()
+            event = steps.filter(event=AuditEvent.Event.DEACTIVATED).first()
             return f"was deactivated {ago(event.at)} ({event.actor})" if event is not None else "is inactive"
         case Reason.EXPIRED if key.expires_at is not None:
             successor = f"; {_label(key.replaced_by)} has replaced it" if key.replaced_by is not None else ""
