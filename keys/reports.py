@@ -22,8 +22,9 @@ _USED = Q(event=Event.USED)
 READ = 200_000
 # Beyond this many "how often" no longer matters.
 MANY = 10_000
-# A replaced key that was not used for this long is taken to be forgotten by its clients.
-QUIET = timedelta(days=7)
+# A replaced key that was not used for this long is taken to be forgotten by its clients; and one that was not used
+# since it was replaced, this long after: a client may be a job that runs once a day.
+QUIET, SETTLED = timedelta(days=7), timedelta(days=1)
 # The advice is to replace a key after 90 to 180 days.
 OLD, OVERDUE = timedelta(days=90), timedelta(days=180)
 
@@ -174,10 +175,12 @@ class Retirement:
 
     @property
     def is_safe(self) -> bool:
-        """Whether the key was replaced and its clients use it no more: not once since, or not for a week."""
+        """Whether the key was replaced and its clients use it no more: not for a week, or for a day not once since."""
         if self.replaced_at is None:
             return False
-        return not self.uses_since or self.last_used_at is None or timezone.now() - self.last_used_at >= QUIET
+        now = timezone.now()
+        is_quiet = self.last_used_at is None or now - self.last_used_at >= QUIET
+        return is_quiet or (not self.uses_since and now - self.replaced_at >= SETTLED)
 
     @property
     def sentence(self) -> str:
@@ -200,6 +203,11 @@ class Retirement:
             if self.last_used_at is None:
                 return _("Not replaced by a successor; no use on record.")
             return _("Not replaced by a successor; last used %(used)s from %(address)s.")
+        if not self.uses_since and not self.is_safe:
+            return _(
+                "Last used %(used)s from %(address)s, before its successor was made %(replaced)s:"
+                " not yet safe to deactivate."
+            )
         if not self.uses_since:
             return _("Not used since its successor was made %(replaced)s: safe to deactivate.")
         if self.is_safe:

@@ -157,6 +157,27 @@ def test_a_replaced_key_that_was_not_used_since_is_safe_to_retire() -> None:
     assert report.sentence == "Not used since its successor was made 2 days ago: safe to deactivate."
 
 
+def test_a_key_that_was_in_use_is_given_a_day_after_it_was_replaced() -> None:
+    # Its caller may be a daily job that has not run since.
+    key = make_key()
+    APIKey._base_manager.filter(pk=key.rotate().pk).update(created_at=ago(minutes=2))
+    record(key, at=ago(minutes=3), address="10.0.4.7")
+    report = reports.retirement(APIKey.objects.get(pk=key.pk))
+    assert not report.is_safe
+    assert report.sentence == (
+        "Last used 3 minutes ago from 10.0.4.7, before its successor was made 2 minutes ago:"
+        " not yet safe to deactivate."
+    )
+
+
+def test_a_key_that_nobody_used_for_a_week_is_safe_to_retire_as_soon_as_it_is_replaced() -> None:
+    never, long_ago = replaced(days=0), replaced(days=0)
+    record(long_ago, at=ago(days=8), address="10.0.4.7")
+    for key in (never, long_ago):
+        assert reports.retirement(key).is_safe
+        assert reports.retirement(key).sentence.endswith(": safe to deactivate.")
+
+
 def test_a_replaced_key_that_is_still_used_is_not() -> None:
     key = replaced(days=2)
     for address in ("10.0.4.8", "10.0.4.7"):
