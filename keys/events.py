@@ -110,6 +110,11 @@ class AuditEvent(models.Model):
             models.Index(fields=["api_key", "at"], name="keys_event_step", condition=models.Q(method="")),
         )
 
+    @property
+    def is_request(self) -> bool:
+        """Whether it is a use or a refusal, and not a step of a key's life or of the log's."""
+        return self.event in {self.Event.USED, self.Event.REFUSED}
+
     def __str__(self) -> str:
         at = timezone.localtime(self.at)
         return f"{at:%Y-%m-%d %H:%M:%S} {self.get_event_display()} {self.key_name or self.get_reason_display()}"

@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from keys.models import APIKey, AuditEvent
-from tests.administering import form_of, page_of, staff, text_of
+from tests.administering import LIST, form_of, page_of, staff, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -202,3 +202,10 @@ def test_who_may_only_view_sees_the_key_and_changes_nothing(key: APIKey) -> None
     assert client.post("/admin/keys/apikey/deactivate/", {"keys": key.pk}).status_code == 403
     assert APIKey.objects.values().get() == before
     assert AuditEvent.objects.count() == 1
+
+
+def test_deleting_is_told_from_deactivating(admin_client: Client) -> None:
+    key = APIKey.objects.create(name="TTS")
+    selected = {"action": "delete_selected", "_selected_action": key.pk}
+    for page in (admin_client.get(page_of(key, "delete")), admin_client.post(LIST, selected)):
+        assert "To refuse it and keep it here, deactivate it instead." in text_of(page)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -61,6 +62,18 @@ def test_an_event_of_a_deleted_key_is_shown_by_its_name(admin_client: Client) ->
     assert ">TTS<" in text_of(admin_client.get(LOG))
     assert admin_client.get(f"{LOG}{one.pk}/change/").status_code == 200
     assert one.pk in shown(admin_client, key=str(one.api_key_id))
+
+
+def test_an_events_page_shows_what_its_kind_has(admin_client: Client) -> None:
+    def fields(one: AuditEvent) -> set[str]:
+        return set(re.findall(r'class="form-row field-(\w+)"', text_of(admin_client.get(f"{LOG}{one.pk}/change/"))))
+
+    APIKey.objects.create(name="TTS")
+    step, use, refusal = AuditEvent.objects.get(event="created"), event(), event(event="refused", reason="rate")
+    assert fields(step) == {"moment", "event", "of_key", "key_prefix", "actor", "count", "detail"}
+    assert {"path", "status", "address", "user_agent"} <= fields(use)
+    assert fields(refusal) - fields(use) == {"reason"}
+    assert not fields(use) & {"actor", "detail"}
 
 
 def test_the_filters_leave_what_they_say(admin_client: Client) -> None:

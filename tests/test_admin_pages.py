@@ -31,7 +31,8 @@ def addresses(db: None) -> list[str]:
     )
     return [
         LIST, f"{LIST}?q=nobody", ADD, page_of(key), page_of(key, "history"), page_of(key, "delete"), LOG,
-        f"{LOG}{one.pk}/change/", f"{ROTATE}?keys={key.pk}", f"{DEACTIVATE}?keys={key.pk}",
+        f"{LOG}{one.pk}/change/", f"{LOG}{AuditEvent.objects.get(event='rotated').pk}/change/",
+        f"{ROTATE}?keys={key.pk}", f"{DEACTIVATE}?keys={key.pk}",
         USAGE, f"{USAGE}?key={key.pk}",
     ]  # fmt: skip
 

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils.formats import date_format
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
@@ -25,11 +25,6 @@ ADDRESSABLE = {"key", "when", "status", "event__exact", "reason__exact"}
 @admin.register(AuditEvent)
 class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("moment", "what", "of_key", "subject", "who")
-    # Read-only, all of them: nobody has the permission to change.
-    fields = (
-        "moment", "event", "reason", "of_key", "key_prefix", "method", "path", "endpoint", "status", "duration_ms",
-        "address", "user_agent", "request_id", "actor", "count", "detail",
-    )  # fmt: skip
     readonly_fields = ("moment", "of_key")
     list_filter = (WhenFilter, "event", ("reason", ReasonFilter), StatusFilter, KeyFilter)
     list_per_page = 50
@@ -39,6 +34,16 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
 
     class Media:
         css = {"all": ("keys/admin.css",)}
+
+    def get_fields(self, request: HttpRequest, obj: AuditEvent | None = None) -> Any:
+        """Return what an event of its kind can have: a step of a key's life has no path, and a request no actor."""
+        # Read-only, all of them: nobody has the permission to change.
+        subject = ["of_key", "key_prefix"]
+        if obj is not None and not obj.is_request:
+            return ["moment", "event", *subject, "actor", "count", "detail"]
+        reason = ["reason"] if obj is not None and obj.reason else []
+        answer = ["method", "path", "endpoint", "status", "duration_ms"]
+        return ["moment", "event", *reason, *subject, *answer, "address", "user_agent", "request_id", "count"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -78,7 +83,9 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
 
     @admin.display(description=_("at"))
     def moment(self, event: AuditEvent) -> str:
-        return date_format(localtime(event.at), "Y-m-d H:i:s")
+        at = localtime(event.at)
+        parts = (date_format(at, "Y-m-d"), date_format(at, "H:i:s"))
+        return format_html_join(" ", '<span class="keys-moment">{}</span>', ((part,) for part in parts))
 
     @admin.display(description=_("event"))
     def what(self, event: AuditEvent) -> str:

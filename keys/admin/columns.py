@@ -107,6 +107,6 @@ class KeyColumns:
             label = _("At least %(numbers)s: no more than %(most)d requests of a day are counted here.") % {
                 "numbers": label, "most": A_DAY,
             }  # fmt: skip
-        spark = charts.chart(recent.days, 70, 20, gap=2)
+        spark = charts.chart(recent.days, 56, 20, gap=2)
         context = {"chart": spark, "label": label, "uses": recent.uses, "has_more": recent.has_more}
         return render_to_string("admin/keys/sparkline.html", context)

@@ -7,8 +7,6 @@ from django.utils.translation import gettext as _
 from ..models import AuditEvent
 from .columns import badge
 
-Event = AuditEvent.Event
-
 
 def event_badge(event: AuditEvent) -> SafeString:
     """Return what happened, with the reason and for how many requests the row stands."""
@@ -22,7 +20,7 @@ def event_badge(event: AuditEvent) -> SafeString:
 
 def event_subject(event: AuditEvent) -> SafeString:
     """Return the request and its answer, or what a step of a key's life changed."""
-    if event.event not in {Event.USED, Event.REFUSED}:
+    if not event.is_request:
         return format_html("{}", event.detail or "-")
     # A use without a status has died, or is still being answered.
     status = event.status if event.status is not None else _("no answer")
