@@ -31,7 +31,7 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
 
     def steps(self) -> Self:
         """Return the steps of keys' lives. They are no requests, and so have no method."""
-        return self.filter(method="").exclude(event__in=[AuditEvent.Event.USED, AuditEvent.Event.REFUSED])
+        return self.filter(method="").exclude(event__in=TRAFFIC)
 
 
 class AuditEventManager(models.Manager.from_queryset(AuditEventQuerySet)):  # type: ignore[misc]
@@ -113,7 +113,7 @@ class AuditEvent(models.Model):
     @property
     def is_request(self) -> bool:
         """Whether it is a use or a refusal, and not a step of a key's life or of the log's."""
-        return self.event in {self.Event.USED, self.Event.REFUSED}
+        return self.event in TRAFFIC
 
     def __str__(self) -> str:
         at = timezone.localtime(self.at)

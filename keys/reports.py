@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .audit import printable
+from .events import TRAFFIC
 from .keyrings import ENVIRONMENT
 from .models import APIKey, AuditEvent
 
@@ -121,7 +122,7 @@ def _events(key: APIKey | str | None) -> QuerySet[AuditEvent]:
 
 def _counted(events: QuerySet[AuditEvent], *columns: str, **renamed: F) -> QuerySet[Any, dict[str, Any]]:
     """Return a line for each combination of the columns, with its uses and refusals."""
-    groups = events.filter(event__in=[Event.USED, Event.REFUSED]).order_by().values(*columns, **renamed)
+    groups = events.filter(event__in=TRAFFIC).order_by().values(*columns, **renamed)
     lines: QuerySet[Any, dict[str, Any]] = groups.annotate(
         uses=Count("pk", filter=_USED),
         refusals=Coalesce(Sum("count", filter=Q(event=Event.REFUSED)), 0),

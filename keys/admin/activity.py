@@ -13,6 +13,7 @@ from django.db.models import Count, Max, Q, Sum
 from django.db.models.functions import Coalesce, TruncDate
 from django.utils import timezone
 
+from ..events import TRAFFIC
 from ..models import AuditEvent
 from .bounds import BoundedRows
 
@@ -73,7 +74,7 @@ def by_day(keys: Collection[int], days: int, most: int) -> dict[int, Recent]:
         for key in keys
     }
     counted = (
-        AuditEvent.objects.filter(rows.condition, event__in=[Event.USED, Event.REFUSED])
+        AuditEvent.objects.filter(rows.condition, event__in=TRAFFIC)
         .order_by()
         .values("api_key", day=TruncDate("at"))
         .annotate(
@@ -131,7 +132,7 @@ class Sample:
 
 def sample(key: int, since: datetime, most: int = 8) -> Sample:
     """Return the places and endpoints of a key's latest requests."""
-    requests = AuditEvent.objects.filter(api_key=key, at__gte=since, event__in=[Event.USED, Event.REFUSED])
+    requests = AuditEvent.objects.filter(api_key=key, at__gte=since, event__in=TRAFFIC)
     rows = list(requests.order_by("-at").values_list("address", "method", "endpoint", "path")[:SAMPLE])
     addresses = Counter(address or "-" for address, *_ in rows)
     endpoints = Counter(f"{method} {endpoint or path}" for _, method, endpoint, path in rows)

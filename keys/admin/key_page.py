@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 from django.http import HttpRequest
 from django.urls import reverse
 
+from ..events import TRAFFIC
 from ..models import APIKey, AuditEvent
 from ..reports import retirement
 from . import activity, charts, steps
@@ -24,7 +25,6 @@ def context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, Any]:
     since = activity.start_of(activity.first_day(DAYS))
     site = admin.admin_site.name
     events = AuditEvent.objects.filter(api_key=key.pk).order_by("-at", "-id")
-    requests = [AuditEvent.Event.USED, AuditEvent.Event.REFUSED]
     may_read_log = request.user.has_perm("keys.view_auditevent")
     about_it = urlencode({"key": key.pk})
     log, usage = (reverse(f"admin:keys_auditevent_{page}", current_app=site) for page in ("changelist", "usage"))
@@ -33,7 +33,7 @@ def context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, Any]:
         "chart": charts.chart(recent.days, 600, 120, gap=4),
         "sample": activity.sample(key.pk, since),
         "sample_size": activity.SAMPLE,
-        "requests": events.filter(event__in=requests)[:EVENTS] if may_read_log else (),
+        "requests": events.filter(event__in=TRAFFIC)[:EVENTS] if may_read_log else (),
         "steps": events.steps()[:STEPS],
         "counted_a_day": A_DAY,
         "retirement": retirement(key),

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ..endpoints import endpoints, environment_keyrings
+from ..events import TRAFFIC
 from ..keyrings import ENVIRONMENT, EnvironmentKeyring
 from ..models import APIKey, AuditEvent
 from ..reports import ApiUsage, ago
@@ -133,7 +134,7 @@ class Period:
 
 def log_begins() -> datetime | None:
     """Return when the oldest use or refusal was that is on record."""
-    traffic = AuditEvent.objects.filter(event__in=[Event.USED, Event.REFUSED]).order_by("at")
+    traffic = AuditEvent.objects.filter(event__in=TRAFFIC).order_by("at")
     begins: datetime | None = traffic.values_list("at", flat=True).first()
     return begins
 
