@@ -107,8 +107,8 @@ def test_a_batch_is_one_look_by_the_index_on_time_and_one_delete_by_a_range_of_p
     fill(20)
     with CaptureQueriesContext(connection) as queries:
         lifecycle.prune(CUTOFF, batch_size=10)
-    statements = [query["sql"] or "" for query in queries]
-    looks = [sql for sql in statements if sql.startswith("SELECT") and 'FROM "keys_auditevent"' in sql]
+    statements, table = [query["sql"] or "" for query in queries], connection.ops.quote_name("keys_auditevent")
+    looks = [sql for sql in statements if sql.startswith("SELECT") and f"FROM {table}" in sql]
     deletes = [sql for sql in statements if sql.startswith("DELETE")]
     assert (len(looks), len(deletes)) == (3, 2)
     assert all("BETWEEN" in sql and connection.ops.quote_name("id") in sql for sql in deletes)
