@@ -14,25 +14,23 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from . import actor, statements, tokens
-from .backlog import Outcome, backlog
 from .conf import conf
 from .floods import floods
 from .keyrings import Holder
 from .models import APIKey, AuditEvent
 from .networks import Address
 from .signals import key_changed
+from .sinks import sink
 from .sql import EVENT_FIELDS
 from .statements import Row
 
 logger = logging.getLogger("api_keys")
 
-backlog.may_write, backlog.write = statements.may_write_batch, statements.write_batch
-
 MASK = "********"
 # Nobody sends a header more often by mistake; each part costs a search, and a client may send thousands.
 MOST_PARTS = 8
-_WIDTH = {field.attname: field.max_length for field in EVENT_FIELDS if field.max_length}
 _BLANK: dict[str, Any] = {field.attname: field.get_default() if field.has_default() else None for field in EVENT_FIELDS}
+_WIDTH = {field.attname: field.max_length for field in EVENT_FIELDS if field.max_length}
 
 
 _PRUNED = re.compile(r"(?:deleting )?(uses and refusals|events) before (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
@@ -106,7 +104,7 @@ def record_use(row: Row) -> int | None:
     Raises AuditUnavailable when the row cannot be written.
     """
     try:
-        return statements.insert(row)
+        return sink().insert(row)
     except Error as error:
         lost(error)
         return None
@@ -119,7 +117,7 @@ def record_refusal(row: Row, address: Address | None) -> None:
     """
     try:
         if row["key_name"]:
-            statements.insert(row)
+            sink().insert(row)
         else:
             floods.record(row, address)
     except Error as error:
@@ -134,19 +132,12 @@ def lost(error: Error) -> None:
 
 
 def add_outcome(event_id: int | None, row: Row, may_be_gone: bool) -> None:
-    """Add the outcome to a use: at once or, in a burst, with others a moment later.
-
-    A row that may have been rolled back is written again, whole, if it is gone.
-    """
+    """Add the outcome to a use, whose row may have been rolled back since it was written."""
     try:
         if event_id is None:
-            statements.insert(row)
-            return
-        outcome = Outcome(row["event"], row["reason"], row["status"], row["duration_ms"], event_id, row["at"])
-        if not (may_be_gone or statements.is_in_transaction()):
-            backlog.add_outcome(outcome, conf.OUTCOME_DELAY.total_seconds())
-        elif not statements.write_outcome(outcome):
-            statements.insert(row)
+            sink().insert(row)
+        else:
+            sink().add_outcome(event_id, row, may_be_gone)
     except Error:
         # The use itself is on the record; reports show it as one without an outcome.
         logger.exception("The outcome of a request could not be added to the audit log.")
@@ -186,7 +177,7 @@ def prunings() -> list[Pruning]:
 
 
 def record_step(event: str, detail: str, key: APIKey | None = None, count: int = 1) -> None:
-    """Write a step of one key's life, or of the log's own, with who did it."""
+    """Write a step of one key's life, or of the log's own, with who did it: into the database, with the step."""
     row = {**_BLANK, "at": timezone.now(), "event": str(event), "detail": printable(detail)[: _WIDTH["detail"]]}
     row |= {"actor": printable(actor.current())[: _WIDTH["actor"]], "count": count}
     statements.insert(row if key is None else with_holder(row, key))

@@ -31,6 +31,12 @@ class RowName(NamedTuple):
     at: datetime
 
 
+class SharedRow(RowName):
+    """The name of a row that stands for many refusals, and when its count was last written."""
+
+    counted_at: float = float("-inf")
+
+
 class Outcome(NamedTuple):
     """How a use ended, and the row that records it."""
 

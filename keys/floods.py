@@ -7,16 +7,13 @@ each network, reason, minute and process.
 
 import threading
 from dataclasses import dataclass, field
-from time import monotonic
 
 from django.db.models.signals import post_migrate
 from django.dispatch import receiver
 
-from . import statements
-from .backlog import RowName, backlog
-from .conf import conf
-from .models import AuditEvent
+from .backlog import RowName, SharedRow, backlog
 from .networks import Address, neighbourhood
+from .sinks import sink
 from .statements import Row
 
 WHOLE_ROWS = 5
@@ -28,8 +25,7 @@ class Bucket:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     whole: list[RowName] = field(default_factory=list)
-    shared: RowName | None = None
-    counted_at: float = float("-inf")
+    shared: SharedRow | None = None
 
 
 class Floods:
@@ -53,36 +49,20 @@ class Floods:
                 self._buckets = {name: kept for name, kept in self._buckets.items() if abs(name[0] - minute) <= 1}
             return self._buckets.setdefault((minute, neighbourhood(address), row["reason"]), Bucket())
 
-    @staticmethod
-    def _count(bucket: Bucket, shared: RowName) -> bool:
-        delay = conf.OUTCOME_DELAY.total_seconds()
-        if monotonic() - bucket.counted_at < delay and not statements.is_in_transaction():
-            backlog.add_count(shared, delay)
-            return True
-        # Now and then at once, which shows whether the row is still there.
-        is_there = statements.count_again(shared)
-        bucket.counted_at = monotonic()
-        return is_there
-
     def record(self, row: Row, address: Address | None) -> None:
         """Write the row, or add it to the count of the one that stands for the rest of its bucket."""
         bucket = self._bucket(row, address)
         with bucket.lock:
-            if bucket.shared is not None and self._count(bucket, bucket.shared):
+            if bucket.shared is not None and sink().count_again(bucket.shared):
                 return
-            if bucket.shared is not None or not self._are_there(bucket.whole):
+            if bucket.shared is not None or not sink().are_there(bucket.whole):
                 # Rows that were rolled back or deleted stand for nothing: the bucket begins anew.
                 bucket.whole, bucket.shared = [], None
-            name = RowName(statements.insert(row), row["at"])
+            event_id = sink().insert(row)
             if len(bucket.whole) < WHOLE_ROWS:
-                bucket.whole.append(name)
+                bucket.whole.append(RowName(event_id, row["at"]))
             else:
-                bucket.shared = name
-
-    @staticmethod
-    def _are_there(rows: list[RowName]) -> bool:
-        ids, times = [row.id for row in rows], [row.at for row in rows]
-        return not rows or AuditEvent.objects.filter(pk__in=ids, at__in=times).count() == len(rows)
+                bucket.shared = SharedRow(event_id, row["at"])
 
 
 floods = Floods()
