@@ -162,6 +162,8 @@ KEYS = {
     },
     # What a key gets when nobody names its scopes. Writing is never among them.
     "DEFAULT_SCOPES": ["users:read", "employees:read"],
+    # Or a Redis stream, from which `manage.py keys_ship` brings the audit log into PostgreSQL.
+    "AUDIT_SINK": config("AUDIT_SINK", default="database"),
 }
 
 LOGGING = {

@@ -21,7 +21,7 @@ from .models import APIKey, AuditEvent
 from .networks import Address
 from .signals import key_changed
 from .sinks import sink
-from .sql import EVENT_FIELDS
+from .sql import BLANK, EVENT_FIELDS
 from .statements import Row
 
 logger = logging.getLogger("api_keys")
@@ -29,7 +29,6 @@ logger = logging.getLogger("api_keys")
 MASK = "********"
 # Nobody sends a header more often by mistake; each part costs a search, and a client may send thousands.
 MOST_PARTS = 8
-_BLANK: dict[str, Any] = {field.attname: field.get_default() if field.has_default() else None for field in EVENT_FIELDS}
 _WIDTH = {field.attname: field.max_length for field in EVENT_FIELDS if field.max_length}
 
 
@@ -63,7 +62,7 @@ def describe(request: HttpRequest, presented: Iterable[str], address: Address | 
     match, meta = request.resolver_match, request.META
     endpoint = (match.view_name or match._func_path) if match is not None else ""
     row = {
-        **_BLANK,
+        **BLANK,
         "at": timezone.now(),
         "event": AuditEvent.Event.USED.value,
         "address": None if address is None else str(address),
@@ -178,6 +177,6 @@ def prunings() -> list[Pruning]:
 
 def record_step(event: str, detail: str, key: APIKey | None = None, count: int = 1) -> None:
     """Write a step of one key's life, or of the log's own, with who did it: into the database, with the step."""
-    row = {**_BLANK, "at": timezone.now(), "event": str(event), "detail": printable(detail)[: _WIDTH["detail"]]}
+    row = {**BLANK, "at": timezone.now(), "event": str(event), "detail": printable(detail)[: _WIDTH["detail"]]}
     row |= {"actor": printable(actor.current())[: _WIDTH["actor"]], "count": count}
     statements.insert(row if key is None else with_holder(row, key))

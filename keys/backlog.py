@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import connections
 
@@ -32,8 +32,9 @@ class RowName(NamedTuple):
 
 
 class SharedRow(RowName):
-    """The name of a row that stands for many refusals, and when its count was last written."""
+    """The name of a row that stands for many refusals, and what is known of it here."""
 
+    row: dict[str, Any]
     counted_at: float = float("-inf")
 
 

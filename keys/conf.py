@@ -17,6 +17,8 @@ DEFAULTS: dict[str, Any] = {
     "ROTATION_GRACE": timedelta(days=7),
     "OUTCOME_DELAY": timedelta(milliseconds=50),
     "SEAL_AFTER": timedelta(hours=1),
+    "AUDIT_SINK": "database",
+    "AUDIT_BACKLOG_LIMIT": 1_000_000,
 }
 
 
@@ -32,6 +34,8 @@ class Conf:
     ROTATION_GRACE: timedelta
     OUTCOME_DELAY: timedelta
     SEAL_AFTER: timedelta
+    AUDIT_SINK: str
+    AUDIT_BACKLOG_LIMIT: int
 
     def __getattr__(self, name: str) -> Any:
         if name not in DEFAULTS:

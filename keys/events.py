@@ -92,6 +92,8 @@ class AuditEvent(models.Model):
     actor = models.CharField(_("actor"), max_length=150, blank=True, default="")
     count = models.PositiveIntegerField(_("count"), default=1)
     detail = models.CharField(_("detail"), max_length=255, blank=True, default="")
+    # What names a row on its way through a stream, together with its time; none where it was written at once.
+    ticket = models.BigIntegerField(null=True, editable=False)
 
     objects: ClassVar[AuditEventManager] = AuditEventManager()
 
@@ -108,6 +110,12 @@ class AuditEvent(models.Model):
             models.Index(fields=["key_name", "at"], name="keys_event_env", condition=models.Q(api_key=None)),
             # The steps of one key's life, few among its many requests: its page in the admin, keys_explain.
             models.Index(fields=["api_key", "at"], name="keys_event_step", condition=models.Q(method="")),
+        )
+        constraints = (
+            # Written once, however often it is shipped.
+            models.UniqueConstraint(
+                fields=["at", "ticket"], name="keys_event_ticket", condition=models.Q(ticket__isnull=False)
+            ),
         )
 
     @property

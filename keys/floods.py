@@ -63,6 +63,7 @@ class Floods:
                 bucket.whole.append(RowName(event_id, row["at"]))
             else:
                 bucket.shared = SharedRow(event_id, row["at"])
+                bucket.shared.row = {**row}
 
 
 floods = Floods()

@@ -1,4 +1,8 @@
-"""Where the rows of uses and refusals go. The steps of a key's life are written with the step, in its transaction."""
+"""Where the rows of uses and refusals go: `KEYS["AUDIT_SINK"]`.
+
+Either into the table, or through a Redis stream, from which `keys_ship` brings them there. The steps of a key's life
+are not among them: they are written with the step itself, in its transaction.
+"""
 
 from collections.abc import Sequence
 from time import monotonic
@@ -10,14 +14,21 @@ from .conf import conf
 from .models import AuditEvent
 from .statements import Row
 
+DATABASE = "database"
+SCHEMES = ("redis", "rediss", "unix")
+
 backlog.may_write, backlog.write = statements.may_write_batch, statements.write_batch
 
 
 class Sink(Protocol):
     """Takes the rows. Its methods raise `django.db.Error` for what could not be written."""
 
+    @property
+    def is_key_store(self) -> bool:
+        """Whether the rows lie beside the keys, so that one statement finds a key and records its use."""
+
     def insert(self, row: Row) -> int:
-        """Write a row and return its id; it is as safe as this sink can make it when the call returns."""
+        """Write a row, as safe as this sink can make it, and return what names it here, together with its time."""
 
     def add_outcome(self, event_id: int, row: Row, may_be_gone: bool) -> None:
         """Add to a row how its request ended; `may_be_gone` where the row may have been rolled back since."""
@@ -31,6 +42,8 @@ class Sink(Protocol):
 
 class DatabaseSink:
     """The table itself. A row is committed when `insert` returns; in a burst the rest is written a moment later."""
+
+    is_key_store = True
 
     def insert(self, row: Row) -> int:
         return statements.insert(row)
@@ -60,6 +73,15 @@ class DatabaseSink:
 _database = DatabaseSink()
 
 
+def is_stream(address: object) -> bool:
+    """Tell whether that is how the address of a Redis stream begins."""
+    return isinstance(address, str) and address.partition("://")[0] in SCHEMES
+
+
 def sink() -> Sink:
     """Return where the rows go now."""
-    return _database
+    if conf.AUDIT_SINK == DATABASE:
+        return _database
+    from .stream import sink_at
+
+    return sink_at(conf.AUDIT_SINK)

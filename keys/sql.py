@@ -13,8 +13,12 @@ from .models import APIKey, AuditEvent
 
 KEY_FIELDS = tuple(APIKey._meta.concrete_fields)
 KEY_NAMES = [field.attname for field in KEY_FIELDS]
-EVENT_FIELDS = tuple(field for field in AuditEvent._meta.concrete_fields if not field.primary_key)
+EVENT_FIELDS = tuple(field for field in AuditEvent._meta.concrete_fields if field.name not in {"id", "ticket"})
 EVENT_NAMES = [field.attname for field in EVENT_FIELDS]
+BLANK: dict[str, Any] = {field.attname: field.get_default() if field.has_default() else None for field in EVENT_FIELDS}
+# What a row has that comes out of a stream.
+SHIPPED_FIELDS = (AuditEvent._meta.get_field("ticket"), *EVENT_FIELDS)
+SHIPPED_NAMES = ["ticket", *EVENT_NAMES]
 # What a row of the log takes from the key it is about.
 FROM_KEY = {"api_key_id": "id", "key_name": "name", "key_prefix": "prefix"}
 OWN_NAMES = [name for name in EVENT_NAMES if name not in FROM_KEY]
@@ -33,7 +37,7 @@ class SQL:
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.quote = quote = connection.ops.quote_name
-        self.connection_type = {field: str(field.db_type(connection)) for field in (*EVENT_FIELDS, *OUTCOME_FIELDS)}
+        self.connection_type = {field: str(field.db_type(connection)) for field in SHIPPED_FIELDS}
         self.keys, self.events = quote(APIKey._meta.db_table), quote(AuditEvent._meta.db_table)
         self.is_postgresql = connection.vendor == "postgresql"
         # SQLite knows the id of its last row without being asked, at less cost.
@@ -51,6 +55,7 @@ class SQL:
         if self.is_postgresql:
             self.find_and_record = self._find_and_record()
             self.outcomes = self._outcomes()
+            self.ship = self._ship()
 
     def _columns(self, fields: Any) -> str:
         return ", ".join(self.quote(field.column) for field in fields)
@@ -91,4 +96,22 @@ class SQL:
             f"UPDATE {self.events} SET {assignments} FROM unnest({lists})"  # noqa: S608
             f" AS new ({self._columns(OUTCOME_FIELDS)}, {quote('id')}, {quote('at')})"
             f" WHERE {same} AND {self.events}.{quote('at')} BETWEEN {moment} AND {moment}{self.not_durable}"
+        )
+
+    def _ship(self) -> str:
+        """Write many rows that came through a stream, or what is new of them; the parameters are lists by field."""
+        quote = self.quote
+        types = (self.connection_type[field].partition("(")[0] for field in SHIPPED_FIELDS)
+        lists = ", ".join(f"CAST(%s AS {db_type}[])" for db_type in types)
+        grown = ", ".join(
+            f"{quote(str(field.column))} = excluded.{quote(str(field.column))}"
+            for field in SHIPPED_FIELDS
+            if field in OUTCOME_FIELDS or field.name == "count"
+        )
+        at, ticket, status, count = map(quote, ("at", "ticket", "status", "count"))
+        return (
+            f"INSERT INTO {self.events} ({self._columns(SHIPPED_FIELDS)}) SELECT * FROM unnest({lists})"  # noqa: S608
+            f" ON CONFLICT ({at}, {ticket}) WHERE {ticket} IS NOT NULL DO UPDATE SET {grown}"
+            f" WHERE excluded.{status} IS NOT NULL"
+            f" AND ({self.events}.{status} IS NULL OR {self.events}.{count} < excluded.{count})"
         )

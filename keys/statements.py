@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .backlog import Batch, Outcome, RowName
 from .models import APIKey
-from .sql import EVENT_NAMES, FROM_KEY, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SQL
+from .sql import EVENT_NAMES, FROM_KEY, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SHIPPED_NAMES, SQL
 
 Row = dict[str, Any]
 Result = TypeVar("Result")
@@ -206,6 +206,23 @@ def write_batch(batch: Batch) -> None:
                 cursor.executemany(database.sql.outcome, outcomes)
             if counts:
                 cursor.executemany(recount, counts)
+
+    _run(work)
+
+
+def ship(rows: Sequence[Row]) -> None:
+    """Write rows that came through a stream, whatever of them is there already; all or none. PostgreSQL only.
+
+    A row is named by its ticket and its time. Of two states of it the one with an outcome counts, and the higher
+    count, so that it does not matter which was written first, nor how often, nor what others write meanwhile. No row
+    may be there twice.
+    """
+
+    def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> None:
+        # In one order, so that of two who write the same rows one waits for the other.
+        ordered = sorted(rows, key=lambda row: (row["at"], row["ticket"]))
+        values = [_parameters(connection, row, SHIPPED_NAMES) for row in ordered]
+        cursor.execute(database.sql.ship, [list(column) for column in zip(*values, strict=True)])
 
     _run(work)
 

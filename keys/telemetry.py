@@ -2,15 +2,23 @@
 
 The attributes are `api_key.name`, `api_key.prefix` and, of a refusal, `api_key.reason`. The counters are
 `api_key.uses`, `api_key.refusals` and `api_key.changes`; what they are counted by has few values, so no address.
+Where the audit log goes through a stream, the gauges `api_key.audit.backlog` and `api_key.audit.lag` say how much
+of it waits to be shipped, and for how long.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from django.dispatch import receiver
 from opentelemetry import metrics, trace
+from opentelemetry.metrics import CallbackOptions, Observation
 
-from . import signals
+from . import signals, sinks
+from .conf import conf
+
+if TYPE_CHECKING:
+    from .lag import Lag
 
 _meter = metrics.get_meter("keys")
 _uses = _meter.create_counter("api_key.uses", unit="{use}", description="Requests with a good API key.")
@@ -37,3 +45,32 @@ def count_refusal(*, row: Mapping[str, Any], **kwargs: object) -> None:
 def count_change(*, event: str, **kwargs: object) -> None:
     """Count a key that was created, changed, rotated, switched on or off, or deleted."""
     _changes.add(1, {"api_key.event": event})
+
+
+def observe_backlog(options: CallbackOptions) -> Iterable[Observation]:
+    """Return how many entries wait in the stream; nothing where there is none, or Redis is away."""
+    return [Observation(lag.waiting) for lag in _lag()]
+
+
+def observe_lag(options: CallbackOptions) -> Iterable[Observation]:
+    """Return for how many seconds the oldest entry has waited."""
+    return [Observation(lag.oldest_seconds) for lag in _lag()]
+
+
+def _lag() -> "list[Lag]":
+    if not sinks.is_stream(conf.AUDIT_SINK):
+        return []
+    from redis.exceptions import RedisError
+
+    from .lag import measure
+    from .stream import stream_at
+
+    with suppress(RedisError):
+        return [measure(stream_at(conf.AUDIT_SINK))]
+    return []
+
+
+_meter.create_observable_gauge(
+    "api_key.audit.backlog", [observe_backlog], "{entry}", "Entries of the audit log that wait to be shipped."
+)
+_meter.create_observable_gauge("api_key.audit.lag", [observe_lag], "s", "How long the oldest of them has waited.")

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import Error
 from django.http import HttpRequest
 
-from . import announcements, audit, credentials, statements
+from . import announcements, audit, credentials, sinks, statements
 from .credentials import Credential
 from .keyrings import DatabaseKeyring, Holder, Keyring
 from .models import APIKey, AuditEvent
@@ -142,9 +142,10 @@ def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
 
 
 def _find(use: Use, token: str) -> Holder | None:
+    row = use.row if sinks.sink().is_key_store else None
     for ring in use.guard.keyrings:
         try:
-            holder, use.event_id = ring.find(token, use.row)
+            holder, use.event_id = ring.find(token, row)
         except Error:
             # It may be the log alone that is out of reach, which matters when the row is written.
             holder, use.event_id = ring.find(token)

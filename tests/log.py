@@ -1,10 +1,14 @@
 """The log as tests read it, and rows for those that write them by themselves."""
 
+from itertools import count
 from typing import Any
 
+import pytest
 from django.utils import timezone
 
 from keys.models import APIKey, AuditEvent
+
+_tickets = count(1)
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -30,6 +34,16 @@ def told() -> list[tuple[str, str]]:
     return list(AuditEvent.objects.order_by("id").values_list("event", "detail"))
 
 
+def ticketed(**changes: Any) -> dict[str, Any]:
+    """A row as it is on its way through a stream."""
+    return row(**{"ticket": next(_tickets), **changes})
+
+
 def events(key: APIKey) -> list[tuple[str, str]]:
     """Return event and detail of all that the log holds of one key."""
     return list(AuditEvent.objects.filter(api_key=key.pk).order_by("id").values_list("event", "detail"))
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what the app said as an error."""
+    return [record.message for record in caplog.records if record.levelname == "ERROR" and record.name == "api_keys"]

@@ -14,6 +14,7 @@ from django.test import AsyncClient, Client
 from pytest_django import Settings
 
 from keys.models import APIKey, AuditEvent
+from tests.log import errors
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -55,10 +56,6 @@ def no_database(key: APIKey, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         connection.close()
         yield
     connection.close()
-
-
-def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.message for record in caplog.records if record.levelname == "ERROR" and record.name == "api_keys"]
 
 
 def get(path: str, key: str) -> Any:

@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -27,7 +28,9 @@ from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 from keys import checks, conf, signals
 from keys.models import APIKey, AuditEvent
 from keys.testing import APIKeyClient
+from tests import commanding
 from tests.recording_service import Answer, RecordingService
+from tests.redis_server import redis_server
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -140,6 +143,8 @@ def test_every_block_is_run_by_a_test() -> None:
         ("## Keys from the environment", "python"): 1,
         ("### From a shared key to one of its own", "python"): 1,
         ("### Tamper evidence", "sh"): 1,
+        ("### When a commit per request is too much", "python"): 1,
+        ("### When a commit per request is too much", "sh"): 1,
         ("## The calling side", "python"): 2,
         ("## Around it", "python"): 4,
     }
@@ -203,6 +208,27 @@ def test_the_commands_against_tampering_work(
         call_command(*command.split()[2:], stdout=printed, stderr=StringIO())
         if kept:
             Path(kept).write_text(printed.getvalue())
+
+
+@pytest.mark.django_db
+def test_a_stream_is_set_up_shipped_and_looked_at(settings: Settings) -> None:
+    (_, options), (_, lines), *_ = blocks("### When a commit per request is too much")
+    with redis_server("--appendonly", "yes") as server:
+        server_address, _, name = run(options)["KEYS"]["AUDIT_SINK"].partition("?")
+        assert server_address == "redis://localhost:6379/0"
+        settings.KEYS = {"AUDIT_SINK": f"{server.address.partition('?')[0]}?{name}"}
+        Client().get("/guarded/", headers={"X-API-Key": "0" * 40})
+        assert server.client.xlen("keys:audit") == 1
+        ship, status = lines.splitlines()
+        assert command(ship, "--once").status == (0 if connection.vendor == "postgresql" else 1)
+        assert command(status).status == 0
+
+
+def command(line: str, *more: str) -> commanding.Run:
+    """Run a line of the README."""
+    python, manage, *arguments = shlex.split(line, comments=True)
+    assert (python, manage) == ("python", "manage.py")
+    return commanding.run(*arguments, *more)
 
 
 @pytest.fixture

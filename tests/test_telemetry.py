@@ -13,16 +13,17 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from pytest_django import DjangoCaptureOnCommitCallbacks
+from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
 from keys.models import APIKey
 from keys.testing import APIKeyClient
+from tests.redis_server import redis_server
 
 ROOT = Path(__file__).resolve().parent.parent
 WRONG = "0123456789abcdef0123456789abcdef01234567"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def reader() -> InMemoryMetricReader:
     # OpenTelemetry takes one provider in the life of a process.
     reader = InMemoryMetricReader()
@@ -31,11 +32,11 @@ def reader() -> InMemoryMetricReader:
     return reader
 
 
-def counted(reader: InMemoryMetricReader, counter: str, **by: str) -> int:
+def counted(reader: InMemoryMetricReader, counter: str, **by: str) -> float:
     """Return how often something was counted whose attributes are these, among others."""
     data: Any = reader.get_metrics_data()
     wanted = {f"api_key.{attribute}": value for attribute, value in by.items()}
-    return sum(
+    values: list[float] = [
         point.value
         for resource in (data.resource_metrics if data else [])
         for scope in resource.scope_metrics
@@ -43,7 +44,8 @@ def counted(reader: InMemoryMetricReader, counter: str, **by: str) -> int:
         if metric.name == counter
         for point in metric.data.data_points
         if wanted.items() <= point.attributes.items()
-    )
+    ]
+    return sum(values)
 
 
 def span_around(request: Any) -> dict[str, Any]:
@@ -90,6 +92,23 @@ def test_the_steps_of_a_life_are_counted(
     with django_capture_on_commit_callbacks(execute=True):
         APIKey.objects.create(name="TTS").deactivate()
     assert counted(reader, "api_key.changes", event="deactivated") == before + 1
+
+
+def test_what_waits_in_the_stream_is_measured(reader: InMemoryMetricReader, settings: Settings) -> None:
+    def measured() -> tuple[float, float]:
+        return counted(reader, "api_key.audit.backlog"), counted(reader, "api_key.audit.lag")
+
+    assert measured() == (0, 0)
+    with redis_server() as server:
+        settings.KEYS = {"AUDIT_SINK": server.address}
+        seconds, _ = server.client.time()
+        server.client.xadd("log", {"row": "{}"}, id=f"{(seconds - 60) * 1000}-0")
+        server.client.xadd("log", {"row": "{}"})
+        waiting, lag = measured()
+        assert waiting == 2
+        assert 60 <= lag < 120
+    # Without Redis they say nothing, and disturb nobody.
+    measured()
 
 
 @pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.metrics"])

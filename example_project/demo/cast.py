@@ -37,6 +37,8 @@ class Cast:
             "WEBHOOK_API_KEY": secrets.token_hex(20),
             "TRACKING_INGEST_API_KEY": secrets.token_hex(20),
             "TRACKING_INGEST_ALLOW_SHARED_KEY": "true",
+            # The log is printed as soon as the last request is answered.
+            "AUDIT_SINK": "database",
         }
         # By username, as they log in.
         self.jwt: dict[str, str] = {}

@@ -17,6 +17,10 @@ keys.E013  An environment variable holds a key shorter than 32 characters.
 keys.E014  An environment variable holds a key that can never match.
 keys.E015  The switch of a keyring is an environment variable that is not a boolean.
 keys.E016  The keys of an environment variable have a scope that is not registered or not well-formed.
+keys.E017  `KEYS["AUDIT_SINK"]` is neither `"database"` nor the address of a Redis stream.
+keys.E018  `KEYS["AUDIT_SINK"]` needs the package `redis`.
+keys.E019  `KEYS["AUDIT_BACKLOG_LIMIT"]` is not a number of entries.
+keys.E020  The audit log goes through a stream, and the database is not PostgreSQL.
 keys.W001  Views are guarded by keys, and `APIKeyMiddleware` is missing.
 keys.W002  A view decides by itself what guards it, so its keys are not verified ahead of it.
 keys.W003  With `ATOMIC_REQUESTS`, a view asks for a key only after another kind of authenticator.
@@ -33,6 +37,6 @@ keys.W013  MariaDB does not know the project's time zone (`check --database`).
 =========  =============================================================================================
 """
 
-from . import database, deployment, environment, mariadb, options, partitions, transactions, views
+from . import database, deployment, environment, mariadb, options, partitions, sink, transactions, views
 
-__all__ = ["database", "deployment", "environment", "mariadb", "options", "partitions", "transactions", "views"]
+__all__ = ["database", "deployment", "environment", "mariadb", "options", "partitions", "sink", "transactions", "views"]

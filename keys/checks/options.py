@@ -26,14 +26,14 @@ def check_keys_is_a_dictionary(**kwargs: object) -> list[checks.CheckMessage]:
 def check_options_are_known(**kwargs: object) -> list[checks.CheckMessage]:
     return [
         checks.Error(f"KEYS has no option {name!r}.", hint=_nearest(str(name).upper(), list(DEFAULTS)), id="keys.E002")
-        for name in _options()
+        for name in options()
         if name not in DEFAULTS
     ]
 
 
 @checks.register("keys")
 def check_scopes(**kwargs: object) -> list[checks.CheckMessage]:
-    registry = _options()["SCOPES"]
+    registry = options()["SCOPES"]
     hint = 'Write "SCOPES": {"users:read": "Read the details of users."}.'
     if not isinstance(registry, Mapping):
         return [checks.Error('KEYS["SCOPES"] is not a dictionary.', hint=hint, id="keys.E003")]
@@ -44,7 +44,7 @@ def check_scopes(**kwargs: object) -> list[checks.CheckMessage]:
 
 @checks.register("keys")
 def check_default_scopes(**kwargs: object) -> list[checks.CheckMessage]:
-    defaults = _options()["DEFAULT_SCOPES"]
+    defaults = options()["DEFAULT_SCOPES"]
     if not isinstance(defaults, list | tuple):
         hint = 'Write "DEFAULT_SCOPES": ["users:read"].'
         return [checks.Error('KEYS["DEFAULT_SCOPES"] is not a list.', hint=hint, id="keys.E004")]
@@ -58,7 +58,7 @@ def check_default_scopes(**kwargs: object) -> list[checks.CheckMessage]:
 @checks.register("keys")
 def check_prefix(**kwargs: object) -> list[checks.CheckMessage]:
     # Hexadecimal digits at its end confuse nothing: what follows a prefix always has 40 of them.
-    prefix = _options()["PREFIX"]
+    prefix = options()["PREFIX"]
     if prefix == "" or (isinstance(prefix, str) and _may_begin_a_key(prefix)):
         return []
     return [
@@ -73,7 +73,7 @@ def check_prefix(**kwargs: object) -> list[checks.CheckMessage]:
 
 @checks.register("keys")
 def check_trusted_proxies(**kwargs: object) -> list[checks.CheckMessage]:
-    number = _options()["TRUSTED_PROXIES"]
+    number = options()["TRUSTED_PROXIES"]
     if type(number) is int and number >= 0:
         return []
     hint = "Write how many proxies of yours a request passes, 0 for none. Each adds an entry to X-Forwarded-For."
@@ -85,7 +85,7 @@ def check_switches(**kwargs: object) -> list[checks.CheckMessage]:
     return [
         checks.Error(f'KEYS["{name}"] is neither True nor False.', hint=f"The default is {default}.", id="keys.E007")
         for name, default in DEFAULTS.items()
-        if isinstance(default, bool) and not isinstance(_options()[name], bool)
+        if isinstance(default, bool) and not isinstance(options()[name], bool)
     ]
 
 
@@ -98,11 +98,11 @@ def check_lengths_of_time(**kwargs: object) -> list[checks.CheckMessage]:
             id="keys.E008",
         )
         for name, default in DEFAULTS.items()
-        if isinstance(default, timedelta) and not _is_length_of_time(_options()[name])
+        if isinstance(default, timedelta) and not _is_length_of_time(options()[name])
     ]
 
 
-def _options() -> dict[Any, Any]:
+def options() -> dict[Any, Any]:
     """Return every option as it is set or by default; the defaults alone where KEYS is no dictionary."""
     configured = getattr(settings, "KEYS", {})
     return {**DEFAULTS, **(configured if isinstance(configured, Mapping) else {})}
@@ -130,7 +130,7 @@ def is_scope(value: object) -> TypeGuard[str]:
 
 def registered_scopes() -> list[str]:
     """Return the scopes of the registry; those that E003 complains of are left out."""
-    registry = _options()["SCOPES"]
+    registry = options()["SCOPES"]
     return [scope for scope in registry if is_scope(scope)] if isinstance(registry, Mapping) else []
 
 

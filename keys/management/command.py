@@ -1,7 +1,7 @@
 """What the commands have in common: who acts, where words go, and mistakes told in one sentence."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -42,8 +42,8 @@ class KeysCommand(BaseCommand):
             # Not in the colour of errors, which is what Django paints standard error with.
             self.stderr.write(text, style_func=str)
 
-    def write_json(self, rows: Sequence[Any]) -> None:
-        """Write rows as a JSON array; times are ISO 8601."""
+    def write_json(self, rows: Sequence[Any] | Mapping[str, Any]) -> None:
+        """Write rows as a JSON array, or one as an object; times are ISO 8601."""
         self.stdout.write(json.dumps(rows, indent=2, cls=DjangoJSONEncoder))
 
 

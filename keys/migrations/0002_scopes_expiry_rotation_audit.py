@@ -169,6 +169,7 @@ class Migration(migrations.Migration):
                 ("actor", models.CharField(blank=True, default="", max_length=150, verbose_name="actor")),
                 ("count", models.PositiveIntegerField(default=1, verbose_name="count")),
                 ("detail", models.CharField(blank=True, default="", max_length=255, verbose_name="detail")),
+                ("ticket", models.BigIntegerField(editable=False, null=True)),
                 (
                     "api_key",
                     models.ForeignKey(
@@ -194,6 +195,13 @@ class Migration(migrations.Migration):
                         fields=["key_name", "at"], name="keys_event_env", condition=models.Q(("api_key", None))
                     ),
                     models.Index(fields=["api_key", "at"], name="keys_event_step", condition=models.Q(("method", ""))),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=["at", "ticket"],
+                        name="keys_event_ticket",
+                        condition=models.Q(("ticket__isnull", False)),
+                    ),
                 ],
             },
         ),

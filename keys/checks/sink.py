@@ -1,0 +1,77 @@
+"""Where the audit log goes: the stream can be reached from its address, and what it holds can be shipped."""
+
+from django.core import checks
+from django.db import connections, router
+
+from ..models import APIKey
+from ..sinks import DATABASE, is_stream
+from .options import options
+
+
+@checks.register("keys")
+def check_sink(**kwargs: object) -> list[checks.CheckMessage]:
+    address = options()["AUDIT_SINK"]
+    if address == DATABASE or (is_stream(address) and (not _has_redis() or _is_understood(address))):
+        return []
+    # The address may hold a password, and is not repeated.
+    return [
+        checks.Error(
+            'KEYS["AUDIT_SINK"] is neither "database" nor the address of a Redis stream.',
+            hint='Write "redis://host:6379/0", with "?stream=keys:audit" to name the stream, and options of redis-py.',
+            id="keys.E017",
+        )
+    ]
+
+
+@checks.register("keys")
+def check_redis_is_installed(**kwargs: object) -> list[checks.CheckMessage]:
+    if not is_stream(options()["AUDIT_SINK"]) or _has_redis():
+        return []
+    hint = "Install the extra: pip install 'django-service-keys[redis]'."
+    return [checks.Error('KEYS["AUDIT_SINK"] needs the package redis.', hint=hint, id="keys.E018")]
+
+
+@checks.register("keys")
+def check_backlog_limit(**kwargs: object) -> list[checks.CheckMessage]:
+    limit = options()["AUDIT_BACKLOG_LIMIT"]
+    if type(limit) is int and limit > 0:
+        return []
+    return [
+        checks.Error(
+            'KEYS["AUDIT_BACKLOG_LIMIT"] is not a number of entries, 1 or more.',
+            hint="Write how many entries may wait in the stream before uses are refused.",
+            id="keys.E019",
+        )
+    ]
+
+
+@checks.register("keys")
+def check_the_stream_can_be_shipped(**kwargs: object) -> list[checks.CheckMessage]:
+    connection = connections[router.db_for_write(APIKey)]
+    if not is_stream(options()["AUDIT_SINK"]) or connection.vendor == "postgresql":
+        return []
+    return [
+        checks.Error(
+            f'KEYS["AUDIT_SINK"] names a stream, and keys_ship cannot bring it into {connection.display_name}.',
+            hint='Use PostgreSQL, or write "database".',
+            id="keys.E020",
+        )
+    ]
+
+
+def _has_redis() -> bool:
+    try:
+        import redis  # noqa: F401
+    except ModuleNotFoundError:
+        return False
+    return True
+
+
+def _is_understood(address: str) -> bool:
+    from ..stream import Stream
+
+    try:
+        Stream(address)
+        return True
+    except (ValueError, TypeError):
+        return False

@@ -1,0 +1,143 @@
+"""Bring the audit log from its Redis stream into the database."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db import connections, router
+
+from keys.conf import conf
+from keys.management import arguments
+from keys.management.command import KeysCommand
+from keys.management.tables import Line, write_table
+from keys.models import APIKey
+from keys.sinks import DATABASE
+
+if TYPE_CHECKING:
+    from keys.lag import Lag
+    from keys.stream import Stream
+
+
+class Command(KeysCommand):
+    help = (
+        "Bring the audit log from its Redis stream into PostgreSQL, until SIGTERM or Ctrl-C; any number of them may"
+        " run at once. With --status, tell how far behind they are, and exit with 1 if somebody has to look at it."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--once", action="store_true", help="Stop when nothing is left to ship.")
+        parser.add_argument(
+            "--batch-size", type=int, default=500,
+            help="How many entries to ship in one transaction, 1 to 10000 (default: %(default)s).",
+        )  # fmt: skip
+        parser.add_argument(
+            "--claim-after", default="1m", metavar="TIME",
+            help="When to take over what another took and did not finish (default: %(default)s).",
+        )  # fmt: skip
+        parser.add_argument("--retry", action="store_true", help="Try again what was set aside.")
+        parser.add_argument("--status", action="store_true", help="Tell what waits, and ship nothing.")
+        parser.add_argument(
+            "--json", action="store_true",
+            help="With --status, write a JSON object: waiting, limit, pending, oldest_seconds, set_aside, fsync,"
+            " eviction, consumers (name, pending, idle_seconds), problems (sentences).",
+        )  # fmt: skip
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not 1 <= options["batch_size"] <= 10_000:
+            raise CommandError("--batch-size is a number from 1 to 10000.")
+        if options["json"] and not options["status"]:
+            raise CommandError("--json goes with --status.")
+        options["claim_after"] = arguments.duration(options["claim_after"])
+        stream = self._stream()
+        from redis.exceptions import RedisError
+
+        try:
+            if options["status"]:
+                self._tell(stream, options["json"])
+            else:
+                self._ship(stream, **options)
+        except RedisError as error:
+            from keys.shipping import told
+
+            raise CommandError(f"Redis answered: {told(error)}") from error
+
+    def _stream(self) -> "Stream":
+        if conf.AUDIT_SINK == DATABASE:
+            raise CommandError('The audit log goes straight into the database: KEYS["AUDIT_SINK"] names no stream.')
+        try:
+            from keys.stream import Stream
+
+            # Nobody waits for an answer here, and a batch may take its time.
+            return Stream(conf.AUDIT_SINK, socket_connect_timeout=5, socket_timeout=30)
+        except ModuleNotFoundError as error:
+            raise CommandError(f"The package {error.name} is missing: install the extra redis.") from error
+        except (AttributeError, TypeError, ValueError) as error:
+            raise CommandError('KEYS["AUDIT_SINK"] is not the address of a Redis stream.') from error
+
+    def _ship(self, stream: "Stream", **options: Any) -> None:
+        from keys.shipping import Shipper, retry
+
+        if connections[router.db_for_write(APIKey)].vendor != "postgresql":
+            raise CommandError("The audit log is shipped into PostgreSQL, and the database is another one.")
+        if options["retry"]:
+            self.note(f"Trying again {retry(stream)} entries that were set aside.")
+        with _signals() as caught:
+            shipper = Shipper(
+                stream,
+                batch_size=options["batch_size"],
+                claim_after=options["claim_after"],
+                must_stop=lambda: bool(caught),
+            )
+            if options["once"]:
+                shipper.run_once()
+            else:
+                self.note(f"Shipping the audit log from {stream.name} until SIGTERM or Ctrl-C.")
+                shipper.run()
+        self.note(f"Shipped {shipper.shipped.written} entries.")
+        if shipper.shipped.set_aside:
+            raise CommandError(f"{shipper.shipped.set_aside} entries could not be shipped and are set aside.")
+
+    def _tell(self, stream: "Stream", as_json: bool) -> None:
+        from keys.lag import measure
+
+        lag = measure(stream)
+        if as_json:
+            self.write_json({**asdict(lag), "problems": lag.problems})
+        else:
+            self._write(lag)
+        if lag.problems:
+            sys.exit(1)
+
+    def _write(self, lag: "Lag") -> None:
+        facts = {
+            "waiting": f"{lag.waiting} of at most {lag.limit}",
+            "being shipped": lag.pending,
+            "oldest": f"{lag.oldest_seconds:.1f} s",
+            "set aside": lag.set_aside,
+            "appendfsync": "no append-only file" if lag.fsync == "" else lag.fsync or "unknown",
+            "maxmemory-policy": lag.eviction or "unknown",
+        }
+        for name, value in facts.items():
+            self.stdout.write(f"{name + ':':<18}{value}")
+        if lag.consumers:
+            lines = [Line([each.name, each.pending, f"{each.idle_seconds:.0f} s ago"]) for each in lag.consumers]
+            write_table(self.stdout, ["SHIPPER", "PENDING", "HEARD OF"], lines, self.style.MIGRATE_HEADING)
+        for sentence in lag.problems:
+            self.stderr.write(sentence)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect the signals that ask to stop, so that the batch in hand is finished first."""
+    caught: list[int] = []
+    asking = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda number, frame: caught.append(number)) for number in asking]
+    try:
+        yield caught
+    finally:
+        for number, handler in zip(asking, before, strict=True):
+            signal.signal(number, handler)
