@@ -48,16 +48,20 @@ def _make(month: datetime) -> bool:
         return False
     table, name, until = log(), log().of_month(month), month_of(month, 1)
     execute(table.create(name))
-    if month < timezone.now() + timedelta(days=1):
-        # Else an event that is on its way into the default partition would fail: it does not belong there any more.
-        execute(f"LOCK TABLE ONLY {table.quote(table.name)} IN ACCESS EXCLUSIVE MODE")
-    if (default := default_partition()) is not None:
+    default = default_partition()
+    # An event that is on its way into the default partition would fail: it does not belong there any more. So nobody
+    # may write while a month is made that is written to, or of which there are events.
+    is_in_use = default is not None and (month < timezone.now() + timedelta(days=1) or month in strays())
+    if default is not None and is_in_use:
+        execute(table.detach(default))
         events = f"{table.quote(default)} WHERE at >= '{month}' AND at < '{until}'"
         execute(
             f"WITH moved AS (DELETE FROM {events} RETURNING {_columns()})"  # noqa: S608
             f" INSERT INTO {table.quote(name)} ({_columns()}) SELECT {_columns()} FROM moved"
         )
     execute(table.attach(name, between(month, until)))
+    if default is not None and is_in_use:
+        execute(table.attach(default, "DEFAULT"))
     return True
 
 

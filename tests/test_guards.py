@@ -187,10 +187,13 @@ def test_the_tables_can_be_taken_away_under_them() -> None:
 def test_partitions_come_and_go_under_them() -> None:
     begin(3)
     write(STEP, FULL, at=months_ago(3))
-    # One that finds no partition, and is given one.
+    # Some that find no partition, and are given one.
     write(FULL, at=months_ago(-9))
+    write(FULL, at=months_ago(-30))
     guards.install()
-    assert partitioning.gather() is not None
+    assert {partitioning.gather(), partitioning.gather()} == {
+        f"keys_auditevent_{home(months_ago(-number))}" for number in (9, 30)
+    }
     assert [count for _, count in lifecycle.drop_months(months_ago(1))] == [1, 0]
     partitioning.make(months_ago(-10))
     assert guards.missing() == []
