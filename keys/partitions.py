@@ -125,14 +125,24 @@ def default_partition() -> str | None:
 
 def strays() -> dict[datetime, int]:
     """Return how many events of which months lie in the default partition."""
-    default = default_partition()
-    if default is None:
+    if default_partition() is None:
         return {}
     month = "extract(epoch FROM date_trunc('month', at, 'UTC'))"
-    # The month after the last of the year 9999 is beyond Python's calendar.
-    events = f"{log().quote(default)} WHERE at < '9999-12-01 00:00:00+00'"
+    # Asked of the whole log, of which PostgreSQL reads this one: a role may not be allowed to read a partition itself.
+    events = f"{log().quote(log().name)} WHERE {' OR '.join(_holes())}"
     rows = execute(f"SELECT {month}, count(*) FROM {events} GROUP BY 1 ORDER BY 1")  # noqa: S608
     return {moment: count for epoch, count in rows if (moment := _moment(epoch)) is not None}
+
+
+def _holes() -> Iterator[str]:
+    """Yield the conditions for the times that no partition covers, as far as Python's calendar goes."""
+    begin = "-infinity"
+    for partition in partitions():
+        if not partition.is_default:
+            if partition.since is not None and begin != str(partition.since):
+                yield f"(at >= '{begin}' AND at < '{partition.since}')"
+            begin = str(partition.until or "infinity")
+    yield f"(at >= '{begin}' AND at < '9999-12-01 00:00:00+00')"
 
 
 def _moment(epoch: Decimal | None) -> datetime | None:
