@@ -210,7 +210,6 @@ class TestPoison:
             holding(path="x" * 256),
             holding(event=None),
         ],
-        ids=lambda fields: repr(fields)[:60],
     )
     def test_stands_in_nobody_s_way_and_is_kept(
         self, server: RedisServer, stream: Stream, caplog: pytest.LogCaptureFixture, fields: dict[str, Any]

@@ -98,7 +98,7 @@ class Command(KeysCommand):
                 self.note(f"Shipping the audit log from {stream.name} until SIGTERM or Ctrl-C.")
                 shipper.run()
         self.note(f"Shipped {shipper.shipped.written} entries.")
-        if shipper.shipped.set_aside:
+        if options["once"] and shipper.shipped.set_aside:
             raise CommandError(f"{shipper.shipped.set_aside} entries could not be shipped and are set aside.")
 
     def _tell(self, stream: "Stream", as_json: bool) -> None:
