@@ -28,6 +28,8 @@ def pages() -> dict[str, str]:
         "a path that nobody called": "?q=/nowhere",
         "an address that nobody came from": "?q=198.51.100.7",
         "a request id that nobody sent": "?q=f81d4fae-7dec-11d0",
+        "the report on usage": "usage/?days=36500",
+        "the report on the usage of one key": "usage/?days=36500&key=7",
         "refused ones of one key on one day": "?key=7&when=2023-11-15&event__exact=refused",
     }
 
