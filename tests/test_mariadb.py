@@ -54,3 +54,18 @@ def test_a_use_that_the_log_cannot_hold_does_not_happen(narrow_log: None) -> Non
     client = Client(headers={"X-API-Key": APIKey.objects.create(name="A").key})
     assert client.get("/guarded/", headers={"User-Agent": "curl"}).status_code == 200
     assert client.get("/guarded/", headers={"User-Agent": "😀"}).status_code == 503
+
+
+def test_a_log_that_stays_locked_is_out_of_reach() -> None:
+    client = Client(headers={"X-API-Key": APIKey.objects.create(name="A").key})
+    other = connection.copy()
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("LOCK TABLES keys_auditevent WRITE")
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION lock_wait_timeout = 1")
+        assert client.get("/guarded/").status_code == 503
+    finally:
+        other.close()
+    assert client.get("/guarded/").status_code == 200
+    connection.close()
