@@ -39,7 +39,7 @@ def pooler(keys: list[APIKey], monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     }
     with workspace() as folder, monkeypatch.context() as patch, ExitStack() as end:
         bouncer = PgBouncer(folder, " ".join(f"{name}={value}" for name, value in server.items() if value))
-        end.callback(bouncer.stop)
+        end.callback(bouncer.kill)
         bouncer.begin()
         patch.setitem(options, "HOST", "127.0.0.1")
         patch.setitem(options, "PORT", str(bouncer.port))

@@ -1,9 +1,13 @@
-"""The cluster: PostgreSQL, PgBouncer before it, Redis, and four nodes that know each other through them alone."""
+"""The cluster: PostgreSQL, PgBouncer before it, Redis, and four nodes that know each other through them alone.
+
+Where the audit log goes through a stream of Redis, two shippers as well.
+"""
 
 import os
 import subprocess
 import sys
 from contextlib import ExitStack
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,14 +15,27 @@ from typing import Self
 from tests.cluster.load import Kind
 from tests.cluster.nodes import ROOT, Form, Node
 from tests.cluster.processes import ClusterError, uninterrupted, workspace
+from tests.cluster.shippers import DATABASE, STREAM, Shipper
 from tests.cluster.stores import PgBouncer, PostgreSQL, RedisServer
 
 NODES = 4
+SHIPPERS = 2
 GOOD_KEYS = 4
+
+
+class Sink(StrEnum):
+    """Where the nodes write their audit log."""
+
+    DATABASE = "database"
+    STREAM = "stream"
 
 
 class Cluster:
     """Starts with its block and ends with it, however it ends; nothing is left, neither a process nor a file."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.shippers: list[Shipper] = []
 
     def __enter__(self) -> Self:
         with ExitStack() as end:
@@ -37,25 +54,28 @@ class Cluster:
         self.postgresql = PostgreSQL(folder)
         end.callback(self.postgresql.end)
         self.redis = RedisServer(folder)
-        end.callback(self.redis.stop)
+        end.callback(self.redis.kill)
         self.pgbouncer = PgBouncer(folder, f"host=127.0.0.1 port={self.postgresql.port} user=postgres")
-        end.callback(self.pgbouncer.stop)
+        end.callback(self.pgbouncer.kill)
         self.nodes = [Node(number, folder, self._environment(number)) for number in range(NODES)]
-        for node in self.nodes:
-            end.callback(node.stop)
+        if self.sink == Sink.STREAM:
+            self.shippers = [Shipper(number, folder, self._environment(0), self.redis) for number in range(SHIPPERS)]
+        for process in (*self.nodes, *self.shippers):
+            end.callback(process.kill)
         for store in (self.postgresql, self.redis, self.pgbouncer):
             store.begin()
         self._migrate()
-        for node in self.nodes:
-            node.start()
-        for node in self.nodes:
-            node.begin()
+        for process in (*self.nodes, *self.shippers):
+            process.start()
+        for process in (*self.nodes, *self.shippers):
+            process.begin()
 
     def _environment(self, number: int) -> dict[str, str]:
         return {
             "DJANGO_SETTINGS_MODULE": "tests.cluster.settings",
             "DATABASE_URL": PostgreSQL.url(self.pgbouncer.port),
-            "CACHE_URL": self.redis.url,
+            "CACHE_URL": self.redis.url(0),
+            "AUDIT_SINK": f"{self.redis.url(DATABASE)}?stream={STREAM}" if self.sink == Sink.STREAM else "database",
             "CLUSTER_TELLS_OF_ITS_POOLER": str(number % 2 == 0),
             "DEBUG": "false",
             "SECRET_KEY": "of-the-cluster-" * 4,
@@ -89,6 +109,12 @@ class Cluster:
             raise ClusterError(f"{path} was answered with {answer.status}.")
         return answer.body.decode()
 
+    def everything_is_shipped(self) -> bool:
+        """Tell whether nothing waits in the stream."""
+        with self.redis.connect(DATABASE) as client:
+            return int(client.xlen(STREAM)) == 0
+
     def said(self) -> str:
         """Return the last words of each of its processes."""
-        return "\n".join(process.said() for process in (self.postgresql, self.pgbouncer, self.redis, *self.nodes))
+        processes = (self.postgresql, self.pgbouncer, self.redis, *self.nodes, *self.shippers)
+        return "\n".join(process.said() for process in processes)

@@ -111,7 +111,7 @@ def _may_have_lost_outcome(request: Request, incidents: Sequence[Incident]) -> b
     return any(
         (request.worker in incident.killed_workers and request.ended > incident.struck - LATE)
         or (request.status is None and request.node == incident.node and incident.meets(request))
-        or (incident.loses_late_writes and incident.struck - LATE < request.ended < incident.over)
+        or (incident.loses_outcomes and incident.struck - LATE < request.ended < incident.over)
         for incident in incidents
     )
 

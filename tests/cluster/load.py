@@ -1,6 +1,7 @@
 """Clients that send keyed requests to the nodes in turn, and remember what became of each."""
 
 import http.client
+import random
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,8 +31,8 @@ class Kind(StrEnum):
 
 
 GOOD_KINDS = (Kind.GOOD, Kind.UNSCOPED, Kind.LIMITED)
-# What each client sends, in turn.
-SEQUENCE = [Kind.GOOD, Kind.UNSCOPED, Kind.GOOD, Kind.LIMITED, Kind.GOOD, Kind.ENDED, Kind.GOOD, Kind.STRANGER]
+# What a client sends, each as often as it stands here.
+MIXTURE = [Kind.GOOD, Kind.UNSCOPED, Kind.GOOD, Kind.LIMITED, Kind.GOOD, Kind.ENDED, Kind.GOOD, Kind.STRANGER]
 
 
 @dataclass(slots=True)
@@ -73,9 +74,9 @@ class Load:
 
     def _client(self, number: int) -> None:
         for turn in count():
-            kind = SEQUENCE[turn % len(SEQUENCE)]
-            tokens = self._tokens[kind]
-            request = self.send(kind, tokens[(number + turn) % len(tokens)], (number + turn) % len(self._nodes))
+            # By chance, lest all clients send the same at the same time.
+            kind = random.choice(MIXTURE)
+            request = self.send(kind, random.choice(self._tokens[kind]), (number + turn) % len(self._nodes))
             # Without an answer there is nothing that would slow the client down.
             if self.is_over.wait(0.05 if request.status is None else 0):
                 return

@@ -38,11 +38,7 @@ class Node(Process):
         command = [sys.executable, *GUNICORN, "--bind", f"127.0.0.1:{self.port}"]
         super().__init__(f"node{number}", command, folder, environment, cwd=ROOT)
 
-    def begin(self) -> None:
-        """Start it and wait until it answers."""
-        self.start_until(self._answers)
-
-    def _answers(self) -> bool:
+    def is_ready(self) -> bool:
         with suppress(OSError, http.client.HTTPException):
             return self.get("/ready/").status == 200
         return False

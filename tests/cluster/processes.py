@@ -117,14 +117,18 @@ class Process:
         if not self.is_running:
             self._spawn()
 
-    def start_until(self, is_ready: Callable[[], bool]) -> None:
+    def begin(self) -> None:
         """Start it, and return when it is ready; again where it ends before it is, as a server may after a crash."""
 
         def has_come_up() -> bool:
             self.start()
-            return is_ready()
+            return self.is_ready()
 
         wait_until(has_come_up, f"{self.name} is ready")
+
+    def is_ready(self) -> bool:
+        """Tell whether it does what it is there for."""
+        return self.is_running
 
     def _spawn(self) -> None:
         with self._log.open("ab") as log:
@@ -142,22 +146,20 @@ class Process:
         """Send a signal to the program alone."""
         os.kill(self.pid, number)
 
-    def kill(self) -> None:
-        """Kill the program and its group with SIGKILL, and return when it is gone."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self.wait()
+    def freeze(self) -> None:
+        """Stop the program where it is; its connections stay open, and nobody is answered."""
+        self.send(signal.SIGSTOP)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Ask the program to end; kill what is left of its group where it does not."""
-        if self._process is None:
-            return
-        with suppress(ProcessLookupError, ClusterError):
-            self.send(number)
-            # One that was stopped with SIGSTOP hears nothing else.
-            self.send(signal.SIGCONT)
-            self.wait(20)
-        self.kill()
+    def thaw(self) -> None:
+        """Let a program that was frozen go on, with what was sent to it meanwhile."""
+        self.send(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill the program and its group with SIGKILL, if it was ever started, and return when it is gone."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.wait()
 
     def wait(self, seconds: float = PATIENCE) -> None:
         """Wait for the end of the program."""

@@ -12,18 +12,18 @@ BROKEN_SHOWN = 20
 def text(result: Result) -> str:
     """Return the report of a run: what was killed, what was in flight, and the counts."""
     counts = result.counts
-    lines = [f"{'killed':42} {'in flight':>9} {'over after':>11}  answers from then until it was over", ""]
+    lines = [f"{'killed':50} {'in flight':>9} {'over after':>11}  answers from then until it was over", ""]
     for incident in result.incidents:
         met = _statuses([request for request in result.requests if incident.struck < request.ended < incident.over])
-        lines.append(
-            f"{incident.what:42} {len(incident.in_flight):9} {incident.over - incident.struck:9.1f} s  {_listed(met)}"
-        )
+        lasted = f"{incident.over - incident.struck:.1f} s"
+        lines.append(f"{incident.what:50} {len(incident.in_flight):9} {lasted:>11}  {_listed(met)}")
     lines += [
         "",
+        f"The audit log went to the {result.sink}.",
         f"{len(result.incidents)} times something was killed, restarted or cut off, in {result.seconds:.0f} s.",
         f"{len(result.requests)} requests: {_listed(_statuses(result.requests))}.",
-        f"{counts.rows} rows; {counts.without_outcome} of them without an outcome, for their worker, or a write of the"
-        " database that need not wait for its disk, was lost.",
+        f"{counts.rows} rows; {counts.without_outcome} of them without an outcome, for its worker was killed or its"
+        " store lost what was written after the answer.",
         f"{result.deactivated} keys were deactivated on one node, and refused by the next request on every other.",
         f"{counts.strangers_answered} unknown keys were refused, and {counts.strangers_counted} counted.",
         f"{len(counts.broken)} promises were broken.",

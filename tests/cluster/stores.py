@@ -69,10 +69,6 @@ class PostgreSQL(Process):
             configuration.write(f"{POSTGRESQL}port = {self.port}\n")
         super().__init__("postgresql", [_path_of("postgres"), "-D", str(data)], folder, cwd=home, **unprivileged())
 
-    def begin(self) -> None:
-        """Start it and wait until it takes connections, after a crash until it has recovered."""
-        self.start_until(self._answers)
-
     def restart(self) -> None:
         """Restart it in an orderly way, without waiting for its clients (`pg_ctl restart -m fast`)."""
         self.send(signal.SIGINT)
@@ -80,8 +76,10 @@ class PostgreSQL(Process):
         self.begin()
 
     def end(self) -> None:
-        """Stop it at once, its data is not needed any more (`pg_ctl stop -m immediate`)."""
-        self.stop(signal.SIGQUIT)
+        """Stop it with all its processes; its data is not needed any more (`pg_ctl stop -m immediate`)."""
+        if self.is_running:
+            self.send(signal.SIGQUIT)
+            self.wait()
 
     def kill_backend(self) -> int:
         """Kill a process that serves clients, with SIGKILL, and return its process id."""
@@ -107,7 +105,7 @@ class PostgreSQL(Process):
     def url(port: int) -> str:
         return f"postgres://postgres@127.0.0.1:{port}/postgres"
 
-    def _answers(self) -> bool:
+    def is_ready(self) -> bool:
         try:
             self.connect().close()
         except psycopg.OperationalError:
@@ -127,11 +125,7 @@ class PgBouncer(Process):
         )
         super().__init__("pgbouncer", [_path_of("pgbouncer"), str(configuration)], folder, **unprivileged())
 
-    def begin(self) -> None:
-        """Start it and wait until it lets clients through to the server."""
-        self.start_until(self._answers)
-
-    def _answers(self) -> bool:
+    def is_ready(self) -> bool:
         try:
             with psycopg.connect(PostgreSQL.url(self.port), connect_timeout=10) as connection:
                 connection.execute("SELECT 1")
@@ -150,26 +144,14 @@ class RedisServer(Process):
         arguments += ["--appendonly", "yes", "--appendfsync", "always"]
         super().__init__("redis", [_path_of("redis-server"), *arguments], folder)
 
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+    def url(self, database: int) -> str:
+        return f"redis://127.0.0.1:{self.port}/{database}"
 
-    def begin(self) -> None:
-        """Start it and wait until it has read its file and answers."""
-        self.start_until(self._answers)
+    def connect(self, database: int = 0) -> Any:
+        """Return a client for one of its databases, which closes its connection at the end of a block."""
+        return redis.Redis.from_url(self.url(database), socket_timeout=10)
 
-    def freeze(self) -> None:
-        """Let it answer nobody, while its connections stay open."""
-        self.send(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it go on, with what was sent to it meanwhile."""
-        self.send(signal.SIGCONT)
-
-    def connect(self) -> Any:
-        return redis.Redis.from_url(self.url, socket_timeout=10)
-
-    def _answers(self) -> bool:
+    def is_ready(self) -> bool:
         try:
             with self.connect() as client:
                 return bool(client.ping())

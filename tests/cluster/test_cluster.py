@@ -4,17 +4,19 @@ import os
 
 import pytest
 
+from tests.cluster.cluster import Sink
 from tests.cluster.report import text
 from tests.cluster.requirements import require_servers
-from tests.cluster.run import run
+from tests.cluster.run import Plan, run
 
 
 @pytest.mark.skipif(
     not os.environ.get("DATABASE_URL", "").startswith("postgres"),
     reason="The cluster is tested where the tests run on PostgreSQL.",
 )
-def test_no_row_is_lost_or_doubled_and_nobody_let_in_or_turned_away_wrongly() -> None:
+@pytest.mark.parametrize("sink", Sink)
+def test_no_row_is_lost_or_doubled_and_nobody_let_in_or_turned_away_wrongly(sink: Sink) -> None:
     require_servers()
-    result = run(rounds=1, seconds=0, progress=print)
+    result = run(Plan(sink, brief=True), print)
     print(text(result))
     assert result.counts.broken == []

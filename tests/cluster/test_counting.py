@@ -13,7 +13,7 @@ INACTIVE, SCOPE, RATE = (
     Row("refused", reason, status, 1) for reason, status in (("inactive", 401), ("scope", 403), ("rate", 429))
 )
 # Lasts from 10 to 20; a request from 5 to 6, unless said otherwise.
-BACKEND_KILLED = Incident("a backend", [], hampered=Kind, loses_late_writes=True, struck=10, over=20)
+BACKEND_KILLED = Incident("a backend", [], hampered=Kind, loses_outcomes=True, struck=10, over=20)
 ORDERLY_RESTART = Incident("a restart", [], hampered=Kind, struck=10, over=20)
 REDIS_KILLED = Incident("Redis", [], hampered=[Kind.LIMITED], struck=10, over=20)
 WORKER_KILLED = Incident("a worker", [], node=0, killed_workers={7}, struck=10, over=20)
