@@ -12,6 +12,8 @@ from tests.cluster.load import Kind, Load, Request
 from tests.cluster.processes import wait_until
 from tests.cluster.shippers import Shipper
 
+# More than one worker of a node has threads for, so that whichever is killed has some.
+ENOUGH = 4
 ANSWERED = {Kind.GOOD: {200}, Kind.LIMITED: {200, 429}}
 
 
@@ -157,7 +159,12 @@ class Incidents:
         self, what: str, *, node: int | None = None, hampered: Collection[Kind] = (), loses_outcomes: bool = False
     ) -> Iterator[Incident]:
         self._wait_until_answered(self._all, monotonic(), Kind.GOOD)
-        in_flight = self._load.wait_for(lambda: self._load.in_flight(node), "a request is in flight")
+
+        def enough() -> list[Request]:
+            in_flight = self._load.in_flight(node)
+            return in_flight if len(in_flight) >= ENOUGH else []
+
+        in_flight = self._load.wait_for(enough, f"{ENOUGH} requests are in flight")
         incident = Incident(what, in_flight, node, hampered, loses_outcomes=loses_outcomes)
         self.happened.append(incident)
         yield incident
