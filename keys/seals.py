@@ -25,7 +25,7 @@ from .events import TRAFFIC, AuditEvent
 # The columns that are sealed, in their order: a part of the format of every seal that was ever made.
 COLUMNS = (
     "id", "at", "event", "reason", "api_key_id", "key_name", "key_prefix", "method", "path", "endpoint", "status",
-    "duration_ms", "address", "user_agent", "request_id", "actor", "count", "detail",
+    "duration_ms", "address", "user_agent", "request_id", "actor", "count", "detail", "ticket",
 )  # fmt: skip
 # What a use without an outcome holds, and may yet be given once.
 NO_OUTCOME: dict[str, Any] = {"event": AuditEvent.Event.USED.value, "reason": "", "status": None, "duration_ms": None}

@@ -34,7 +34,7 @@ OTHERS: dict[str, Any] = {
     "at": datetime(2001, 1, 1, tzinfo=UTC), "event": "changed", "reason": "rate", "api_key_id": 8, "key_name": "tts",
     "key_prefix": "fedcba98", "method": "PUT", "path": "/other", "endpoint": "other", "status": 418,
     "duration_ms": 999, "address": "192.0.2.9", "user_agent": "other", "request_id": "r-2", "actor": "nobody",
-    "count": 2, "detail": "x",
+    "count": 2, "detail": "x", "ticket": 1,
 }  # fmt: skip
 
 
@@ -411,7 +411,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "at": st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     "address": st.none() | st.ip_addresses().map(str),
     "status": NUMBER, "duration_ms": NUMBER, "count": st.integers(0, 32_767),
-    "api_key_id": st.none() | st.integers(1, 99),
+    "api_key_id": st.none() | st.integers(1, 99), "ticket": st.none() | st.integers(0, 2**63 - 1),
 }  # fmt: skip
 MUTATIONS = st.just(_delete) | st.sampled_from([column for column in COLUMNS if column != "id"]).flatmap(
     lambda column: st.builds(_alter, st.just(column), VALUES.get(column, TEXT))

@@ -13,7 +13,15 @@ from keys.seals import COLUMNS, DIGEST_SIZE, Entry, SealingKey, encoded, entry, 
 from .sealed import FULL, KEY, OPEN, OTHER_KEY, REFUSED, STEP
 
 AT = datetime(2024, 6, 1, 12, 0, 0, 123456, tzinfo=UTC)
-BLANK = {"reason": "", "api_key_id": None, "status": None, "duration_ms": None, "address": None, "count": 1}
+BLANK = {
+    "reason": "",
+    "api_key_id": None,
+    "status": None,
+    "duration_ms": None,
+    "address": None,
+    "count": 1,
+    "ticket": None,
+}
 
 
 def row(**values: Any) -> list[Any]:
@@ -28,7 +36,7 @@ def test_every_column_is_sealed() -> None:
 def test_a_row_is_written_in_one_way() -> None:
     assert encoded(row(**{**FULL, "path": "/é"})) == (
         b'[42,1717243200123456,"used","",7,"TTS","01234567","GET","/\\u00e9","guarded",200,12,'
-        b'"20010db8000000000000000000000007","curl \'quoted\' \\"twice\\" \\\\","r-1","",1,""]'
+        b'"20010db8000000000000000000000007","curl \'quoted\' \\"twice\\" \\\\","r-1","",1,"",null]'
     )
 
 
@@ -73,7 +81,7 @@ def test_digest_and_signature_depend_on_the_key_and_are_what_they_were() -> None
 
 GOLDEN = (
     "37fb39ff",
-    "668ae91aae6a9bd5a0545a28efe5946c",
+    "03420cec1f05c8286591a8eb67ea8a14",
     "e2d21f49543ce55b81eda0a625c0b4327f0b58793d33f4ea0ee927e1b391f697",
 )
 
