@@ -12,6 +12,7 @@ from .conf import conf
 from .keyrings import MIN_LENGTH, EnvironmentKeyring
 from .models import AuditEvent, AuditSeal
 from .seals import COLUMNS, Entry, SealingKey, entry
+from .sinks import DATABASE
 
 # The first value signs; the others are older, and what they signed can still be verified.
 SEALING_KEYS = EnvironmentKeyring("KEYS_SEAL_KEY")
@@ -67,8 +68,9 @@ def seal(most_rows: int = MOST_ROWS) -> Iterator[AuditSeal]:
     """Seal what is finished, and give each seal once it is saved. May be at work in several places at once.
 
     Finished is what lies before the first row of the last `KEYS["SEAL_AFTER"]`, in the order of ids, which is the order
-    in which rows came: a row that came late is no obstacle, whatever time it names. Raises SealError without a key, or
-    while a transaction is open that may yet add a row among the finished ones.
+    in which rows came: a row that came late is no obstacle, whatever time it names. While entries wait in a stream, it
+    is the last `SEAL_AFTER` before the oldest of them, which may be the outcome of a row that is there. Raises
+    SealError without a key, and while a transaction is open that may yet add a row among the finished ones.
     """
     key = sealing_keys()[0]
     previous = seals().last()
@@ -107,13 +109,27 @@ def _after(previous: AuditSeal | None) -> QuerySet[AuditEvent]:
 
 def _last_finished(previous: AuditSeal | None, now: datetime) -> int | None:
     """Return the id of the last row that is finished; None where there is none."""
-    finished = now - conf.SEAL_AFTER
+    finished = _complete_until(now) - conf.SEAL_AFTER
     # A row from the future is one of a wrong clock, which must not keep the log open until then.
     ids = _after(previous).values_list("pk", flat=True)
     young = ids.filter(at__gt=finished, at__lte=now).first()
     old = ids.filter(at__lte=finished)
     last: int | None = (old if young is None else old.filter(pk__lt=young)).last()
     return last
+
+
+def _complete_until(now: datetime) -> datetime:
+    """Return the time from before which everything has come, with what was to be added to it."""
+    if conf.AUDIT_SINK == DATABASE:
+        return now
+    try:
+        from .stream import stream_at
+
+        return min(now, stream_at(conf.AUDIT_SINK).waiting_since() or now)
+    except (OperationalError, ImportError, ValueError, TypeError, AttributeError) as error:
+        # Not its text, which may hold a part of the address, and so of a password.
+        reason = type(error.__cause__ or error).__name__
+        raise SealError(f"The stream cannot be asked what of the audit log waits in it: {reason}.") from error
 
 
 def _wait_for_writers() -> None:

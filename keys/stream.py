@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -91,6 +91,12 @@ class Stream:
         """Return how many entries have not been shipped."""
         with _known_errors():
             return int(self.client.xlen(self.name))
+
+    def waiting_since(self) -> datetime | None:
+        """Return when the oldest entry that has not been shipped was appended, by Redis's clock; None without any."""
+        with _known_errors():
+            oldest = self.client.xrange(self.name, count=1)
+        return datetime.fromtimestamp(int(oldest[0][0].partition(b"-")[0]) / 1000, UTC) if oldest else None
 
 
 class StreamSink:

@@ -10,10 +10,11 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from keys import guards, lifecycle, partitioning
+from keys import guards, lifecycle, partitioning, statements
 from keys.guards import GuardError
 from keys.models import APIKey, AuditEvent, AuditSeal
 
+from .log import row
 from .old_system import execute, migrate
 from .partitioned import begin, home, homes, months_ago, needs_partitions
 from .sealed import FULL, OPEN, REFUSED, STEP, set_key, write, write_and_seal
@@ -264,6 +265,12 @@ class TestRole:
     def test_nothing_else_can_be_done(self, as_role: None, statement: str) -> None:
         with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"):
             execute(statement)
+
+    def test_what_came_through_a_stream_can_be_written(self, as_role: None) -> None:
+        at = timezone.now()
+        for status in (None, 200, 200):
+            statements.ship([{**row(at=at, status=status), "ticket": 7}])
+        assert AuditEvent.objects.get(ticket=7).status == 200
 
     def test_a_name_that_cannot_be_quoted_is_refused(self) -> None:
         for name in ("", 'a"b', "a\0b"):
