@@ -126,21 +126,23 @@ def _drop(partition: Partition, forget: Collection[str] | None, record: Callable
         return None
     name = table.quote(partition.name)
     # Counted before anything is locked: nobody writes into a month that long ago.
-    kept = "false" if forget is None else "NOT event = ANY(%s)"
-    ((count, ids),) = execute(
-        f"SELECT count(*), coalesce(array_agg(id) FILTER (WHERE {kept}), '{{}}') FROM {name}",  # noqa: S608
-        None if forget is None else [list(forget)],
-    )
-    past = next(each.name for each in present if each.since is None and not each.is_default)
+    is_kept, kinds = ("false", None) if forget is None else ("NOT event = ANY(%s)", [list(forget)])
+    ((count, kept),) = execute(f"SELECT count(*), count(*) FILTER (WHERE {is_kept}) FROM {name}", kinds)  # noqa: S608
+    ids = execute(f"SELECT id FROM {name} WHERE {is_kept}", kinds) if kept else []  # noqa: S608
+    past = next((each.name for each in present if each.since is None and not each.is_default), None)
     # From here on writers wait, for a moment: nothing below reads more than what is kept.
-    execute(table.detach(past))
+    if past is not None:
+        execute(table.detach(past))
+    else:
+        execute(table.create(past := table.before()))
     if ids:
         events = f"SELECT {_columns()} FROM {name} WHERE id = ANY(%s)"  # noqa: S608
-        execute(f"INSERT INTO {table.quote(past)} ({_columns()}) {events}", [ids])
+        execute(f"INSERT INTO {table.quote(past)} ({_columns()}) {events}", [[number for (number,) in ids]])
     execute(f"DROP TABLE {name}")
     execute(table.attach(past, between(None, partition.until)))
-    record(count - len(ids))
-    return count - len(ids)  # type: ignore[no-any-return]
+    dropped = int(count) - len(ids)
+    record(dropped)
+    return dropped
 
 
 def _columns() -> str:

@@ -59,12 +59,16 @@ class PartitionedTable:
     def first(self) -> Iterator[str]:
         """Return the statements for a new table."""
         now = month_of(timezone.now())
-        bounds = {f"{self.name}_past": between(None, now), f"{self.name}_default": "DEFAULT"}
+        bounds = {self.before(): between(None, now), f"{self.name}_default": "DEFAULT"}
         for month in (month_of(now, later) for later in range(AHEAD + 1)):
             bounds[self.of_month(month)] = between(month, month_of(month, 1))
         for partition, those in bounds.items():
             yield self.create(partition)
             yield self.attach(partition, those)
+
+    def before(self) -> str:
+        """Return the name of the partition for all time before the first month."""
+        return f"{self.name}_past"
 
     def of_month(self, month: datetime) -> str:
         """Return the name of a month's partition."""

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from keys import partitioning
@@ -17,6 +17,15 @@ needs_partitions = pytest.mark.skipif(connection.vendor != "postgresql", reason=
 def months_ago(number: int) -> datetime:
     """Return the beginning of a month, in UTC."""
     return month_of(timezone.now(), -number)
+
+
+def begin_anew() -> None:
+    """Give the log the partitions of a new one, and no events."""
+    with transaction.atomic():
+        for partition in partitions():
+            execute(f'DROP TABLE "{partition.name}"')
+        for statement in log().first():
+            execute(statement)
 
 
 def begin(months: int) -> None:

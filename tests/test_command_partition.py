@@ -3,20 +3,21 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from keys import statements
+from keys import lifecycle, statements
 from keys.models import AuditEvent
 from keys.partitions import missing, partitions
 
+from .benchmarks import retention
 from .commanding import finish, manage, record, run, start
 from .log import row
-from .old_system import drop_tables, migrate
-from .partitioned import begin, forget_maintenance, home, homes, months_ago, needs_partitions
+from .partitioned import begin, begin_anew, forget_maintenance, home, homes, months_ago, needs_partitions
 from .test_prune import in_a_thread
 
 
@@ -118,8 +119,7 @@ class TestTogether:
     @pytest.fixture(autouse=True)
     def put_back(self) -> Iterator[None]:
         yield
-        drop_tables()
-        migrate()
+        begin_anew()
 
     def test_it_may_run_from_several_places_at_once(self) -> None:
         begin(4)
@@ -182,6 +182,26 @@ class TestTogether:
         assert homes() == {home(months_ago(1)): 1, home(months_ago(0)): 20}
         assert manage("keys_partition", "--older-than", "1d").status == 0
         assert homes() == {home(months_ago(0)): 21}
+
+    def test_pruning_says_so_too_where_another_transaction_holds_the_log(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        begin(1)
+        record(at=months_ago(1))
+        monkeypatch.setattr(lifecycle, "drop_months", partial(lifecycle.drop_months, patience=0.0))
+        with transaction.atomic():
+            AuditEvent.objects.count()
+            (pruned,) = in_a_thread(lambda: run("keys_prune", "--older-than", "1d"))
+        assert pruned.status == 1
+        assert "Another transaction has held the audit log" in pruned.err
+        assert homes() == {home(months_ago(1)): 1}
+
+    def test_the_benchmark_of_retention_finds_what_it_looks_for(self) -> None:
+        month = retention.begin_months_ago(2)
+        retention.fill(month, 2000)
+        result = retention.drop(month, alone=0)
+        assert (result.dropped, result.failed) == (2000, 0)
+        assert result.written > 0
+        assert AuditEvent.objects.filter(event="used").count() >= result.written
+        assert all(line.count(":") for line in retention.report(result))
 
 
 class Thread(threading.Thread):

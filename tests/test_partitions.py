@@ -215,6 +215,12 @@ class TestDropping:
         ]
         assert list(lifecycle.drop_months(months_ago(1))) == []
 
+    def test_the_partition_of_the_time_before_may_have_been_dropped(self) -> None:
+        execute("DROP TABLE keys_auditevent_past")
+        assert [rows for _, rows in lifecycle.drop_months(months_ago(1))] == [2, 2]
+        assert homes()["past"] == 2
+        assert bounds()[0] == (None, months_ago(1))
+
     def test_what_was_done_to_keys_goes_too_when_asked_for(self) -> None:
         dropped = list(lifecycle.drop_months(months_ago(2), life_cycle=True))
         assert [rows for _, rows in dropped] == [3]

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from .. import actor
 from ..models import RotationError, StaleKeyError
+from ..partitioning import PartitionError
 
 
 class KeysCommand(BaseCommand):
@@ -29,7 +30,7 @@ class KeysCommand(BaseCommand):
                 return super().execute(*args, **options)
         except ValidationError as error:
             raise CommandError(" ".join(_sentences(error))) from error
-        except (RotationError, StaleKeyError) as error:
+        except (RotationError, StaleKeyError, PartitionError) as error:
             raise CommandError(str(error)) from error
         except UnicodeError as error:
             raise CommandError("What was given is not text in UTF-8.") from error

@@ -12,7 +12,6 @@ from keys import lifecycle, partitioning
 from keys.management import arguments
 from keys.management.command import KeysCommand
 from keys.management.tables import Line, write_table
-from keys.partitioning import PartitionError
 from keys.partitions import AHEAD, Partition, log, missing, month_of, partitions, strays
 
 HEADINGS = ["PARTITION", "SINCE", "BEFORE", "EVENTS", "SIZE", "NOTES"]
@@ -72,20 +71,17 @@ class Command(KeysCommand):
         self, ahead: int, before: datetime | None, life_cycle: bool, patience: float
     ) -> list[tuple[Partition, str]]:
         made, gone = [], []
-        try:
-            while name := partitioning.gather(patience):
-                made.append(name)
-                self.note(f"Made {name} for events in the default partition.")
-            for month in missing(ahead):
-                if partitioning.make(month, patience):
-                    made.append(log().of_month(month))
-                    self.note(f"Made {made[-1]}.")
-            if before is not None:
-                for partition, count in lifecycle.drop_months(before, life_cycle=life_cycle, patience=patience):
-                    gone.append((replace(partition, rows=count), "dropped"))
-                    self.note(f"Dropped {partition.name} with {count} events.")
-        except PartitionError as error:
-            raise CommandError(str(error)) from error
+        while name := partitioning.gather(patience):
+            made.append(name)
+            self.note(f"Made {name} for events in the default partition.")
+        for month in missing(ahead):
+            if partitioning.make(month, patience):
+                made.append(log().of_month(month))
+                self.note(f"Made {made[-1]}.")
+        if before is not None:
+            for partition, count in lifecycle.drop_months(before, life_cycle=life_cycle, patience=patience):
+                gone.append((replace(partition, rows=count), "dropped"))
+                self.note(f"Dropped {partition.name} with {count} events.")
         return [*gone, *((partition, "made" if partition.name in made else "") for partition in partitions())]
 
     def _plan(self, ahead: int, before: datetime | None) -> list[tuple[Partition, str]]:
