@@ -165,9 +165,7 @@ def _patiently(patience: float, work: Callable[[], Result]) -> Result:
             if state not in TRY_AGAIN:
                 raise
             if monotonic() > deadline:
-                text = (
-                    f"Another transaction has held the audit log for {patience:g} seconds; try again when it has ended."
-                )
+                text = f"Another transaction has held the audit log for {patience:g} s; try again when it has ended."
                 raise PartitionError(text) from error
         # As long as a try may have held up others.
         sleep(LOCK_TIMEOUT)

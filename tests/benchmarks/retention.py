@@ -101,8 +101,9 @@ def fill(month: datetime, rows: int) -> None:
         "status": "200", "duration_ms": "4", "address": "'192.0.2.1'::inet", "request_id": "md5(n::text)",
         "user_agent": "'python-requests/2.32.3'", "count": "1",
     }  # fmt: skip
-    columns = [str(each.column) for each in AuditEvent._meta.concrete_fields if not each.primary_key]
-    selected = ", ".join(values.get(column, "''") for column in columns)
+    fields = [each for each in AuditEvent._meta.concrete_fields if not each.primary_key]
+    columns = [str(each.column) for each in fields]
+    selected = ", ".join(values.get(str(each.column), "NULL" if each.null else "''") for each in fields)
     seconds = (month_of(month, 1) - month).total_seconds() / (rows + 1)
     execute(
         f"INSERT INTO {AuditEvent._meta.db_table} ({', '.join(columns)})"
