@@ -29,6 +29,7 @@ from keys import checks, conf, signals
 from keys.models import APIKey, AuditEvent
 from keys.testing import APIKeyClient
 from tests import commanding
+from tests.benchmarks import report
 from tests.recording_service import Answer, RecordingService
 from tests.redis_server import redis_server
 
@@ -140,6 +141,7 @@ def test_every_block_is_run_by_a_test() -> None:
         ("## Five minutes: guard a view of your own", "json"): 1,
         ("## Keys", "python"): 2,
         ("## Keys", "sh"): 1,
+        ("## What it costs", "sh"): 1,  # takes long, and peers that hold Django below 6
         ("## Keys from the environment", "python"): 1,
         ("### From a shared key to one of its own", "python"): 1,
         ("### Tamper evidence", "sh"): 1,
@@ -343,3 +345,8 @@ def port_of(server: subprocess.Popen[str]) -> str:
         if found := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
             return found[1]
     raise AssertionError("The server did not start.")
+
+
+def test_the_figures_are_those_of_the_run_that_is_kept() -> None:
+    run = json.loads((ROOT / "tests" / "benchmarks" / "results.json").read_text())
+    assert f"\n{report.summary(run)}\n" in README
