@@ -30,8 +30,7 @@ MASK = "********"
 # Nobody sends a header more often by mistake; each part costs a search, and a client may send thousands.
 MOST_PARTS = 8
 _WIDTH = {field.attname: field.max_length for field in EVENT_FIELDS if field.max_length}
-
-
+# What `record_pruning` writes.
 _PRUNED = re.compile(r"(?:deleting )?(uses and refusals|events) before (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
 
 

@@ -1,4 +1,4 @@
-"""The text of the SQL that every guarded request runs, and the only SQL written by hand.
+"""The text of the SQL that guarded requests run, and that brings their rows out of a stream.
 
 Building a queryset costs more than the look-up it makes, so the statements are put together once for each
 database, from the models' own table and column names. The tests hold them against the ORM.
@@ -60,6 +60,11 @@ class SQL:
     def _columns(self, fields: Any) -> str:
         return ", ".join(self.quote(field.column) for field in fields)
 
+    def _lists(self, fields: Any, *further_types: str) -> str:
+        """Return the places of parameters that are lists, one for each field and then for each further type."""
+        types = [*(self.connection_type[field].partition("(")[0] for field in fields), *further_types]
+        return ", ".join(f"CAST(%s AS {db_type}[])" for db_type in types)
+
     def _find_and_record(self) -> str:
         """Look the key up and record its use: one statement, one round trip, one commit."""
         quote = self.quote
@@ -88,10 +93,8 @@ class SQL:
         assignments = ", ".join(
             f"{quote(str(field.column))} = new.{quote(str(field.column))}" for field in OUTCOME_FIELDS
         )
-        types = [*(self.connection_type[field].partition("(")[0] for field in OUTCOME_FIELDS), "bigint", "timestamptz"]
-        lists = ", ".join(f"CAST(%s AS {db_type}[])" for db_type in types)
         same = " AND ".join(f"{self.events}.{quote(name)} = new.{quote(name)}" for name in ("id", "at"))
-        moment = "CAST(%s AS timestamptz)"
+        lists, moment = self._lists(OUTCOME_FIELDS, "bigint", "timestamptz"), "CAST(%s AS timestamptz)"
         return (
             f"UPDATE {self.events} SET {assignments} FROM unnest({lists})"  # noqa: S608
             f" AS new ({self._columns(OUTCOME_FIELDS)}, {quote('id')}, {quote('at')})"
@@ -101,8 +104,6 @@ class SQL:
     def _ship(self) -> str:
         """Write many rows that came through a stream, or what is new of them; the parameters are lists by field."""
         quote = self.quote
-        types = (self.connection_type[field].partition("(")[0] for field in SHIPPED_FIELDS)
-        lists = ", ".join(f"CAST(%s AS {db_type}[])" for db_type in types)
         grown = ", ".join(
             f"{quote(str(field.column))} = excluded.{quote(str(field.column))}"
             for field in SHIPPED_FIELDS
@@ -110,7 +111,8 @@ class SQL:
         )
         at, ticket, status, count = map(quote, ("at", "ticket", "status", "count"))
         return (
-            f"INSERT INTO {self.events} ({self._columns(SHIPPED_FIELDS)}) SELECT * FROM unnest({lists})"  # noqa: S608
+            f"INSERT INTO {self.events} ({self._columns(SHIPPED_FIELDS)}) SELECT * FROM"  # noqa: S608
+            f" unnest({self._lists(SHIPPED_FIELDS)})"
             f" ON CONFLICT ({at}, {ticket}) WHERE {ticket} IS NOT NULL DO UPDATE SET {grown}"
             f" WHERE excluded.{status} IS NOT NULL"
             f" AND ({self.events}.{status} IS NULL OR {self.events}.{count} < excluded.{count})"
