@@ -2,8 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,38 +18,16 @@ from keys.shipping import Shipper, retry
 from keys.stream import GROUP, Stream, encode
 from tests.commanding import run
 from tests.log import errors, row, ticketed
-from tests.redis_server import RedisServer, redis_server
+from tests.redis_server import RedisServer
+from tests.shipped import AT, NOW, server, ship, stream
+from tests.streamed import running
+
+__all__ = ["running", "server", "stream"]
 
 pytestmark = [
     pytest.mark.django_db,
     pytest.mark.skipif(connection.vendor != "postgresql", reason="The audit log is shipped into PostgreSQL."),
 ]
-
-AT = datetime(2026, 3, 1, tzinfo=UTC)
-NOW = timedelta(0)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: RedisServer) -> RedisServer:
-    running.client.flushall()
-    return running
-
-
-@pytest.fixture
-def stream(server: RedisServer) -> Stream:
-    return server.stream
-
-
-def ship(stream: Stream, **options: Any) -> Shipper:
-    shipper = Shipper(stream, claim_after=NOW, **options)
-    shipper.run_once()
-    return shipper
 
 
 def written() -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,37 +16,15 @@ from keys.stream import GROUP, Stream, StreamError
 from tests.log import errors, ticketed
 from tests.redis_server import RedisServer, redis_server
 from tests.servers import eventually
+from tests.shipped import server, ship, stream
+from tests.streamed import running
+
+__all__ = ["running", "server", "stream"]
 
 pytestmark = [
     pytest.mark.django_db,
     pytest.mark.skipif(connection.vendor != "postgresql", reason="The audit log is shipped into PostgreSQL."),
 ]
-
-AT = datetime(2026, 3, 1, tzinfo=UTC)
-NOW = timedelta(0)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: RedisServer) -> RedisServer:
-    running.client.flushall()
-    return running
-
-
-@pytest.fixture
-def stream(server: RedisServer) -> Stream:
-    return server.stream
-
-
-def ship(stream: Stream, **options: Any) -> Shipper:
-    shipper = Shipper(stream, claim_after=NOW, **options)
-    shipper.run_once()
-    return shipper
 
 
 def written() -> list[dict[str, Any]]:

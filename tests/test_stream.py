@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,51 +13,17 @@ from django.test import AsyncClient, Client
 from pytest_django import Settings
 
 from keys.decorators import api_key_required
-from keys.floods import floods
 from keys.models import APIKey, AuditEvent
 from keys.stream import decode, encode
 from tests.checking import serve
 from tests.log import row
-from tests.redis_server import RedisServer, redis_server
+from tests.redis_server import RedisServer
 from tests.servers import eventually
+from tests.streamed import UNKNOWN, get, key, own_server, running, server
+
+__all__ = ["key", "own_server", "running", "server"]
 
 pytestmark = pytest.mark.django_db
-
-UNKNOWN = "0" * 40
-UNAVAILABLE = {"detail": "API keys cannot be checked right now."}
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: RedisServer, settings: Settings) -> RedisServer:
-    running.client.flushall()
-    floods.forget()
-    settings.KEYS = {"AUDIT_SINK": running.address}
-    return running
-
-
-@pytest.fixture
-def own_server(settings: Settings) -> Iterator[RedisServer]:
-    """A server that may come to harm."""
-    floods.forget()
-    with redis_server() as server:
-        settings.KEYS = {"AUDIT_SINK": server.address}
-        yield server
-
-
-@pytest.fixture
-def key() -> APIKey:
-    return APIKey.objects.create(name="TTS", scopes=["users:read"])
-
-
-def get(path: str, key: APIKey | str, **headers: str) -> Any:
-    token = key if isinstance(key, str) else key.key
-    return Client(raise_request_exception=False, headers={"X-API-Key": token, **headers}).get(path)
 
 
 class TestWhatIsAppended:
