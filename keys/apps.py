@@ -12,10 +12,10 @@ class KeysConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import announcements, audit, checks  # noqa: F401  both listen to the keys; the checks are registered
+        from . import checks  # noqa: F401  registers them
 
         if apps.is_installed("drf_spectacular"):
             from . import schema  # noqa: F401  the documentation learns of the authentication classes
         # Where opentelemetry-api is not installed, it cannot be imported and nothing listens.
         with suppress(ModuleNotFoundError):
-            from . import telemetry  # noqa: F401
+            from .audit import telemetry  # noqa: F401

@@ -1,41 +1,37 @@
 """The app's settings: one object over `settings.KEYS`, read when first asked, again when a test changes them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from django.conf import settings
 from django.core.signals import setting_changed
 
-DEFAULTS: dict[str, Any] = {
-    "SCOPES": {},
-    "DEFAULT_SCOPES": [],
-    "PREFIX": "",
-    "TRUSTED_PROXIES": 0,
-    "AUDIT_FAIL_OPEN": False,
-    "RATE_FAIL_OPEN": False,
-    "ROTATION_GRACE": timedelta(days=7),
-    "OUTCOME_DELAY": timedelta(milliseconds=50),
-    "SEAL_AFTER": timedelta(hours=1),
-    "AUDIT_SINK": "database",
-    "AUDIT_BACKLOG_LIMIT": 1_000_000,
-}
+
+@dataclass(frozen=True)
+class Options:
+    """Every option of the app, with its default."""
+
+    SCOPES: Mapping[str, str] = field(default_factory=dict)
+    DEFAULT_SCOPES: Sequence[str] = field(default_factory=list)
+    PREFIX: str = ""
+    TRUSTED_PROXIES: int = 0
+    AUDIT_FAIL_OPEN: bool = False
+    RATE_FAIL_OPEN: bool = False
+    ROTATION_GRACE: timedelta = timedelta(days=7)
+    OUTCOME_DELAY: timedelta = timedelta(milliseconds=50)
+    SEAL_AFTER: timedelta = timedelta(hours=1)
+    AUDIT_SINK: str = "database"
+    AUDIT_BACKLOG_LIMIT: int = 1_000_000
 
 
-class Conf:
-    """Every option of the app, with its default where `settings.KEYS` is silent."""
+DEFAULTS: dict[str, Any] = {option.name: getattr(Options(), option.name) for option in fields(Options)}
 
-    SCOPES: Mapping[str, str]
-    DEFAULT_SCOPES: Sequence[str]
-    PREFIX: str
-    TRUSTED_PROXIES: int
-    AUDIT_FAIL_OPEN: bool
-    RATE_FAIL_OPEN: bool
-    ROTATION_GRACE: timedelta
-    OUTCOME_DELAY: timedelta
-    SEAL_AFTER: timedelta
-    AUDIT_SINK: str
-    AUDIT_BACKLOG_LIMIT: int
+
+class _Settings:
+    """Reads `settings.KEYS` at the first question, and then answers as fast as any attribute."""
 
     def __getattr__(self, name: str) -> Any:
         if name not in DEFAULTS:
@@ -43,17 +39,18 @@ class Conf:
         self.__dict__.update({**DEFAULTS, **getattr(settings, "KEYS", {})})
         return self.__dict__[name]
 
-    def reload(self) -> None:
-        """Forget what was read, so that the next question reads the settings again."""
-        self.__dict__.clear()
+
+conf = cast(Options, _Settings())
 
 
-conf = Conf()
+def environment_folder() -> str:
+    """Return the folder whose `.env` is read: the project's `BASE_DIR`, else the working directory."""
+    return str(getattr(settings, "BASE_DIR", Path.cwd()))
 
 
-def _reload(*, setting: str, **kwargs: object) -> None:
+def _forget(*, setting: str, **kwargs: object) -> None:
     if setting == "KEYS":
-        conf.reload()
+        vars(conf).clear()
 
 
-setting_changed.connect(_reload)
+setting_changed.connect(_forget)

@@ -6,12 +6,10 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest, JsonResponse
-from django.utils.translation import gettext as _
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
-from .scopes import grants
-from .verification import Guard, Reason, Use, objecting, use_of
+from .verification import Guard, Use, scope_denial, use_of
 
 GUARD = Guard()
 MISSING_DETAIL = "Authentication credentials were not provided."
@@ -66,10 +64,8 @@ def _refusal(request: HttpRequest, use: Use | None, guard: Guard, scopes: tuple[
         return _answer(guard, 401, MISSING_DETAIL)
     if use.holder is None or not use.is_good:
         return _answer(guard, use.status, use.detail)
-    for scope in scopes:
-        if not grants(use.holder.scopes, scope):
-            objecting(request, Reason.SCOPE)
-            return _answer(guard, 403, _("This API key lacks the scope “%(scope)s”.") % {"scope": scope})
+    if denial := scope_denial(request, use.holder, scopes):
+        return _answer(guard, 403, denial)
     request.auth = use.holder  # type: ignore[attr-defined]
     return None
 

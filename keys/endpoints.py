@@ -1,21 +1,42 @@
-"""Which views the URLconf has, and what guards each of them."""
+"""What guards a view: of a request before its view runs, and of every view of the URLconf."""
 
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import dropwhile
+from itertools import dropwhile, islice
 from typing import Any
 
 from django.conf import settings
+from django.http import HttpRequest
 from django.urls import ResolverMatch, URLPattern, URLResolver, get_resolver
 from django.views import View
 from rest_framework.permissions import OperandHolder, SingleOperandHolder
 from rest_framework.views import APIView
 
 from .keyrings import EnvironmentKeyring, Keyring
-from .operations import operations_of
 from .permissions import HasAPIKey, HasScope
 from .verification import Guard
+
+
+def guards_ahead(view: Any, request: HttpRequest, args: Any, kwargs: Any) -> list[Guard | None]:
+    """Return the guard of each authenticator that the view will ask, in their order; None for one of another kind."""
+    if hasattr(view, "api_key_guard"):
+        return [view.api_key_guard]
+    view_class: Any = getattr(view, "cls", None)
+    if not hasattr(view_class, "get_authenticators"):
+        asked = (operation for operation in operations_of(view) if request.method in operation.methods)
+        return [_guard_of(callback) for operation in islice(asked, 1) for callback in operation.auth_callbacks]
+    if view_class.get_authenticators.__module__ == APIView.__module__:
+        authenticators = _declared(view, "authentication_classes")
+    else:
+        # The view has a method of its own for it, and is asked as it will ask itself.
+        instance = view_class(**view.initkwargs)
+        instance.setup(request, *args, **kwargs)
+        instance.action_map = getattr(view, "actions", None)
+        authenticators = instance.get_authenticators()
+    return [_guard_of(authenticator) for authenticator in authenticators]
 
 
 @dataclass(frozen=True)
@@ -50,23 +71,25 @@ class Endpoint:
     @property
     def authenticators(self) -> list[Any]:
         """The authentication classes, or Ninja's authenticators, in their order; none for a plain Django view."""
-        return list(self.view.auth_callbacks if self._is_operation else self._declared("authentication_classes"))
+        return list(self.view.auth_callbacks if self._is_operation else _declared(self.view, "authentication_classes"))
 
     @property
     def permissions(self) -> list[Any]:
         """The permission classes, those joined by `&`, `|` and `~` one by one."""
-        return [operand for permission in self._declared("permission_classes") for operand in _operands(permission)]
+        return [
+            operand for permission in _declared(self.view, "permission_classes") for operand in _operands(permission)
+        ]
 
     @property
     def throttles(self) -> list[Any]:
         """The throttle classes."""
-        return list(self._declared("throttle_classes"))
+        return list(_declared(self.view, "throttle_classes"))
 
     @property
     def guards(self) -> list[Guard]:
         """What asks for a key, the decorator's guards before the authenticators'."""
         decorated = [function.api_key_guard for function in self._decorated]
-        declared = [authenticator.guard for authenticator in self.authenticators if _reads_keys(authenticator)]
+        declared = [guard for guard in map(_guard_of, self.authenticators) if guard is not None]
         return list(dict.fromkeys([*decorated, *declared]))
 
     @property
@@ -79,7 +102,7 @@ class Endpoint:
     @property
     def guard_scopes(self) -> list[Any]:
         """The scopes that `api_key_required` or Ninja's authenticators ask for."""
-        declared = [authenticator for authenticator in self.authenticators if _reads_keys(authenticator)]
+        declared = [authenticator for authenticator in self.authenticators if _guard_of(authenticator) is not None]
         return [
             *(scope for function in self._decorated for scope in function.api_key_scopes),
             *(scope for authenticator in declared for scope in getattr(authenticator, "scopes", ())),
@@ -100,7 +123,7 @@ class Endpoint:
         """Whether an authenticator of another kind is asked before the one that reads keys."""
         if hasattr(self.view, "api_key_guard"):
             return False
-        return any(dropwhile(bool, map(_reads_keys, self.authenticators)))
+        return any(dropwhile(bool, (_guard_of(authenticator) is not None for authenticator in self.authenticators)))
 
     @property
     def _is_operation(self) -> bool:
@@ -116,16 +139,23 @@ class Endpoint:
         source = self.source
         return _is_a(source, (APIView,)) and getattr(source, method) is not getattr(APIView, method)
 
-    def _declared(self, attribute: str) -> Iterable[Any]:
-        """Return what the view declares, an argument of `as_view()` before the attribute of its class."""
-        source, initial = getattr(self.view, "cls", None), getattr(self.view, "initkwargs", {}).get(attribute)
-        declared = getattr(source, attribute, ()) if initial is None else initial
-        return declared if isinstance(declared, Iterable) else ()
-
 
 def endpoints() -> list[Endpoint]:
     """Return every view of the URLconf, in the order in which their addresses are tried."""
     return list(_below(get_resolver(), "", [])) if getattr(settings, "ROOT_URLCONF", None) else []
+
+
+def operations_of(view: Any) -> list[Any]:
+    """Return the operations behind a view that Django Ninja has made, each with its own methods and authenticators."""
+    library = sys.modules.get("ninja.operation")
+    while library is not None and view is not None:
+        # Nothing but the variables of its function leads from the view in a URLconf to what Ninja knows of it.
+        for cell in getattr(view, "__closure__", None) or ():
+            with suppress(ValueError):  # an empty one
+                if issubclass(type(cell.cell_contents), library.PathView):
+                    return list(cell.cell_contents.operations)
+        view = getattr(view, "__wrapped__", None)
+    return []
 
 
 def environment_keyrings() -> list[tuple[Endpoint, EnvironmentKeyring]]:
@@ -166,8 +196,17 @@ def _operands(permission: Any) -> Iterator[Any]:
         yield from _operands(permission.op2_class)
 
 
-def _reads_keys(authenticator: Any) -> bool:
-    return isinstance(getattr(authenticator, "guard", None), Guard)
+def _declared(view: Any, attribute: str) -> Iterable[Any]:
+    """Return what the view declares, an argument of `as_view()` before the attribute of its class."""
+    initial = getattr(view, "initkwargs", {}).get(attribute)
+    declared = getattr(getattr(view, "cls", None), attribute, ()) if initial is None else initial
+    return declared if isinstance(declared, Iterable) else ()
+
+
+def _guard_of(authenticator: Any) -> Guard | None:
+    """Return the guard of an authenticator that reads keys; None for any other."""
+    guard = getattr(authenticator, "guard", None)
+    return guard if isinstance(guard, Guard) else None
 
 
 def _is_a(thing: Any, classes: tuple[type, ...]) -> bool:

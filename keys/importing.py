@@ -16,9 +16,9 @@ from django.apps import apps
 from django.db import router, transaction
 from django.db.models import Model
 
-from . import fields, tokens
-from .fields import Digest
-from .models import APIKey
+from . import tokens
+from .models import APIKey, fields
+from .models.fields import Digest
 
 BATCH_SIZE = 500
 

@@ -3,25 +3,20 @@
 import hashlib
 import hmac
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from decouple import AutoConfig, strtobool
-from django.conf import settings
+from . import environment
+from .audit import statements
+from .audit.outcomes import RowHandle
+from .conf import environment_folder
+from .models import APIKey, fields
+from .models.audit_event import Holder, Row
 
-from . import fields, statements
-from .models import APIKey
-from .statements import Row
+__all__ = ["DatabaseKeyring", "EnvironmentKey", "EnvironmentKeyring", "Holder", "Keyring", "RecordingKeyring", "Row"]
 
 logger = logging.getLogger("api_keys")
-
-# What the names of keys from the environment begin with.
-ENVIRONMENT = "env:"
-# Of a secret in the environment, which somebody may have made up.
-MIN_LENGTH = 32
 
 
 @dataclass(frozen=True)
@@ -33,31 +28,48 @@ class EnvironmentKey:
     prefix: str = ""
 
 
-Holder = APIKey | EnvironmentKey
-
-
 class Keyring(Protocol):
     """One place where keys live."""
 
     def is_configured(self) -> bool:
         """Tell whether the keyring could hold a key at all."""
 
-    def find(self, token: str, row: Row | None = None) -> tuple[Holder | None, int | None]:
-        """Return the holder of the token, and the id of the audit row where the keyring wrote it at once."""
+    def find(self, token: str) -> Holder | None:
+        """Return the holder of the token, in whatever state the key is; None where it is not one of this keyring."""
+
+
+class RecordingKeyring(Keyring, Protocol):
+    """A keyring in the database of the audit log, which finds a key and records its use in one go."""
+
+    def find_and_record(
+        self, token: str, row: Row, may_use: Callable[[Holder], bool]
+    ) -> tuple[Holder | None, RowHandle | None]:
+        """Return the holder, and the handle of the row where the use was recorded.
+
+        A use that `may_use` refuses may have been recorded all the same: the caller asks again, and corrects the row.
+        """
 
 
 @dataclass(frozen=True)
 class DatabaseKeyring:
     """The keys in the table of `APIKey`."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "find" in vars(cls) and "find_and_record" not in vars(cls):
+            # The one statement knows nothing of a look-up that a project has put in the place of this one.
+            cls.find_and_record = None  # type: ignore[assignment]
+
     def is_configured(self) -> bool:
         return True
 
-    def find(self, token: str, row: Row | None = None) -> tuple[Holder | None, int | None]:
-        digest = str(fields.digest(token))
-        if row is None:
-            return statements.find(digest), None
-        return statements.find_and_record(digest, row, row["at"])
+    def find(self, token: str) -> APIKey | None:
+        return statements.find(str(fields.digest(token)))
+
+    def find_and_record(
+        self, token: str, row: Row, may_use: Callable[[Holder], bool]
+    ) -> tuple[APIKey | None, RowHandle | None]:
+        return statements.find_and_record(str(fields.digest(token)), row, may_use)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,14 +87,11 @@ class EnvironmentKeyring:
     @property
     def name(self) -> str:
         """What the audit log calls a key of this variable."""
-        return f"{ENVIRONMENT}{self.variable}"
+        return f"{environment.PREFIX}{self.variable}"
 
     def is_enabled(self) -> bool:
         """Tell whether the keyring is switched on. Raises ValueError where `enabled_by` holds no boolean."""
-        if self.enabled_by is None:
-            return True
-        text = str(_environment()(self.enabled_by, default="true")).strip()
-        return text != "" and bool(strtobool(text))
+        return self.enabled_by is None or environment.is_on(self.enabled_by, environment_folder())
 
     def values(self) -> list[str]:
         """Return the values that are accepted now; none where the variable is unset, empty or blank."""
@@ -93,27 +102,16 @@ class EnvironmentKeyring:
             # Its value stays out of the log: somebody may have mistaken the variable for that of the key.
             logger.error("%s is not a boolean: the keys of %s are refused.", self.enabled_by, self.variable)
             return []
-        text = str(_environment()(self.variable, default=""))
-        return [value for part in text.split(",") if (value := part.strip())]
+        return environment.values(self.variable, environment_folder())
 
     def is_configured(self) -> bool:
         return bool(self.values())
 
-    def find(self, token: str, row: Row | None = None) -> tuple[Holder | None, int | None]:
+    def find(self, token: str) -> EnvironmentKey | None:
         presented = hashlib.sha256(token.encode()).digest()
         # Every value is compared, in constant time and by digests, so that time tells neither which nor how long.
         matches = [
             hmac.compare_digest(presented, hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest())
             for value in self.values()
         ]
-        return (EnvironmentKey(self.name, tuple(self.scopes)), None) if any(matches) else (None, None)
-
-
-def _environment() -> AutoConfig:
-    # Left alone, decouple would look for `.env` beside the file that asks: this one, in site-packages.
-    return _environment_of(str(getattr(settings, "BASE_DIR", Path.cwd())))
-
-
-@cache
-def _environment_of(folder: str) -> AutoConfig:
-    return AutoConfig(search_path=folder)
+        return EnvironmentKey(self.name, tuple(self.scopes)) if any(matches) else None

@@ -8,7 +8,7 @@ committed before the view starts, and the authenticator finds the decision on th
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import islice, takewhile
+from itertools import takewhile
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -16,35 +16,11 @@ from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
-from .audit import AuditUnavailable
-from .operations import operations_of
-from .verification import UNAVAILABLE_DETAIL, Guard, Use, conclude, verify
+from .audit.recording import AuditUnavailable
+from .endpoints import guards_ahead
+from .verification import UNAVAILABLE_DETAIL, Guard, Use, check, conclude
 
 CLIENT_CLOSED_REQUEST = 499
-
-
-def guards_of(view: Any, request: HttpRequest, args: Any, kwargs: Any) -> list[Guard | None]:
-    """Return the guard of each of a view's authenticators in their order, None for one of another kind."""
-    if hasattr(view, "api_key_guard"):
-        return [view.api_key_guard]
-    view_class: Any = getattr(view, "cls", None)
-    if not hasattr(view_class, "get_authenticators"):
-        asked = (operation for operation in operations_of(view) if request.method in operation.methods)
-        return [_guard_of(callback) for operation in islice(asked, 1) for callback in operation.auth_callbacks]
-    if view_class.get_authenticators.__module__ == "rest_framework.views":
-        authenticators = view.initkwargs.get("authentication_classes", view_class.authentication_classes)
-    else:
-        # The view has a method of its own for it, and is asked as it will ask itself.
-        instance = view_class(**view.initkwargs)
-        instance.setup(request, *args, **kwargs)
-        instance.action_map = getattr(view, "actions", None)
-        authenticators = instance.get_authenticators()
-    return [_guard_of(authenticator) for authenticator in authenticators]
-
-
-def _guard_of(authenticator: Any) -> Guard | None:
-    guard = getattr(authenticator, "guard", None)
-    return guard if isinstance(guard, Guard) else None
 
 
 class APIKeyMiddleware:
@@ -97,11 +73,11 @@ class APIKeyMiddleware:
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
         """Verify the key ahead of the view, as its authenticators will do, in their order."""
-        guards = guards_of(view, request, args, kwargs)
+        guards = guards_ahead(view, request, args, kwargs)
         request.api_key_guards = [guard for guard in guards if guard is not None]  # type: ignore[attr-defined]
         # Behind another kind of authenticator, which may let the request in first, the guard's own call decides.
         for guard in takewhile(lambda guard: guard is not None, guards):
-            request.api_key_uses[guard] = use = verify(request, guard)  # type: ignore[attr-defined,arg-type]
+            request.api_key_uses[guard] = use = check(request, guard)  # type: ignore[attr-defined,arg-type]
             if use is not None:
                 # The view's own transaction could not begin on a database that is out of reach.
                 return _unavailable() if use.is_unavailable else None

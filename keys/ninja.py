@@ -1,13 +1,11 @@
 """Django Ninja: `@api.get("/orders", auth=APIKeyAuth("orders:read"))`. A key's rate is left to Ninja's throttles."""
 
 from django.http import HttpRequest
-from django.utils.translation import gettext as _
 from ninja.errors import HttpError
 from ninja.security.base import AuthBase
 
 from .keyrings import Holder
-from .scopes import grants
-from .verification import Guard, Reason, objecting, use_of
+from .verification import Guard, scope_denial, use_of
 
 
 class APIKeyAuth(AuthBase):
@@ -31,8 +29,6 @@ class APIKeyAuth(AuthBase):
             return None
         if use.holder is None or not use.is_good:
             raise HttpError(use.status, use.detail)
-        for scope in self.scopes:
-            if not grants(use.holder.scopes, scope):
-                objecting(request, Reason.SCOPE)
-                raise HttpError(403, _("This API key lacks the scope “%(scope)s”.") % {"scope": scope})
+        if denial := scope_denial(request, use.holder, self.scopes):
+            raise HttpError(403, denial)
         return use.holder

@@ -8,8 +8,8 @@ from rest_framework.request import Request
 
 from .keyrings import EnvironmentKey
 from .models import APIKey
-from .scopes import grants
-from .verification import Reason, objecting
+from .scopes import first_missing
+from .verification import Reason, note_denial, scope_denial
 
 
 class HasAPIKey(BasePermission):
@@ -53,13 +53,14 @@ class HasScope(BasePermission, metaclass=_Invertible):
         holder = request.auth
         if not isinstance(holder, APIKey | EnvironmentKey):
             return self.is_inverted
-        missing = next((scope for scope in self.scopes if not grants(holder.scopes, scope)), None)
-        is_allowed = (missing is None) is not self.is_inverted
-        if not (is_allowed or self.is_inverted):
-            self.message = _("This API key lacks the scope “%(scope)s”.") % {"scope": missing}
-        # Kept for the audit log. One half of `A | B` may object and the other let in: the answer's status decides.
-        objecting(request._request, Reason.NONE if is_allowed else Reason.SCOPE)
-        return is_allowed
+        # Either way it is noted for the audit log. One half of `A | B` may refuse and the other let in: the status of
+        # the answer decides.
+        if self.is_inverted:
+            is_allowed = first_missing(holder.scopes, self.scopes) is not None
+            note_denial(request._request, Reason.NONE if is_allowed else Reason.SCOPE)
+            return is_allowed
+        self.message = scope_denial(request._request, holder, self.scopes) or None
+        return self.message is None
 
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
         return self.has_permission(request, view)

@@ -1,4 +1,4 @@
-"""Is this scope granted by those? Pure functions, no Django."""
+"""What a scope is, and which scopes grant it. Pure functions, no Django."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -21,6 +21,11 @@ def grants(held: Sequence[str], required: str) -> bool:
     if not isinstance(held, list | tuple):
         return False
     return required in held or EVERYTHING in held or f"{required.partition(':')[0]}:*" in held
+
+
+def first_missing(held: Sequence[str], required: Iterable[str]) -> str | None:
+    """Return the first required scope that the held ones do not grant; None where they grant them all."""
+    return next((scope for scope in required if not grants(held, scope)), None)
 
 
 def unknown(scopes: Iterable[str], registry: Collection[str]) -> list[str]:

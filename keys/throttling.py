@@ -9,7 +9,7 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from .conf import conf
 from .models import APIKey
-from .verification import UNAVAILABLE_DETAIL, Reason, objecting
+from .verification import UNAVAILABLE_DETAIL, Reason, note_denial
 
 logger = logging.getLogger("api_keys")
 
@@ -51,7 +51,7 @@ class APIKeyRateThrottle(SimpleRateThrottle):
                 raise RateUnavailable from error
             return True
         if not is_allowed:
-            objecting(request._request, Reason.RATE)
+            note_denial(request._request, Reason.RATE)
         return bool(is_allowed)
 
     def wait(self) -> float:

@@ -1,13 +1,17 @@
 """The one place that says yes or no to a key, and why."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
 from django.db import Error
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
-from . import announcements, audit, credentials, sinks, statements
+from . import credentials, scopes
+from .audit import announcements, recording, sinks, statements
+from .audit.outcomes import RowHandle
 from .credentials import Credential
 from .keyrings import DatabaseKeyring, Holder, Keyring
 from .models import APIKey, AuditEvent
@@ -15,7 +19,8 @@ from .networks import Address, contains
 
 Reason = AuditEvent.Reason
 
-_STATUS_OF_OBJECTION: dict[str, int] = {Reason.SCOPE: 403, Reason.RATE: 429}
+# The answers of a permission or a throttle that refuses a good key.
+_STATUS_OF_DENIAL: dict[str, int] = {Reason.SCOPE: 403, Reason.RATE: 429}
 
 UNAVAILABLE_DETAIL = "API keys cannot be checked right now."
 CONFLICT_DETAIL = "More than one API key was presented."
@@ -59,12 +64,13 @@ class Use:
     status: int = 200
     detail: str = ""
     is_unavailable: bool = False
-    event_id: int | None = None
+    # The handle of the row that records the use; None where there is none yet.
+    recorded: RowHandle | None = None
     # Decided inside the view's transaction, which may take its row along; `conclude` comes after it.
     in_transaction: bool = False
     is_concluded: bool = False
-    # A permission or throttle that said no: counts if the answer is 403 or 429.
-    objection: str = ""
+    # Why a permission or throttle refused this good key: counts if the answer is 403 or 429.
+    denial: str = ""
     started: float = field(default_factory=monotonic)
 
     @property
@@ -85,14 +91,14 @@ def use_of(request: HttpRequest, guard: Guard) -> Use | None:
     request._cache_update_cache = False  # type: ignore[attr-defined]
     verified: dict[Guard, Use | None] | None = getattr(request, "api_key_uses", None)
     if verified is None:
-        return verify(request, guard)
+        return check(request, guard)
     if guard not in verified:
-        verified[guard] = verify(request, guard, in_transaction=statements.is_in_transaction())
+        verified[guard] = check(request, guard, in_transaction=statements.is_in_transaction())
     return verified[guard]
 
 
-def verify(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -> Use | None:
-    """Decide whether the key on this request is good, record it, and return the decision.
+def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -> Use | None:
+    """Decide whether the key on this request is good, record its use or its refusal, and return the decision.
 
     None means that no key was presented and that other authenticators may try. With `in_transaction` a
     refusal is written by `conclude`, because its answer rolls back the transaction that is open now.
@@ -106,17 +112,17 @@ def verify(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) 
         reason = _decide(use, request, credential)
         if reason:
             _refuse(use, request, credential, reason, is_configured)
-        elif use.event_id is None:
-            use.event_id = audit.record_use(use.row)
-    except audit.AuditUnavailable:
+        elif use.recorded is None:
+            use.recorded = recording.record_use(use.row)
+    except recording.AuditUnavailable:
         use.make_unavailable()
     except Error as error:
-        audit.logger.error("The key store cannot be reached: %s", type(error).__name__)
+        recording.logger.error("The key store cannot be reached: %s", type(error).__name__)
         use.make_unavailable()
     if use.is_good and use.holder is not None:
-        announcements.used(use.holder, use.row)
+        announcements.tell_use(use.holder, use.row)
     elif use.status != 503 or not is_configured:
-        announcements.refused(use.holder, use.row)
+        announcements.tell_refusal(use.holder, use.row)
     return use
 
 
@@ -132,23 +138,32 @@ def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
     if not credential.may_be_a_key:
         return Reason.CONFLICT if credential.looks_repeated else Reason.MALFORMED
     # Ready before the look-up, because a keyring may write it in the same statement.
-    use.row = audit.describe(request, credential.presented, use.address)
-    use.holder = _find(use, credential.token)
+    use.row = recording.describe(request, credential.presented, use.address)
+    use.holder = _look_up(use, credential.token)
     if use.holder is None:
         return Reason.CONFLICT if credential.looks_repeated else Reason.UNKNOWN
-    use.row = audit.with_holder(use.row, use.holder)
-    # Where the keyring wrote the use it found the key good, which a moment later might have expired.
-    return "" if use.event_id is not None else objection_to(use.holder, use.address)
+    use.row = recording.with_holder(use.row, use.holder)
+    # Asked whatever the keyring has written: this is the one rule, and it has the last word.
+    return objection_to(use.holder, use.address)
 
 
-def _find(use: Use, token: str) -> Holder | None:
-    row = use.row if sinks.sink().is_key_store else None
+def _look_up(use: Use, token: str) -> Holder | None:
+    """Find the holder in the guard's keyrings; where one can, it records the use at once."""
+
+    def may_use(holder: Holder) -> bool:
+        return not objection_to(holder, use.address)
+
+    records = sinks.sink().shares_key_database
     for ring in use.guard.keyrings:
+        find_and_record = getattr(ring, "find_and_record", None) if records else None
         try:
-            holder, use.event_id = ring.find(token, row)
+            if find_and_record is None:
+                holder = ring.find(token)
+            else:
+                holder, use.recorded = find_and_record(token, use.row, may_use)
         except Error:
             # It may be the log alone that is out of reach, which matters when the row is written.
-            holder, use.event_id = ring.find(token)
+            holder = ring.find(token)
         if holder is not None:
             return holder
     return None
@@ -158,10 +173,8 @@ def objection_to(holder: Holder, address: Address | None) -> str:
     """Return why a key that was found is refused from this address at this moment; empty where it is not."""
     if not isinstance(holder, APIKey):
         return ""
-    if not holder.is_active:
-        return Reason.INACTIVE
-    if holder.has_expired:
-        return Reason.EXPIRED
+    if objection := holder.objection:
+        return objection
     if holder.allowed_ips != [] and not contains(holder.allowed_ips, address):
         return Reason.ADDRESS
     return ""
@@ -175,18 +188,32 @@ def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str,
     else:
         use.status, use.detail = 401, use.guard.refused_detail
     use.is_concluded = not use.in_transaction
-    row = use.row or audit.describe(request, credential.presented, use.address)
+    row = use.row or recording.describe(request, credential.presented, use.address)
     refused = {"event": AuditEvent.Event.REFUSED.value, "reason": str(reason), "status": use.status}
     use.row = {**row, **refused, "duration_ms": _elapsed(use)}
     if use.is_concluded:
-        audit.record_refusal(use.row, use.address)
+        _record_refusal(use)
 
 
-def objecting(request: HttpRequest, reason: str) -> None:
-    """Note that a permission or throttle said no to a good key, or with no reason that it says yes after all."""
+def _record_refusal(use: Use) -> None:
+    if use.recorded is None:
+        recording.record_refusal(use.row, use.address)
+    else:
+        recording.turn_into_refusal(use.recorded, use.row)
+
+
+def note_denial(request: HttpRequest, reason: str) -> None:
+    """Note that a permission or throttle refused a good key; with no reason, that it lets the key in after all."""
     for use in getattr(request, "api_key_uses", {}).values():
         if use is not None:
-            use.objection = reason
+            use.denial = reason
+
+
+def scope_denial(request: HttpRequest, holder: Holder, required: Iterable[str]) -> str:
+    """Return the sentence that names the first scope which the key lacks, and note it; empty where it lacks none."""
+    missing = scopes.first_missing(holder.scopes, required)
+    note_denial(request, Reason.NONE if missing is None else Reason.SCOPE)
+    return "" if missing is None else _("This API key lacks the scope “%(scope)s”.") % {"scope": missing}
 
 
 def conclude(use: Use, status: int) -> None:
@@ -195,15 +222,16 @@ def conclude(use: Use, status: int) -> None:
         return
     use.is_concluded = True
     if not use.is_good:
-        audit.record_refusal({**use.row, "status": status}, use.address)
+        use.row = {**use.row, "status": status}
+        _record_refusal(use)
     else:
-        refused = status == _STATUS_OF_OBJECTION.get(use.objection)
+        refused = status == _STATUS_OF_DENIAL.get(use.denial)
         event = AuditEvent.Event.REFUSED if refused else AuditEvent.Event.USED
-        outcome = {"event": event.value, "reason": str(use.objection) if refused else "", "status": status}
+        outcome = {"event": event.value, "reason": str(use.denial) if refused else "", "status": status}
         row = {**use.row, **outcome, "duration_ms": _elapsed(use)}
-        audit.add_outcome(use.event_id, row, may_be_gone=use.in_transaction)
+        recording.add_outcome(use.recorded, row, may_be_gone=use.in_transaction)
         if refused:
-            announcements.limited(use.holder, row)
+            announcements.send_refusal(use.holder, row)
 
 
 def _elapsed(use: Use) -> int:

@@ -6,8 +6,8 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from keys import partitioning
-from keys.partitions import log, month_of, partitions
+from keys.audit import partitions
+from keys.audit.partitions import log, month_of, present
 
 from .old_system import execute
 
@@ -22,7 +22,7 @@ def months_ago(number: int) -> datetime:
 def begin_anew() -> None:
     """Give the log the partitions of a new one, and no events."""
     with transaction.atomic():
-        for partition in partitions():
+        for partition in present():
             execute(f'DROP TABLE "{partition.name}"')
         for statement in log().first():
             execute(statement)
@@ -34,12 +34,12 @@ def begin(months: int) -> None:
     execute(table.detach("keys_auditevent_past"))
     execute(table.attach("keys_auditevent_past", f"FOR VALUES FROM (MINVALUE) TO ('{months_ago(months)}')"))
     for number in range(months, 0, -1):
-        assert partitioning.make(months_ago(number))
+        assert partitions.make(months_ago(number))
 
 
 def forget_maintenance(months: int = 0) -> None:
     """Take away the partitions of so many months ago and of all since, which must be empty."""
-    for partition in partitions():
+    for partition in present():
         if partition.since is not None and partition.since >= months_ago(months):
             execute(f'DROP TABLE "{partition.name}"')
 

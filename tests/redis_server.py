@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from keys.stream import Stream, decode
+from keys.audit.stream import Stream, decode
 from tests.servers import SECONDS_TO_WAIT, eventually
 
 Entry = tuple[bytes, dict[bytes, bytes]]

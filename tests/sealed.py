@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from keys import sealing
+from keys.audit import sealing
 from keys.models import AuditEvent, AuditSeal
 
 KEY = "0123456789abcdef0123456789abcdef01234567"

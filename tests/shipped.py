@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from keys.shipping import Shipper
-from keys.stream import Stream
+from keys.audit.shipping import Shipper
+from keys.audit.stream import Stream
 from tests.redis_server import RedisServer
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from keys.floods import floods
+from keys.audit.floods import floods
 from keys.models import APIKey
 from tests.redis_server import RedisServer, redis_server
 

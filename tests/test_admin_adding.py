@@ -36,7 +36,7 @@ def test_the_key_is_shown_with_a_command_that_works(admin_client: Client, client
         r'curl -H "X-API-Key: (\w+)" http://testserver(\S+)<', text
     )
     assert command is not None
-    assert client.get(command[2], headers={"x-api-key": command[1]}).status_code == 200
+    assert client.get(f"{command[2]}guarded/", headers={"x-api-key": command[1]}).status_code == 200
 
 
 @pytest.mark.parametrize("button", ["_save", "_addanother", "_continue", "_saveasnew", "_popup"])

@@ -9,8 +9,8 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from keys import reports
 from keys.admin import activity, columns, key_page
+from keys.audit import reports
 from keys.models import APIKey, AuditEvent
 from tests.administering import DEACTIVATE, LIST, page_of, text_of
 from tests.commanding import make_key

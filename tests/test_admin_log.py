@@ -70,10 +70,10 @@ def test_an_events_page_shows_what_its_kind_has(admin_client: Client) -> None:
 
     APIKey.objects.create(name="TTS")
     step, use, refusal = AuditEvent.objects.get(event="created"), event(), event(event="refused", reason="rate")
-    assert fields(step) == {"moment", "event", "of_key", "key_prefix", "actor", "count", "detail"}
+    assert fields(step) == {"moment", "event", "of_key", "key_prefix", "actor", "count", "told"}
     assert {"path", "status", "address", "user_agent"} <= fields(use)
     assert fields(refusal) - fields(use) == {"reason"}
-    assert not fields(use) & {"actor", "detail"}
+    assert not fields(use) & {"actor", "told"}
 
 
 def test_the_filters_leave_what_they_say(admin_client: Client) -> None:

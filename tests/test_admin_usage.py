@@ -10,8 +10,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from keys import reports
 from keys.admin import usage_page
+from keys.audit import reports
 from keys.models import APIKey, AuditEvent
 from tests.administering import LIST, LOG, USAGE, page_of, staff, text_of
 from tests.commanding import make_key, record

@@ -12,6 +12,7 @@ from rest_framework.test import APIRequestFactory
 from keys.authentication import (
     APIKeyAuthentication,
     EnvironmentKeyAuthentication,
+    KeyRefused,
     KeyringAuthentication,
     ServicePrincipal,
 )
@@ -135,23 +136,24 @@ class TestEveryKindOfKeyInOneHeader:
         assert mixed(SHARED) == "401"
         assert Client().get("/mixed/").status_code == 401
 
-    def test_a_key_that_expires_while_it_is_checked_is_one_use(self) -> None:
+    def test_a_key_that_expires_while_it_is_checked_is_one_refusal(self) -> None:
         # The database found it good and wrote its use; Python's clock is a little ahead by then.
         class Slow(DatabaseKeyring):
-            def find(self, token: str, row: Any = None) -> Any:
-                holder, event_id = super().find(token, row)
-                assert isinstance(holder, APIKey)
+            def find_and_record(self, token: str, row: Any, may_use: Any) -> Any:
+                holder, handle = super().find_and_record(token, row, may_use)
+                assert holder is not None
+                assert handle is not None
                 holder.expires_at = row["at"]
-                return holder, event_id
+                return holder, handle
 
         class SlowAuthentication(KeyringAuthentication):
             keyrings = (Slow(),)
 
         key = APIKey.objects.create(name="TTS")
         request = APIRequestFactory().get("/", headers={"X-API-Key": key.key})
-        authenticated = SlowAuthentication().authenticate(_drf(request))
-        assert authenticated is not None
-        assert rows() == [("used", "", "TTS", key.prefix)]
+        with pytest.raises(KeyRefused):
+            SlowAuthentication().authenticate(_drf(request))
+        assert rows() == [("refused", "expired", "TTS", key.prefix)]
 
 
 def _drf(request: Any) -> Any:
@@ -202,7 +204,7 @@ class TestWhoTheCallerIs:
 @pytest.mark.parametrize("debug", [True, False])
 def test_an_error_report_does_not_show_the_key(settings: Settings, debug: bool) -> None:
     class Broken(DatabaseKeyring):
-        def find(self, token: str, row: Any = None) -> Any:
+        def find(self, token: str) -> Any:
             raise RuntimeError("the vault is sealed")
 
     class BrokenAuthentication(KeyringAuthentication):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from keys.backlog import LIMIT, Backlog, Batch, Outcome, RowName
+from keys.audit.outcomes import LIMIT, Backlog, Batch, Outcome, RowHandle
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 # Longer than any machine has been running, which is what `monotonic()` may count from.
@@ -24,7 +24,7 @@ class Writing(Backlog):
     """A backlog that writes into a list."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(self.may_write, self.write)
         self.written: list[Batch] = []
         self.is_free = True
         self.error: Exception | None = None
@@ -43,7 +43,7 @@ class Writing(Backlog):
 
     @property
     def ids(self) -> list[int]:
-        return [outcome.id for batch in self.written for outcome in batch.outcomes]
+        return [outcome.number for batch in self.written for outcome in batch.outcomes]
 
 
 @pytest.fixture
@@ -51,18 +51,18 @@ def backlog() -> Iterator[Writing]:
     writing = Writing()
     yield writing
     writing.error = None
-    writing.settle()
+    writing.flush()
 
 
 def test_the_first_is_written_at_once_and_the_others_together(backlog: Writing) -> None:
     for number in range(5):
         backlog.add_outcome(outcome(number), LONG)
-        backlog.add_count(RowName(7, AT), LONG)
-    backlog.add_count(RowName(8, AT), LONG)
+        backlog.add_count(RowHandle(7, AT), LONG)
+    backlog.add_count(RowHandle(8, AT), LONG)
     assert backlog.written == [Batch([outcome(0)])]
-    backlog.settle()
-    backlog.settle()
-    assert backlog.written[1:] == [Batch([outcome(n) for n in range(1, 5)], {RowName(7, AT): 5, RowName(8, AT): 1})]
+    backlog.flush()
+    backlog.flush()
+    assert backlog.written[1:] == [Batch([outcome(n) for n in range(1, 5)], {RowHandle(7, AT): 5, RowHandle(8, AT): 1})]
 
 
 def test_each_is_written_at_once_where_that_is_wanted(backlog: Writing) -> None:
@@ -85,17 +85,17 @@ def test_a_failure_keeps_what_waits(backlog: Writing) -> None:
         with pytest.raises(RuntimeError):
             backlog.add_outcome(outcome(number), 0)
     with pytest.raises(RuntimeError):
-        backlog.add_count(RowName(7, AT), 0)
+        backlog.add_count(RowHandle(7, AT), 0)
     backlog.error = None
-    backlog.add_count(RowName(7, AT), 0)
-    assert backlog.written == [Batch([outcome(n) for n in range(3)], {RowName(7, AT): 2})]
+    backlog.add_count(RowHandle(7, AT), 0)
+    assert backlog.written == [Batch([outcome(n) for n in range(3)], {RowHandle(7, AT): 2})]
 
 
 @pytest.mark.parametrize("already_written", [0, 1], ids=["the first", "one that waited"])
 def test_what_could_not_be_written_is_tried_again_without_another_request(
     backlog: Writing, monkeypatch: pytest.MonkeyPatch, already_written: int
 ) -> None:
-    monkeypatch.setattr("keys.backlog.RETRY_DELAY", 0.01)
+    monkeypatch.setattr("keys.audit.outcomes.RETRY_DELAY", 0.01)
     for number in range(already_written):
         backlog.add_outcome(outcome(number), LONG)
     backlog.wrote.clear()
@@ -112,10 +112,10 @@ def test_what_could_not_be_written_is_tried_again_without_another_request(
 def test_what_cannot_be_written_here_waits(backlog: Writing) -> None:
     backlog.is_free = False
     backlog.add_outcome(outcome(0), LONG)
-    backlog.settle()
+    backlog.flush()
     assert backlog.written == []
     backlog.is_free = True
-    backlog.settle()
+    backlog.flush()
     assert backlog.ids == [0]
 
 
@@ -123,27 +123,27 @@ def test_what_waits_is_bounded(backlog: Writing) -> None:
     backlog.is_free = False
     for number in range(LIMIT + 5):
         backlog.add_outcome(outcome(number), LONG)
-        backlog.add_count(RowName(7, AT), LONG)
+        backlog.add_count(RowHandle(7, AT), LONG)
     backlog.is_free = True
-    backlog.settle()
+    backlog.flush()
     assert backlog.ids == list(range(5, LIMIT + 5))
-    assert backlog.written[0].counts == {RowName(7, AT): LIMIT + 5}
+    assert backlog.written[0].counts == {RowHandle(7, AT): LIMIT + 5}
 
 
 def test_threads_lose_nothing_and_write_nothing_twice(backlog: Writing) -> None:
     def add(first: int) -> None:
         for number in range(first, first + 500):
             backlog.add_outcome(outcome(number), 0.0001)
-            backlog.add_count(RowName(7, AT), 0.0001)
+            backlog.add_count(RowHandle(7, AT), 0.0001)
 
     threads = [threading.Thread(target=add, args=(1_000 * n,)) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    backlog.settle()
+    backlog.flush()
     assert sorted(backlog.ids) == sorted(1_000 * n + m for n in range(8) for m in range(500))
-    assert sum(batch.counts.get(RowName(7, AT), 0) for batch in backlog.written) == 4_000
+    assert sum(batch.counts.get(RowHandle(7, AT), 0) for batch in backlog.written) == 4_000
 
 
 def test_whoever_settles_waits_for_the_thread_that_is_at_it(backlog: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,10 +155,10 @@ def test_whoever_settles_waits_for_the_thread_that_is_at_it(backlog: Writing, mo
         order.append("written")
 
     def settle() -> None:
-        backlog.settle()
+        backlog.flush()
         order.append("settled")
 
-    monkeypatch.setattr(backlog, "write", write)
+    monkeypatch.setattr(backlog, "_write", write)
     first = threading.Thread(target=backlog.add_outcome, args=(outcome(0), 0))
     first.start()
     begun.wait(60)
@@ -175,10 +175,10 @@ def test_whoever_settles_waits_for_the_thread_that_is_at_it(backlog: Writing, mo
 SCRIPT = """
 import os, sys
 from datetime import datetime
-from keys.backlog import Backlog, Outcome
-backlog = Backlog()
-backlog.may_write = lambda: True
-backlog.write = lambda batch: print(os.getpid() == parent, [outcome.id for outcome in batch.outcomes], flush=True)
+from keys.audit.outcomes import Backlog, Outcome
+def write(batch):
+    print(os.getpid() == parent, [outcome.number for outcome in batch.outcomes], flush=True)
+backlog = Backlog(lambda: True, write)
 parent = os.getpid()
 for number in range(3):
     backlog.add_outcome(Outcome("used", "", 200, 1, number, datetime.now()), 1e9)

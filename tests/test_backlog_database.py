@@ -11,8 +11,8 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from keys import statements
-from keys.backlog import Backlog, Batch, Outcome
+from keys.audit import statements
+from keys.audit.outcomes import Backlog, Batch, Outcome
 from keys.models import APIKey, AuditEvent
 
 
@@ -81,8 +81,7 @@ def test_the_timer_closes_its_connection() -> None:
         used.append((threading.current_thread(), connections["default"]))
         written.set()
 
-    backlog = Backlog()
-    backlog.may_write, backlog.write = (lambda: threading.current_thread() is not threading.main_thread()), write
+    backlog = Backlog(lambda: threading.current_thread() is not threading.main_thread(), write)
     backlog.add_outcome(Outcome("used", "", 200, 1, 0, timezone.now()), 0.01)
     assert written.wait(60)
     thread, wrapper = used[0]

@@ -12,11 +12,11 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.utils import timezone
 
-from keys import lifecycle, statements
+from keys.audit import retention, statements
+from keys.audit.partitions import missing, present
 from keys.models import AuditEvent
-from keys.partitions import missing, partitions
 
-from .benchmarks import retention
+from .benchmarks import retention as benchmark
 from .commanding import record, run
 from .log import row
 from .partitioned import begin, begin_anew, forget_maintenance, home, homes, months_ago, needs_partitions
@@ -69,7 +69,7 @@ class TestKeeping:
         record(at=timezone.now())
         lines = run("keys_partition").out.splitlines()
         assert lines[0].split() == ["PARTITION", "SINCE", "BEFORE", "EVENTS", "SIZE", "NOTES"]
-        assert [line.split()[0] for line in lines[1:]] == [partition.name for partition in partitions()]
+        assert [line.split()[0] for line in lines[1:]] == [partition.name for partition in present()]
         assert lines[2].split()[1:3] == [f"{months_ago(0):%Y-%m-%d}", f"{months_ago(-1):%Y-%m-%d}"]
         assert run("keys_partition", "-v", "0").out == ""
 
@@ -92,7 +92,7 @@ class TestKeeping:
         begin(2)
         record(at=months_ago(2))
         record(at=months_ago(-30))
-        before, lay = partitions(), homes()
+        before, lay = present(), homes()
         planned = run("keys_partition", "--dry-run", "--older-than", "1d", "--ahead", "3", "--json")
         assert planned.status == 0
         assert planned.err == "Nothing is done: 2 partitions would be made and 2 dropped.\n"
@@ -102,7 +102,7 @@ class TestKeeping:
             (home(months_ago(-3)), "made"),
             (home(months_ago(-30)), "made"),
         ]
-        assert (partitions(), homes()) == (before, lay)
+        assert (present(), homes()) == (before, lay)
         assert not AuditEvent.objects.filter(event="pruned").exists()
 
     def test_the_fields_of_the_json_are_stable(self) -> None:
@@ -149,7 +149,7 @@ class TestTogether:
         def write() -> list[int]:
             written: list[int] = []
             while len(written) < 20 or not is_made.is_set():
-                written.append(statements.insert(row(at=timezone.now())))
+                written.append(statements.insert(row(at=timezone.now())).number)
                 if len(written) == 10:
                     have_begun.wait(timeout=60)
             return written
@@ -184,7 +184,7 @@ class TestTogether:
     def test_pruning_says_so_too_where_another_transaction_holds_the_log(self, monkeypatch: pytest.MonkeyPatch) -> None:
         begin(1)
         record(at=months_ago(1))
-        monkeypatch.setattr(lifecycle, "drop_months", partial(lifecycle.drop_months, patience=0.0))
+        monkeypatch.setattr(retention, "drop_months", partial(retention.drop_months, patience=0.0))
         with transaction.atomic():
             AuditEvent.objects.count()
             (pruned,) = in_a_thread(lambda: run("keys_prune", "--older-than", "1d"))
@@ -193,13 +193,13 @@ class TestTogether:
         assert homes() == {home(months_ago(1)): 1}
 
     def test_the_benchmark_of_retention_finds_what_it_looks_for(self) -> None:
-        month = retention.begin_months_ago(2)
-        retention.fill(month, 2000)
-        result = retention.drop(month, alone=0)
+        month = benchmark.begin_months_ago(2)
+        benchmark.fill(month, 2000)
+        result = benchmark.drop(month, alone=0)
         assert (result.dropped, result.failed) == (2000, 0)
         assert result.written > 0
         assert AuditEvent.objects.filter(event="used").count() >= result.written
-        assert all(line.count(":") for line in retention.report(result))
+        assert all(line.count(":") for line in benchmark.report(result))
 
 
 def partition(*arguments: str) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from pytest_django import Settings
 
-from keys.stream import GROUP
+from keys.audit.stream import GROUP
 from tests.commanding import run
 from tests.log import ticketed
 from tests.redis_server import RedisServer, redis_server

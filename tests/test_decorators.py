@@ -218,8 +218,8 @@ class Patient(DatabaseKeyring):
     begun = threading.Event()
     may_go_on = threading.Event()
 
-    def find(self, token: str, row: Any = None) -> Any:
-        found = super().find(token, row)
+    def find_and_record(self, *args: Any) -> Any:
+        found = super().find_and_record(*args)
         self.begun.set()
         self.may_go_on.wait(60)
         return found

@@ -1,5 +1,6 @@
 """Holding the log against its seals: every change is found, and the first is named."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,11 +13,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from keys import audit, evidence, lifecycle, sealing
-from keys.evidence import Findings
+from keys.audit import retention, sealing, verifying
+from keys.audit.sealing import COLUMNS, SealError
+from keys.audit.verifying import Findings
 from keys.models import AuditEvent, AuditSeal
-from keys.sealing import SealError
-from keys.seals import COLUMNS
 
 from .old_system import execute
 from .partitioned import begin, home, months_ago, needs_partitions
@@ -47,19 +47,19 @@ def undone() -> Iterator[None]:
 
 
 def problems(findings: Findings | None = None) -> list[tuple[str, int, int | None]]:
-    found = (findings or evidence.verify()).problems
+    found = (findings or verifying.verify()).problems
     return [(problem.kind, problem.seal, problem.row) for problem in found]
 
 
 class TestRows:
     def test_an_untouched_log_is_as_it_was_sealed(self) -> None:
         ids = write_and_seal()
-        findings = evidence.verify()
+        findings = verifying.verify()
         assert (findings.problems, findings.seals, findings.rows) == ([], 3, len(ids))
         assert findings.counts == {"altered": 0, "missing": 0, "added": 0}
         assert (findings.pruned, findings.unsealed, findings.back_dated.count) == (0, 0, 0)
         write(FULL, FULL)
-        assert evidence.verify().unsealed == 2
+        assert verifying.verify().unsealed == 2
 
     @pytest.mark.parametrize("column", OTHERS)
     def test_an_altered_row_is_named(self, column: str) -> None:
@@ -103,17 +103,17 @@ class TestRows:
 
     def test_the_first_comes_first_and_all_are_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
         ids = write_and_seal()
-        monkeypatch.setattr(evidence, "MOST_NAMED", 3)
+        monkeypatch.setattr(verifying, "MOST_NAMED", 3)
         events.filter(pk__in=ids[5:]).delete()
         events.filter(pk=ids[2]).update(path="/other")
-        findings = evidence.verify()
+        findings = verifying.verify()
         assert problems(findings) == [("altered", 1, ids[2]), ("missing", 2, ids[5]), ("missing", 2, ids[6])]
         assert findings.counts == {"altered": 1, "missing": 7, "added": 0}
 
     def test_an_emptied_log_is_not_as_it_was(self) -> None:
         write_and_seal()
         events.all().delete()
-        assert evidence.verify().counts["missing"] == 12
+        assert verifying.verify().counts["missing"] == 12
 
     @pytest.mark.skipif(connection.vendor != "sqlite", reason="The others keep to the types of their columns.")
     @pytest.mark.parametrize("value", ["'2001-99-99'", "12", "x'ff'", "CAST(x'ff' AS text)", "''"])
@@ -139,7 +139,7 @@ class TestOutcomes:
         list(sealing.seal())
         events.filter(pk=ids[0]).update(status=200, duration_ms=7_200_000)
         events.filter(pk=ids[1]).update(event="refused", reason="rate", status=429, duration_ms=1)
-        findings = evidence.verify()
+        findings = verifying.verify()
         assert (findings.problems, findings.concluded_later.count, findings.concluded_later.first) == ([], 2, ids[0])
         events.filter(pk=ids[2]).update(status=200, path="/other")
         assert problems() == [("altered", 1, ids[2])]
@@ -157,14 +157,14 @@ class TestLateRows:
         write_and_seal()
         late = write(FULL, at=timezone.now() - timedelta(days=9))
         list(sealing.seal())
-        findings = evidence.verify()
+        findings = verifying.verify()
         assert (findings.problems, findings.back_dated.count, findings.back_dated.first) == ([], 1, late[0])
 
     def test_a_clock_that_was_ahead_makes_no_other_row_late(self) -> None:
         write(FULL, at=timezone.now() + timedelta(days=99))
         write_and_seal()
         write_and_seal()
-        assert evidence.verify().back_dated.count == 0
+        assert verifying.verify().back_dated.count == 0
 
 
 class TestRetention:
@@ -172,20 +172,20 @@ class TestRetention:
         at = a_day_ago()
         write_and_seal()
         # In the middle of the second seal.
-        lifecycle.prune(at + timedelta(seconds=6))
-        findings = evidence.verify()
+        retention.prune(at + timedelta(seconds=6))
+        findings = verifying.verify()
         assert (findings.problems, findings.pruned) == ([], 4)
-        lifecycle.prune(at + timedelta(seconds=60))
-        findings = evidence.verify()
+        retention.prune(at + timedelta(seconds=60))
+        findings = verifying.verify()
         assert (findings.problems, findings.pruned, findings.rows) == ([], 9, 3)
-        lifecycle.prune(at + timedelta(seconds=60), life_cycle=True)
-        findings = evidence.verify()
+        retention.prune(at + timedelta(seconds=60), life_cycle=True)
+        findings = verifying.verify()
         assert (findings.problems, findings.pruned, findings.rows) == ([], 12, 0)
 
     def test_what_is_left_is_still_verified(self) -> None:
         at = a_day_ago()
         ids = write_and_seal()
-        lifecycle.prune(at + timedelta(seconds=6))
+        retention.prune(at + timedelta(seconds=6))
         events.filter(pk=ids[7]).update(path="/other")
         events.filter(pk=ids[4]).update(detail="a step before that time")
         events.filter(pk=ids[9]).delete()
@@ -193,14 +193,14 @@ class TestRetention:
 
     def test_steps_of_keys_are_no_uses(self) -> None:
         ids = write_and_seal()
-        lifecycle.prune(a_day_ago() + timedelta(seconds=60))
+        retention.prune(a_day_ago() + timedelta(seconds=60))
         events.filter(pk=ids[4]).delete()
         assert problems() == [("missing", 2, ids[4])]
 
     def test_deleting_without_a_word_of_it_is_found(self) -> None:
         ids = write_and_seal()
         events.filter(pk__lte=ids[5]).delete()
-        assert evidence.verify().counts["missing"] == 6
+        assert verifying.verify().counts["missing"] == 6
 
     def test_an_interrupted_one_has_said_so_before(self) -> None:
         write_and_seal()
@@ -211,42 +211,53 @@ class TestRetention:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            lifecycle.prune(a_day_ago() + timedelta(seconds=60), batch_size=2, progress=kill)
-        events.filter(event="pruned", detail__startswith="uses").delete()
-        findings = evidence.verify()
+            retention.prune(a_day_ago() + timedelta(seconds=60), batch_size=2, progress=kill)
+        announced = events.filter(event="pruned", detail__contains='"is_done": false')
+        assert announced.count() == 1
+        events.filter(event="pruned", detail__contains='"is_done": true').delete()
+        findings = verifying.verify()
         assert (findings.problems, findings.pruned) == ([], 2)
 
     def test_one_that_begins_meanwhile_is_no_false_alarm(self, monkeypatch: pytest.MonkeyPatch) -> None:
         write_and_seal()
-        prunings = audit.prunings
+        prunings = retention.prunings
         begun: list[int] = []
 
         def then_prune() -> Any:
             found = prunings()
             if not begun:
-                begun.append(lifecycle.prune(a_day_ago() + timedelta(seconds=60)))
+                begun.append(retention.prune(a_day_ago() + timedelta(seconds=60)))
             return found
 
-        monkeypatch.setattr(audit, "prunings", then_prune)
-        findings = evidence.verify()
+        monkeypatch.setattr(retention, "prunings", then_prune)
+        findings = verifying.verify()
         assert (findings.problems, findings.pruned, begun) == ([], 9, [9])
 
     def test_a_forged_word_of_it_takes_nothing_that_has_to_be_kept(self) -> None:
         ids = write_and_seal()
-        write({"event": "pruned", "detail": f"events before {timezone.now() + DAY:%Y-%m-%d %H:%M:%S} UTC"})
-        write({"event": "pruned", "detail": "events before 2024-99-99 00:00:00 UTC"}, {"event": "pruned", "detail": ""})
+        forged = json.dumps({"before": (timezone.now() + DAY).isoformat(), "life_cycle": True, "is_done": True})
+        write({"event": "pruned", "detail": forged})
+        for detail in (
+            "",
+            "null",
+            "[]",
+            '{"before": "2024-99-99", "life_cycle": true, "is_done": true}',
+            '{"before": 5}',
+            "events",
+        ):
+            write({"event": "pruned", "detail": detail})
         events.filter(pk__lte=ids[3]).delete()
         assert problems() == []
-        assert evidence.verify(keep=2 * DAY).counts["missing"] == 4
-        assert evidence.verify(keep=DAY / 2).problems == []
+        assert verifying.verify(keep=2 * DAY).counts["missing"] == 4
+        assert verifying.verify(keep=DAY / 2).problems == []
 
     def test_a_time_in_another_zone_and_with_microseconds_is_no_obstacle(self) -> None:
         at = a_day_ago()
         write(*[FULL] * 5, at=at, step=timedelta(milliseconds=400))
         list(sealing.seal())
         zone = datetime.strptime("+0530", "%z").tzinfo
-        assert lifecycle.prune((at + timedelta(seconds=1, microseconds=999_999)).astimezone(zone)) == 3
-        assert (evidence.verify().problems, evidence.verify().pruned) == ([], 3)
+        assert retention.prune((at + timedelta(seconds=1, microseconds=999_999)).astimezone(zone)) == 3
+        assert (verifying.verify().problems, verifying.verify().pruned) == ([], 3)
 
 
 @needs_partitions
@@ -260,14 +271,14 @@ class TestPartitions:
         list(sealing.seal())
 
     def test_months_that_retention_dropped_may_be_missing(self) -> None:
-        assert [count for _, count in lifecycle.drop_months(months_ago(1))] == [2, 2]
-        findings = evidence.verify()
+        assert [count for _, count in retention.drop_months(months_ago(1))] == [2, 2]
+        findings = verifying.verify()
         assert (findings.problems, findings.pruned, findings.rows) == ([], 4, 5)
 
     def test_one_that_somebody_dropped_is_found(self) -> None:
-        list(lifecycle.drop_months(months_ago(2)))
+        list(retention.drop_months(months_ago(2)))
         execute(f"DROP TABLE keys_auditevent_{home(months_ago(1))}")
-        assert evidence.verify().counts == {"altered": 0, "missing": 3, "added": 0}
+        assert verifying.verify().counts == {"altered": 0, "missing": 3, "added": 0}
 
     def test_one_id_in_two_partitions_is_found(self) -> None:
         first = AuditEvent.objects.earliest("at")
@@ -320,7 +331,7 @@ class TestSeals:
         seal.key_id = AuditSeal.objects.get(number=1).key_id
         seal.digest = seal.computed_digest()
         seal.save()
-        (problem,) = evidence.verify().problems
+        (problem,) = verifying.verify().problems
         assert problem.text == "Seal 4 has a wrong signature: it is forged."
 
     def test_those_of_an_earlier_key_are_good_as_long_as_it_is_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +341,7 @@ class TestSeals:
         assert problems() == []
         monkeypatch.setenv("KEYS_SEAL_KEY", OTHER_KEY)
         assert problems() == [("altered", number, None) for number in (1, 2, 3)]
-        assert "another key (37fb39ff) than those that are set" in evidence.verify().problems[0].text
+        assert "another key (37fb39ff) than those that are set" in verifying.verify().problems[0].text
 
     def test_one_that_does_not_follow_is_named(self) -> None:
         """Made with the key by somebody who rewrote the one before it."""
@@ -344,12 +355,12 @@ class TestSeals:
     def test_without_any_there_is_nothing_to_go_by(self) -> None:
         AuditSeal.objects.all().delete()
         with pytest.raises(SealError, match="no seal"):
-            evidence.verify()
+            verifying.verify()
 
     def test_without_a_key_neither(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("KEYS_SEAL_KEY", "")
         with pytest.raises(SealError, match="KEYS_SEAL_KEY is not set"):
-            evidence.verify()
+            verifying.verify()
 
     @pytest.mark.skipif(connection.vendor != "sqlite", reason="The others keep to the types of their columns.")
     @pytest.mark.parametrize("name", ["made_at", "entries", "count", "digest"])
@@ -366,27 +377,27 @@ class TestKeptElsewhere:
         return [seal.described() for seal in AuditSeal.objects.all()]
 
     def test_the_same_are_good_and_newer_ones_too(self, kept: list[dict[str, Any]]) -> None:
-        assert problems(evidence.verify(kept)) == []
-        assert problems(evidence.verify(kept[1:2])) == []
+        assert problems(verifying.verify(kept)) == []
+        assert problems(verifying.verify(kept[1:2])) == []
 
     def test_newest_ones_that_are_gone_with_their_rows_are_named(self, kept: list[dict[str, Any]]) -> None:
         events.filter(pk__gte=kept[1]["first_id"]).delete()
         AuditSeal.objects.filter(number__gt=1).delete()
         assert problems() == []
-        assert problems(evidence.verify(kept)) == [("missing", 2, None), ("missing", 3, None)]
+        assert problems(verifying.verify(kept)) == [("missing", 2, None), ("missing", 3, None)]
 
     def test_those_that_were_made_anew_with_the_key_are_named(self, kept: list[dict[str, Any]]) -> None:
         events.filter(pk=kept[1]["first_id"]).update(path="/other")
         AuditSeal.objects.filter(number__gt=1).delete()
         anew = [seal.described() for seal in sealing.seal(most_rows=4)]
         assert problems() == []
-        assert problems(evidence.verify(kept)) == [("altered", 2, None), ("altered", 3, None)]
+        assert problems(verifying.verify(kept)) == [("altered", 2, None), ("altered", 3, None)]
         # They may have been kept beside the others.
-        assert problems(evidence.verify([*kept, *anew])) == [("altered", 2, None), ("altered", 3, None)]
+        assert problems(verifying.verify([*kept, *anew])) == [("altered", 2, None), ("altered", 3, None)]
 
     def test_all_gone_is_worse(self, kept: list[dict[str, Any]]) -> None:
         AuditSeal.objects.all().delete()
-        assert problems(evidence.verify(kept)) == [("missing", number, None) for number in (1, 2, 3)]
+        assert problems(verifying.verify(kept)) == [("missing", number, None) for number in (1, 2, 3)]
 
 
 def _alter(column: str, value: Any) -> Callable[[list[int], int], tuple[str, int] | None]:
@@ -427,7 +438,7 @@ def test_any_single_change_is_found_and_named() -> None:
     def check(position: int, mutate: Callable[[list[int], int], tuple[str, int] | None]) -> None:
         with undone():
             expected = mutate(ids, position)
-            found = [(problem.kind, problem.row) for problem in evidence.verify().problems]
+            found = [(problem.kind, problem.row) for problem in verifying.verify().problems]
             assert found == ([] if expected is None else [expected])
 
     check()

@@ -13,11 +13,12 @@ from django.db.models import Sum
 from django.test import Client, RequestFactory
 from pytest_django import Settings
 
+from keys.audit.floods import WHOLE_ROWS, Floods
+from keys.audit.sinks import sink
 from keys.decorators import GUARD
-from keys.floods import WHOLE_ROWS, Floods
 from keys.models import APIKey, AuditEvent
 from keys.networks import parse_address
-from keys.verification import verify
+from keys.verification import check
 from tests.log import row
 
 pytestmark = pytest.mark.django_db
@@ -85,7 +86,7 @@ def test_each_minute_has_its_own_rows_even_where_a_slow_thread_is_late() -> None
     floods, address = Floods(), parse_address("192.0.2.1")
     first, second = (datetime(2026, 3, 1, 12, minute, tzinfo=UTC) for minute in (0, 1))
     for at in [first, second] * 10:
-        floods.record(row(event="refused", reason="unknown", key_name="", at=at), address)
+        floods.record(row(event="refused", reason="unknown", key_name="", at=at), address, sink())
     for at in (first, second):
         assert list(AuditEvent.objects.filter(at=at).order_by("id").values_list("count", flat=True)) == [1] * 5 + [5]
 
@@ -125,8 +126,8 @@ def test_thousands_of_knocks_from_one_address_and_a_good_key_meanwhile(quiet: No
     malformed = requests.get("/guarded/", headers={"X-API-Key": "é"})
     for n in range(100):
         for _ in range(200):
-            verify(malformed, GUARD)
-        verify(requests.get("/guarded/", headers={"X-API-Key": f"{n:040x}"}), GUARD)
+            check(malformed, GUARD)
+        check(requests.get("/guarded/", headers={"X-API-Key": f"{n:040x}"}), GUARD)
         if n % 10 == 0:
             assert Client().get("/guarded/", headers={"X-API-Key": key.key}).status_code == 200
     rows = AuditEvent.objects.filter(event="refused")
@@ -140,7 +141,7 @@ def test_thousands_of_addresses(quiet: None) -> None:
     requests = RequestFactory()
     for n in range(1_000):
         for address in (f"10.{n // 250}.7.{n % 250}", f"2001:db8:0:{n % 3:x}::{n:x}"):
-            verify(requests.get("/guarded/", REMOTE_ADDR=address, headers={"X-API-Key": "é"}), GUARD)
+            check(requests.get("/guarded/", REMOTE_ADDR=address, headers={"X-API-Key": "é"}), GUARD)
     # 4 networks of IPv4 and 3 of IPv6.
     assert len(refusals()) == 7 * 6
     assert sum(counts()) == 2_000

@@ -10,8 +10,8 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from keys import guards, lifecycle, partitioning, statements
-from keys.guards import GuardError
+from keys.audit import partitions, retention, statements, triggers
+from keys.audit.triggers import TriggerError
 from keys.models import APIKey, AuditEvent, AuditSeal
 
 from .log import row
@@ -37,8 +37,8 @@ def is_refused(statement: str, values: Any = None) -> bool:
 @pytest.mark.skipif(HAS_TRIGGERS, reason="For databases that have no triggers of ours.")
 @pytest.mark.django_db
 def test_elsewhere_they_cannot_be_had() -> None:
-    for ask in (guards.install, guards.remove, guards.missing):
-        with pytest.raises(GuardError, match="PostgreSQL and SQLite"):
+    for ask in (triggers.install, triggers.remove, triggers.missing):
+        with pytest.raises(TriggerError, match="PostgreSQL and SQLite"):
             ask()
 
 
@@ -48,7 +48,7 @@ def test_elsewhere_they_cannot_be_had() -> None:
 class TestTriggers:
     @pytest.fixture(autouse=True)
     def installed(self) -> None:
-        guards.install()
+        triggers.install()
 
     def test_a_request_leaves_a_finished_row(self) -> None:
         key = APIKey.objects.create(name="TTS")
@@ -133,12 +133,12 @@ class TestTriggers:
             assert is_refused(statement), statement
 
     def test_they_can_be_removed(self) -> None:
-        assert guards.missing() == []
-        guards.remove()
-        assert guards.missing() != []
+        assert triggers.missing() == []
+        triggers.remove()
+        assert triggers.missing() != []
         write(FULL)
         assert not is_refused("DELETE FROM keys_auditevent")
-        guards.remove()
+        triggers.remove()
 
     def test_one_that_is_gone_or_disabled_is_missing(self) -> None:
         if connection.vendor == "postgresql":
@@ -147,7 +147,7 @@ class TestTriggers:
         else:
             execute("DROP TRIGGER keys_auditevent_no_update")
             execute("DROP TRIGGER keys_auditseal_no_delete")
-        assert guards.missing() == ["keys_auditevent_no_update", "keys_auditseal_no_delete"]
+        assert triggers.missing() == ["keys_auditevent_no_update", "keys_auditseal_no_delete"]
 
 
 @pytest.mark.skipif(not HAS_TRIGGERS, reason="The triggers are for PostgreSQL and SQLite.")
@@ -155,31 +155,31 @@ class TestTriggers:
 def test_retention_needs_an_age_and_keeps_to_it() -> None:
     now = timezone.now()
     _, young = write(FULL, FULL, at=now - timedelta(days=3), step=timedelta(days=2))
-    guards.install()
+    triggers.install()
     try:
         with pytest.raises(IntegrityError, match="append-only"):
-            lifecycle.prune(now - timedelta(days=2))
-        guards.install(timedelta(days=2))
-        assert lifecycle.prune(now - timedelta(days=2)) == 1
+            retention.prune(now - timedelta(days=2))
+        triggers.install(timedelta(days=2))
+        assert retention.prune(now - timedelta(days=2)) == 1
         with pytest.raises(IntegrityError, match="append-only"):
-            lifecycle.prune(now)
+            retention.prune(now)
         assert is_refused(f"DELETE FROM keys_auditevent WHERE id = {young}")
     finally:
         # The tables are flushed after this test.
-        guards.remove()
+        triggers.remove()
 
 
 @pytest.mark.skipif(not HAS_TRIGGERS, reason="The triggers are for PostgreSQL and SQLite.")
 @pytest.mark.django_db(transaction=True)
 def test_the_tables_can_be_taken_away_under_them() -> None:
     write(FULL)
-    guards.install()
+    triggers.install()
     try:
         migrate("zero")
     finally:
         migrate()
-    assert len(guards.missing()) > 5
-    guards.remove()
+    assert len(triggers.missing()) > 5
+    triggers.remove()
     assert AuditEvent.objects.count() == AuditSeal.objects.count() == 0
 
 
@@ -191,24 +191,24 @@ def test_partitions_come_and_go_under_them() -> None:
     # Some that find no partition, and are given one.
     write(FULL, at=months_ago(-9))
     write(FULL, at=months_ago(-30))
-    guards.install()
-    assert {partitioning.gather(), partitioning.gather()} == {
+    triggers.install()
+    assert {partitions.gather(), partitions.gather()} == {
         f"keys_auditevent_{home(months_ago(-number))}" for number in (9, 30)
     }
-    assert [count for _, count in lifecycle.drop_months(months_ago(1))] == [1, 0]
-    partitioning.make(months_ago(-10))
-    assert guards.missing() == []
+    assert [count for _, count in retention.drop_months(months_ago(1))] == [1, 0]
+    partitions.make(months_ago(-10))
+    assert triggers.missing() == []
     for name in homes():
         assert is_refused(f"DELETE FROM keys_auditevent_{name}")
     execute(f"ALTER TABLE keys_auditevent_{home(months_ago(-9))} DISABLE TRIGGER keys_auditevent_no_delete")
-    assert guards.missing() == ["keys_auditevent_no_delete"]
+    assert triggers.missing() == ["keys_auditevent_no_delete"]
 
 
 @pytest.mark.skipif(connection.vendor == "postgresql", reason="PostgreSQL has roles.")
 @pytest.mark.django_db
 def test_rights_are_for_databases_that_have_roles() -> None:
-    with pytest.raises(GuardError, match="This is for PostgreSQL"):
-        guards.grants("web")
+    with pytest.raises(TriggerError, match="This is for PostgreSQL"):
+        triggers.grants("web")
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="Only PostgreSQL has roles.")
@@ -228,7 +228,7 @@ class TestRole:
         execute(f"CREATE ROLE {self.ROLE} LOGIN")
         # What a project may have granted before.
         execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {self.ROLE}")
-        for statement in guards.grants(self.ROLE):
+        for statement in triggers.grants(self.ROLE):
             execute(statement)
         with monkeypatch.context() as patch:
             patch.setitem(connection.settings_dict, "USER", self.ROLE)
@@ -274,5 +274,5 @@ class TestRole:
 
     def test_a_name_that_cannot_be_quoted_is_refused(self) -> None:
         for name in ("", 'a"b', "a\0b"):
-            with pytest.raises(GuardError, match="not the name of a role"):
-                guards.grants(name)
+            with pytest.raises(TriggerError, match="not the name of a role"):
+                triggers.grants(name)

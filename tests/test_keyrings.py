@@ -25,9 +25,9 @@ class TestEnvironmentKeyring:
 
     def test_names_the_variable_as_the_holder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(VARIABLE, SECRET)
-        holder, row = self.ring.find(SECRET)
+        holder = self.ring.find(SECRET)
         assert holder is not None
-        assert (holder.name, holder.prefix, list(holder.scopes), row) == (f"env:{VARIABLE}", "", ["jobs:read"], None)
+        assert (holder.name, holder.prefix, list(holder.scopes)) == (f"env:{VARIABLE}", "", ["jobs:read"])
         assert SECRET not in repr(holder)
         assert SECRET not in repr(self.ring)
 
@@ -37,7 +37,7 @@ class TestEnvironmentKeyring:
             monkeypatch.setenv(VARIABLE, value)
         assert not self.ring.is_configured()
         for token in ("", " ", ",", "\n", "None", value or SECRET):
-            assert self.ring.find(token) == (None, None)
+            assert self.ring.find(token) is None
 
     @pytest.mark.parametrize(
         "value",
@@ -47,7 +47,7 @@ class TestEnvironmentKeyring:
     def test_white_space_and_empty_parts_do_not_count(self, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         monkeypatch.setenv(VARIABLE, value)
         assert self.ring.is_configured()
-        assert self.ring.find(SECRET)[0] is not None
+        assert self.ring.find(SECRET) is not None
 
     @pytest.mark.parametrize(
         "token",
@@ -56,13 +56,13 @@ class TestEnvironmentKeyring:
     )  # fmt: skip
     def test_nothing_else_matches(self, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
         monkeypatch.setenv(VARIABLE, f"{SECRET},{OTHER}x")
-        assert self.ring.find(token) == (None, None)
+        assert self.ring.find(token) is None
 
     def test_every_value_works_while_it_is_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         known = []
         for value in (SECRET, f"{SECRET},{OTHER}", OTHER):
             monkeypatch.setenv(VARIABLE, value)
-            known.append([self.ring.find(token)[0] is not None for token in (SECRET, OTHER)])
+            known.append([self.ring.find(token) is not None for token in (SECRET, OTHER)])
         assert known == [[True, False], [True, True], [False, True]]
 
     def test_compares_every_value_in_constant_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,8 +84,8 @@ class TestEnvironmentKeyring:
 
     def test_a_value_that_is_not_utf_8_harms_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(VARIABLE, f"caf\udce9-in-latin-1,{SECRET}")
-        assert self.ring.find(OTHER) == (None, None)
-        assert self.ring.find(SECRET)[0] is not None
+        assert self.ring.find(OTHER) is None
+        assert self.ring.find(SECRET) is not None
 
     @pytest.mark.parametrize("on", ["true", "1", "on", "yes", "True", " true\n", None])
     def test_is_switched_on(self, monkeypatch: pytest.MonkeyPatch, on: str | None) -> None:
@@ -94,7 +94,7 @@ class TestEnvironmentKeyring:
         if on is not None:
             monkeypatch.setenv(SWITCH, on)
         assert ring.is_configured()
-        assert ring.find(SECRET)[0] is not None
+        assert ring.find(SECRET) is not None
 
     @pytest.mark.parametrize(
         "off", ["false", "0", "off", "no", "False", "false\n", " ", "", "flase", "ja", "é", "\udce9"]
@@ -104,12 +104,12 @@ class TestEnvironmentKeyring:
         monkeypatch.setenv(VARIABLE, SECRET)
         monkeypatch.setenv(SWITCH, off)
         assert not ring.is_configured()
-        assert ring.find(SECRET) == (None, None)
+        assert ring.find(SECRET) is None
 
     def test_reads_the_projects_env_file(self, settings: Settings, tmp_path: Path) -> None:
         (tmp_path / ".env").write_text(f"{VARIABLE}={SECRET}\n{SWITCH}=false\n")
         settings.BASE_DIR = tmp_path
-        assert self.ring.find(SECRET)[0] is not None
+        assert self.ring.find(SECRET) is not None
         assert not EnvironmentKeyring(VARIABLE, enabled_by=SWITCH).is_configured()
 
     def test_the_environment_comes_before_the_file(
@@ -118,7 +118,7 @@ class TestEnvironmentKeyring:
         (tmp_path / ".env").write_text(f"{VARIABLE}={SECRET}\n")
         settings.BASE_DIR = tmp_path
         monkeypatch.setenv(VARIABLE, OTHER)
-        assert [self.ring.find(token)[0] is not None for token in (SECRET, OTHER)] == [False, True]
+        assert [self.ring.find(token) is not None for token in (SECRET, OTHER)] == [False, True]
         monkeypatch.setenv(VARIABLE, "")
         assert not self.ring.is_configured()
 
@@ -128,7 +128,7 @@ class TestEnvironmentKeyring:
         (tmp_path / ".env").write_text(f"{VARIABLE}={SECRET}\n")
         del settings.BASE_DIR
         monkeypatch.chdir(tmp_path)
-        assert self.ring.find(SECRET)[0] is not None
+        assert self.ring.find(SECRET) is not None
 
 
 @pytest.mark.django_db
@@ -140,18 +140,18 @@ class TestDatabaseKeyring:
         key.is_active = False
         key.save()
         assert self.ring.is_configured()
-        assert self.ring.find(key.key) == (key, None)
+        assert self.ring.find(key.key) == key
 
     def test_takes_no_digest_for_a_key(self) -> None:
         key = APIKey.objects.create(name="A")
         stored = APIKey.objects.get().key
         for token in (str(stored), str(stored).removeprefix("sha256$"), key.prefix, key.key.upper(), key.key[:-1], ""):
-            assert self.ring.find(token) == (None, None)
+            assert self.ring.find(token) is None
 
     def test_finds_a_key_with_and_without_the_prefix(self, settings: Settings) -> None:
         settings.KEYS = {"PREFIX": "auth_live_"}
         key = APIKey.objects.create(name="A")
-        assert self.ring.find(key.key) == (key, None)
-        assert self.ring.find(key.key.removeprefix("auth_live_")) == (key, None)
-        assert self.ring.find(f"auth_live_{key.key}") == (None, None)
-        assert self.ring.find(f"auth_test_{key.key.removeprefix('auth_live_')}") == (None, None)
+        assert self.ring.find(key.key) == key
+        assert self.ring.find(key.key.removeprefix("auth_live_")) == key
+        assert self.ring.find(f"auth_live_{key.key}") is None
+        assert self.ring.find(f"auth_test_{key.key.removeprefix('auth_live_')}") is None

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from keys import lifecycle
+from keys.audit import retention
 from keys.models import APIKey, AuditEvent, RotationError
 
 INSIDE, OUTSIDE = "10.0.0.1", "203.0.113.9"
@@ -178,7 +178,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule()
     def prune(self) -> None:
-        lifecycle.prune(timezone.now() + HOUR)
+        retention.prune(timezone.now() + HOUR)
         self.requests.clear()
 
     @invariant()

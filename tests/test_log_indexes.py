@@ -9,8 +9,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from keys.audit.reports import retirement
 from keys.models import APIKey
-from keys.reports import retirement
 
 from .commanding import make_key, record
 from .old_system import execute

@@ -11,8 +11,8 @@ from django.test import Client, override_settings
 from django.test.utils import register_lookup
 
 from keys import tokens
-from keys.fields import Digest
 from keys.models import APIKey
+from keys.models.fields import Digest
 from keys.tokens import Secret
 
 from .stored import column, opens

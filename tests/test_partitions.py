@@ -8,12 +8,12 @@ from django.core.management.color import no_style
 from django.db import DEFAULT_DB_ALIAS, connection, transaction
 from django.utils import timezone
 
-from keys import guards, lifecycle, partitioning, statements
-from keys.backlog import Batch, Outcome, RowName
-from keys.fields import digest
+from keys.audit import partitions, retention, statements, triggers
+from keys.audit.outcomes import Batch, Outcome
+from keys.audit.partitions import Partition, PartitionError, missing, month_of, present, strays
+from keys.audit.retention import Pruning
 from keys.models import AuditEvent
-from keys.partitioning import PartitionError
-from keys.partitions import Partition, missing, month_of, partitions, strays
+from keys.models.fields import digest
 
 from .checking import found
 from .commanding import make_key, record
@@ -27,7 +27,7 @@ TABLE = [DEFAULT_DB_ALIAS]
 
 
 def bounds() -> list[tuple[datetime | None, datetime | None]]:
-    return [(partition.since, partition.until) for partition in partitions()]
+    return [(partition.since, partition.until) for partition in present()]
 
 
 def warnings() -> list[str]:
@@ -49,7 +49,7 @@ def test_a_new_log_has_this_month_two_more_all_time_before_and_a_default() -> No
         *((month_of(this, later), month_of(this, later + 1)) for later in range(3)),
         (None, None),
     ]
-    assert [partition.is_default for partition in partitions()] == [False] * 4 + [True]
+    assert [partition.is_default for partition in present()] == [False] * 4 + [True]
     assert missing() == []
     assert not warnings()
 
@@ -60,7 +60,7 @@ def test_the_time_zone_of_the_session_changes_nothing(zone: str) -> None:
     execute(f"SET LOCAL TIME ZONE '{zone}'")
     assert bounds() == before
     late = month_of(timezone.now(), 5)
-    assert partitioning.make(late)
+    assert partitions.make(late)
     record(at=late - timedelta(seconds=1))
     record(at=late)
     assert list(strays()) == [month_of(late, -1)]
@@ -87,9 +87,9 @@ def test_a_check_says_that_the_next_month_is_missing() -> None:
     # Nothing is asked of a database that nobody asked about.
     assert not found("keys.W011")
 
-    assert partitioning.make(months_ago(0))
+    assert partitions.make(months_ago(0))
     assert "no partition" in warnings()[0]
-    assert partitioning.make(months_ago(-1))
+    assert partitions.make(months_ago(-1))
     assert not warnings()
 
 
@@ -102,7 +102,7 @@ def test_a_check_says_that_events_found_no_partition() -> None:
 
 def test_a_role_that_can_but_write_and_read_the_log_is_told_the_same() -> None:
     execute("CREATE ROLE keys_web")
-    for statement in guards.grants("keys_web"):
+    for statement in triggers.grants("keys_web"):
         execute(statement)
     record(at=months_ago(-10))
     execute("SET LOCAL ROLE keys_web")
@@ -127,14 +127,14 @@ def test_holes_between_partitions_are_holes() -> None:
 
 def test_a_month_is_made_once() -> None:
     month = months_ago(-7)
-    assert partitioning.make(month)
-    assert not partitioning.make(month)
+    assert partitions.make(month)
+    assert not partitions.make(month)
     assert (month, months_ago(-8)) in bounds()
 
 
 def test_a_month_is_made_of_what_lies_in_the_default_partition() -> None:
     event, other = record(at=months_ago(-7)), record(at=months_ago(-9))
-    assert partitioning.make(months_ago(-7))
+    assert partitions.make(months_ago(-7))
     assert homes() == {home(event.at): 1, "default": 1}
     assert set(AuditEvent.objects.all()) == {event, other}
     assert AuditEvent.objects.get(pk=event.pk).at == event.at
@@ -142,7 +142,7 @@ def test_a_month_is_made_of_what_lies_in_the_default_partition() -> None:
 
 def gather() -> list[str]:
     made = []
-    while (name := partitioning.gather()) is not None:
+    while (name := partitions.gather()) is not None:
         made.append(name.removeprefix("keys_auditevent_"))
     return made
 
@@ -177,17 +177,17 @@ def test_every_partition_has_the_same_indexes_and_constraints_whatever_became_of
         record(at=months_ago(-3))
         gather()
         forget_maintenance()
-    partitioning.make(months_ago(0))
+    partitions.make(months_ago(0))
     indexes = "SELECT replace(indexdef, tablename, '') FROM pg_indexes WHERE tablename = %s ORDER BY 1"
-    (shape,) = {tuple(execute(indexes, [partition.name])) for partition in partitions()}
+    (shape,) = {tuple(execute(indexes, [partition.name])) for partition in present()}
     assert len(shape) == 1 + len(AuditEvent._meta.indexes) + len(AuditEvent._meta.constraints)
     constraints = "SELECT conname FROM pg_constraint WHERE contype = 'c' AND conrelid = to_regclass(%s) ORDER BY 1"
-    assert len({tuple(execute(constraints, [partition.name])) for partition in partitions()}) == 1
+    assert len({tuple(execute(constraints, [partition.name])) for partition in present()}) == 1
 
 
 def of(months: int) -> Partition:
     """Return the partition of so many months ago."""
-    return next(partition for partition in partitions() if partition.since == months_ago(months))
+    return next(partition for partition in present() if partition.since == months_ago(months))
 
 
 class TestDropping:
@@ -204,34 +204,34 @@ class TestDropping:
 
     def test_whole_months_go_and_what_was_done_to_keys_is_kept(self) -> None:
         kept = list(AuditEvent.objects.filter(event="created").order_by("id").values_list())
-        dropped = list(lifecycle.drop_months(months_ago(1) + timedelta(days=20)))
+        dropped = list(retention.drop_months(months_ago(1) + timedelta(days=20)))
         assert [(partition.since, rows) for partition, rows in dropped] == [(months_ago(3), 2), (months_ago(2), 2)]
         assert homes() == {"past": 2, home(months_ago(1)): 3, home(months_ago(0)): 3}
         assert bounds()[:2] == [(None, months_ago(1)), (months_ago(1), months_ago(0))]
         assert list(AuditEvent.objects.filter(event="created").order_by("id").values_list()) == kept
-        assert [(event.count, event.detail) for event in AuditEvent.objects.filter(event="pruned")] == [
-            (2, f"uses and refusals before {months_ago(1):%Y-%m}-01 00:00:00 UTC"),
-            (2, f"uses and refusals before {months_ago(2):%Y-%m}-01 00:00:00 UTC"),
-        ]
-        assert list(lifecycle.drop_months(months_ago(1))) == []
+        said = [(event.count, Pruning.read(event.detail)) for event in AuditEvent.objects.filter(event="pruned")]
+        assert said == [(2, Pruning(months_ago(1), False, True)), (2, Pruning(months_ago(2), False, True))]
+        assert list(retention.drop_months(months_ago(1))) == []
 
     def test_the_partition_of_the_time_before_may_have_been_dropped(self) -> None:
         execute("DROP TABLE keys_auditevent_past")
-        assert [rows for _, rows in lifecycle.drop_months(months_ago(1))] == [2, 2]
+        assert [rows for _, rows in retention.drop_months(months_ago(1))] == [2, 2]
         assert homes()["past"] == 2
         assert bounds()[0] == (None, months_ago(1))
 
     def test_what_was_done_to_keys_goes_too_when_asked_for(self) -> None:
-        dropped = list(lifecycle.drop_months(months_ago(2), life_cycle=True))
+        dropped = list(retention.drop_months(months_ago(2), life_cycle=True))
         assert [rows for _, rows in dropped] == [3]
-        assert AuditEvent.objects.get(event="pruned").detail.startswith("events before ")
+        pruning = Pruning.read(AuditEvent.objects.get(event="pruned").detail)
+        assert pruning == Pruning(months_ago(1), True, True)
+        assert pruning.sentence.startswith("events before ")
         assert "past" not in homes()
 
     def test_a_dropped_month_is_not_dropped_again(self) -> None:
         month = of(3)
         counts: list[int] = []
-        assert partitioning.drop(month, ["used"], counts.append) == 1
-        assert partitioning.drop(month, ["used"], counts.append) is None
+        assert partitions.drop(month, ["used"], counts.append) == 1
+        assert partitions.drop(month, ["used"], counts.append) is None
         assert counts == [1]
 
     def test_a_month_is_there_whole_if_it_cannot_be_recorded_that_it_went(self) -> None:
@@ -239,11 +239,11 @@ class TestDropping:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            partitioning.drop(of(3), None, fail)
+            partitions.drop(of(3), None, fail)
         assert homes()[home(months_ago(3))] == 3
 
     def test_a_late_event_of_a_dropped_month_has_a_place(self) -> None:
-        list(lifecycle.drop_months(months_ago(2)))
+        list(retention.drop_months(months_ago(2)))
         record(at=months_ago(3))
         assert homes()["past"] == 2
         assert not warnings()
@@ -251,13 +251,13 @@ class TestDropping:
     def test_events_of_such_a_month_in_the_default_partition_are_no_obstacle(self) -> None:
         execute(f'DROP TABLE "{of(2).name}"')
         record(at=months_ago(2))
-        dropped = list(lifecycle.drop_months(months_ago(1)))
+        dropped = list(retention.drop_months(months_ago(1)))
         assert [rows for _, rows in dropped] == [2, 1]
         assert "default" not in homes()
 
     def test_pruning_drops_whole_months_and_deletes_the_rest(self) -> None:
         seen: list[int] = []
-        assert lifecycle.prune(months_ago(1) + timedelta(days=1), progress=seen.append) == 5
+        assert retention.prune(months_ago(1) + timedelta(days=1), progress=seen.append) == 5
         assert seen == [2, 4, 5]
         assert bounds()[0] == (None, months_ago(1))
         assert homes() == {"past": 2, home(months_ago(1)): 2, home(months_ago(0)): 5}
@@ -270,8 +270,8 @@ class TestDropping:
         execute("SET LOCAL ROLE keys_writer")
         try:
             with pytest.raises(PartitionError, match="Only the database user that owns"):
-                partitioning.make(months_ago(-7))
-            assert lifecycle.prune(months_ago(1)) == 4
+                partitions.make(months_ago(-7))
+            assert retention.prune(months_ago(1)) == 4
         finally:
             execute("RESET ROLE")
         assert bounds()[0] == (None, months_ago(3))
@@ -283,7 +283,7 @@ def test_the_table_goes_with_its_partitions_and_comes_back() -> None:
     migrate("zero")
     assert execute("SELECT relname FROM pg_class WHERE relname LIKE 'keys\\_%%' AND relkind IN ('r', 'p')", []) == []
     assert not warnings()
-    assert not partitions()
+    assert not present()
     migrate()
     assert missing() == []
     assert record(at=timezone.now()).pk == 1
@@ -305,7 +305,7 @@ def locked() -> set[str]:
     """Return the partitions that this transaction has written to, or was ready to."""
     locks = "SELECT relname FROM pg_locks JOIN pg_class ON oid = relation WHERE mode = 'RowExclusiveLock' AND pid = %s"
     relations = {name for (name,) in execute(locks, [connection.connection.info.backend_pid])}
-    return relations & {partition.name for partition in partitions()}
+    return relations & {partition.name for partition in present()}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -314,9 +314,10 @@ def test_what_a_request_writes_touches_no_partition_but_that_of_its_month() -> N
     # PostgreSQL considers after five times whether a plan that is for every month is good enough.
     for _ in range(8):
         with transaction.atomic():
-            _, use = statements.find_and_record(str(digest(key.key)), row(at=now), now)
-            outcome = Outcome("used", "", 200, 5, use or 0, now)
+            _, handle = statements.find_and_record(str(digest(key.key)), row(at=now), lambda key: True)
+            assert handle is not None
+            outcome = Outcome("used", "", 200, 5, *handle)
             assert statements.write_outcome(outcome)
-            statements.write_batch(Batch([outcome, outcome], {RowName(use or 0, now): 1}))
+            statements.write_batch(Batch([outcome, outcome], {handle: 1}))
             touched = locked()
     assert touched == {f"keys_auditevent_{home(now)}"}

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 import pytest
 from django.db import connection, connections, transaction
 
-from keys import fields, statements
-from keys.backlog import Batch, Outcome
-from keys.models import APIKey, AuditEvent
+from keys.audit import statements
+from keys.audit.outcomes import Batch, Outcome
+from keys.models import APIKey, AuditEvent, fields
 from tests.cluster.processes import workspace
 from tests.cluster.requirements import require_servers
 from tests.cluster.stores import PgBouncer
@@ -60,13 +60,13 @@ def another_client() -> Iterator[Executor]:
 def use_of(key: APIKey) -> int:
     """Use a key as a request does, check all that came of it, and return its row's id."""
     use = row(api_key_id=None, key_name="", key_prefix="")
-    found, event_id = statements.find_and_record(str(fields.digest(key.key)), use, use["at"])
+    found, handle = statements.find_and_record(str(fields.digest(key.key)), use, lambda key: True)
     assert found == key
-    assert event_id is not None
+    assert handle is not None
     assert statements.find(str(fields.digest(key.key))) == key
-    statements.write_batch(Batch([Outcome("used", "", 200, 1, event_id, use["at"])]))
-    assert statements.write_outcome(Outcome("used", "", 201, 1, event_id, use["at"]))
-    return event_id
+    statements.write_batch(Batch([Outcome("used", "", 200, 1, *handle)]))
+    assert statements.write_outcome(Outcome("used", "", 201, 1, *handle))
+    return handle.number
 
 
 def test_another_client_s_statements_are_never_taken_for_one_s_own(

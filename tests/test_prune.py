@@ -9,7 +9,9 @@ from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from keys import actor, audit, lifecycle
+from keys import actor
+from keys.audit import retention
+from keys.audit.retention import Pruning
 from keys.models import AuditEvent
 
 from .commanding import make_key, record
@@ -36,7 +38,7 @@ def test_events_from_before_the_time_go_and_the_others_stay() -> None:
     fill(2, event="refused", reason="unknown", count=400)
     record(at=CUTOFF)
     record(at=NEW)
-    assert lifecycle.prune(CUTOFF) == 9
+    assert retention.prune(CUTOFF) == 9
     assert times() == [CUTOFF, NEW]
 
 
@@ -45,9 +47,9 @@ def test_what_was_done_to_keys_is_kept_unless_asked_for() -> None:
     key = make_key()
     AuditEvent.objects.update(at=OLD)
     record(key, at=OLD)
-    assert lifecycle.prune(CUTOFF) == 1
+    assert retention.prune(CUTOFF) == 1
     assert [event.event for event in AuditEvent.objects.all()] == ["pruned", "pruned", "created"]
-    assert lifecycle.prune(CUTOFF, life_cycle=True) == 1
+    assert retention.prune(CUTOFF, life_cycle=True) == 1
     assert [event.event for event in AuditEvent.objects.all()] == ["pruned"] * 4
 
 
@@ -55,11 +57,13 @@ def test_what_was_done_to_keys_is_kept_unless_asked_for() -> None:
 def test_the_log_says_that_it_was_pruned_by_whom_and_how_much() -> None:
     fill(3)
     with actor.acting_as("command line: root"):
-        lifecycle.prune(CUTOFF)
-        lifecycle.prune(CUTOFF)
-    before = "uses and refusals before 2024-06-01 00:00:00 UTC"
+        retention.prune(CUTOFF)
+        retention.prune(CUTOFF)
     pruned = AuditEvent.objects.filter(event="pruned").order_by("id")
-    assert list(pruned.values_list("detail", "count")) == [(f"deleting {before}", 0), (before, 3), (before, 0)]
+    begun, done = Pruning(CUTOFF, False, False), Pruning(CUTOFF, False, True)
+    assert [(Pruning.read(event.detail), event.count) for event in pruned] == [(begun, 0), (done, 3), (done, 0)]
+    assert begun.sentence == "deleting uses and refusals before 2024-06-01 00:00:00 UTC"
+    assert done.sentence == "uses and refusals before 2024-06-01 00:00:00 UTC"
     assert {event.actor for event in pruned} == {"command line: root"}
 
 
@@ -71,7 +75,7 @@ def test_an_interrupted_prune_is_on_the_log_with_what_it_did() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        lifecycle.prune(CUTOFF, batch_size=4, progress=interrupt)
+        retention.prune(CUTOFF, batch_size=4, progress=interrupt)
     assert AuditEvent.objects.filter(event="pruned").latest("id").count == 4
     assert len(times()) == 6
 
@@ -88,7 +92,7 @@ def test_the_oldest_events_go_first_in_batches_of_the_given_size() -> None:
         left.append(len(times()))
         oldest.extend(times()[:1])
 
-    assert lifecycle.prune(CUTOFF, batch_size=2, progress=note) == 13
+    assert retention.prune(CUTOFF, batch_size=2, progress=note) == 13
     assert left == [11, 9, 7, 5, 3, 1, 0]
     assert oldest == sorted(oldest)
 
@@ -98,7 +102,7 @@ def test_events_of_one_moment_are_no_obstacle() -> None:
     fill(10)
     AuditEvent.objects.update(at=OLD)
     record(at=NEW)
-    assert lifecycle.prune(CUTOFF, batch_size=3) == 10
+    assert retention.prune(CUTOFF, batch_size=3) == 10
     assert times() == [NEW]
 
 
@@ -106,7 +110,7 @@ def test_events_of_one_moment_are_no_obstacle() -> None:
 def test_a_batch_is_one_look_by_the_index_on_time_and_one_delete_by_a_range_of_primary_keys() -> None:
     fill(20)
     with CaptureQueriesContext(connection) as queries:
-        lifecycle.prune(CUTOFF, batch_size=10)
+        retention.prune(CUTOFF, batch_size=10)
     statements, table = [query["sql"] or "" for query in queries], connection.ops.quote_name("keys_auditevent")
     looks = [sql for sql in statements if sql.startswith("SELECT") and f"FROM {table}" in sql]
     deletes = [sql for sql in statements if sql.startswith("DELETE")]
@@ -150,10 +154,10 @@ def test_each_batch_is_committed_and_lets_a_writer_through_before_the_next() -> 
     seen: list[Any] = []
 
     def write_and_look() -> int:
-        audit.record_step("changed", "while pruning")
+        AuditEvent.record_step("changed", "while pruning", using="default")
         return len(times())
 
-    lifecycle.prune(CUTOFF, batch_size=10, progress=lambda deleted: seen.extend(in_a_thread(write_and_look)))
+    retention.prune(CUTOFF, batch_size=10, progress=lambda deleted: seen.extend(in_a_thread(write_and_look)))
     assert seen == [40, 30, 20, 10, 0]
     assert AuditEvent.objects.filter(detail="while pruning").count() == 5
 
@@ -176,7 +180,7 @@ def test_writers_lose_nothing_while_the_log_is_pruned() -> None:
     writer.start()
     try:
         assert is_writing.wait(timeout=60)
-        deleted = lifecycle.prune(CUTOFF, batch_size=100)
+        deleted = retention.prune(CUTOFF, batch_size=100)
     finally:
         is_pruned.set()
         writer.join(timeout=60)
@@ -195,12 +199,12 @@ def test_two_prunes_at_once_delete_each_event_once() -> None:
         may_end.wait(timeout=60)
 
     thread = threading.Thread(
-        target=lambda: other.extend(in_a_thread(lambda: lifecycle.prune(CUTOFF, batch_size=100, progress=pause)))
+        target=lambda: other.extend(in_a_thread(lambda: retention.prune(CUTOFF, batch_size=100, progress=pause)))
     )
     thread.start()
     try:
         assert has_begun.wait(timeout=60)
-        deleted = lifecycle.prune(CUTOFF, batch_size=150)
+        deleted = retention.prune(CUTOFF, batch_size=150)
     finally:
         may_end.set()
         thread.join(timeout=60)

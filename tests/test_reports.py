@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from keys import reports
+from keys.audit import reports
 from keys.models import APIKey
 
 from .commanding import make_key, record

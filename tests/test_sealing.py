@@ -9,10 +9,9 @@ from django.db import connection, connections, transaction
 from django.utils import timezone
 from pytest_django import Settings
 
-from keys import sealing
+from keys.audit import sealing
+from keys.audit.sealing import SealError, unpack
 from keys.models import AuditEvent, AuditSeal
-from keys.sealing import SealError
-from keys.seals import unpack
 
 from .sealed import FULL, KEY, OPEN, OTHER_KEY, STEP, numbers, set_key, write, write_and_seal
 

@@ -10,11 +10,11 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from keys import evidence, guards, sealing
+from keys.audit import sealing, triggers, verifying
+from keys.audit.sealing import SealError
+from keys.audit.shipping import Shipper
+from keys.audit.stream import Stream, encode
 from keys.models import APIKey, AuditEvent, AuditSeal
-from keys.sealing import SealError
-from keys.shipping import Shipper
-from keys.stream import Stream, encode
 
 from .log import row
 from .redis_server import RedisServer, redis_server
@@ -69,7 +69,7 @@ def test_what_was_shipped_is_sealed_in_the_order_in_which_it_came(stream: Stream
     append(stream, NOW - HOUR / 2, status=200)
     ship(stream)
     assert sealed() == 3
-    findings = evidence.verify()
+    findings = verifying.verify()
     assert (findings.problems, findings.unsealed, findings.back_dated.count) == ([], 1, 1)
 
 
@@ -85,7 +85,7 @@ def test_nothing_is_sealed_whose_outcome_or_count_may_wait(stream: Stream) -> No
     assert sealed() == 1
     ship(stream)
     assert sealed() == 3
-    findings = evidence.verify()
+    findings = verifying.verify()
     assert (findings.problems, findings.concluded_later.count) == ([], 0)
 
 
@@ -99,7 +99,7 @@ def test_without_redis_nothing_is_sealed(stream: Stream, settings: Settings) -> 
 
 def test_shipping_goes_on_under_the_guards(stream: Stream) -> None:
     key = APIKey.objects.create(name="TTS")
-    guards.install()
+    triggers.install()
     try:
         assert Client(headers={"X-API-Key": key.key}).get("/guarded/").status_code == 200
         entries = [fields for _, fields in stream.client.xrange(stream.name)]
@@ -117,4 +117,4 @@ def test_shipping_goes_on_under_the_guards(stream: Stream) -> None:
         with pytest.raises(IntegrityError, match="append-only"):
             AuditEvent._base_manager.filter(event="used").update(path="/other")
     finally:
-        guards.remove()
+        triggers.remove()

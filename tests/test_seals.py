@@ -7,8 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keys.audit.sealing import (
+    COLUMNS,
+    DIGEST_SIZE,
+    Entry,
+    SealingKey,
+    encoded,
+    entry,
+    made_of,
+    pack,
+    unpack,
+    without_outcome,
+)
 from keys.models import AuditEvent, AuditSeal
-from keys.seals import COLUMNS, DIGEST_SIZE, Entry, SealingKey, encoded, entry, pack, unpack, without_outcome
 
 from .sealed import FULL, KEY, OPEN, OTHER_KEY, REFUSED, STEP
 
@@ -121,10 +132,10 @@ def test_a_row_costs_about_twenty_bytes() -> None:
 
 def test_a_seal_says_all_that_its_digest_covers() -> None:
     key = SealingKey(KEY)
-    seal = AuditSeal.of([entry(row(), key), entry(row(id=43), key)], None, key, AT)
+    seal = made_of([entry(row(), key), entry(row(id=43), key)], None, key, AT)
     assert str(seal) == "seal 1 of 2024-06-01 12:00:00 UTC"
     assert (seal.first_id, seal.last_id, seal.count, seal.previous) == (42, 43, 2, "")
-    assert AuditSeal.of([entry(row(id=44), key)], seal, key, AT).previous == seal.digest
+    assert made_of([entry(row(id=44), key)], seal, key, AT).previous == seal.digest
     said = seal.described()
     columns = {field.name for field in AuditSeal._meta.concrete_fields}
     assert said.keys() == columns

@@ -11,11 +11,11 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from keys import guards, statements
+from keys.audit import statements, triggers
+from keys.audit.sealing import seal
+from keys.audit.shipping import Shipper, retry
+from keys.audit.stream import GROUP, Stream, encode
 from keys.models import APIKey, AuditEvent
-from keys.sealing import seal
-from keys.shipping import Shipper, retry
-from keys.stream import GROUP, Stream, encode
 from tests.commanding import run
 from tests.log import errors, row, ticketed
 from tests.redis_server import RedisServer
@@ -68,7 +68,7 @@ class TestRows:
         assert shipped == written()
 
     def test_the_triggers_let_it_through(self) -> None:
-        guards.install()
+        triggers.install()
         for state in [*self.STATES, *self.STATES]:
             statements.ship([state])
         assert [each["status"] for each in written()] == [403]

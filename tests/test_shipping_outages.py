@@ -9,10 +9,9 @@ import pytest
 import redis
 from django.db import connection
 
-from keys.lag import measure
+from keys.audit.shipping import Shipper
+from keys.audit.stream import GROUP, Stream, StreamError, measure
 from keys.models import AuditEvent
-from keys.shipping import Shipper
-from keys.stream import GROUP, Stream, StreamError
 from tests.log import errors, ticketed
 from tests.redis_server import RedisServer, redis_server
 from tests.servers import eventually

@@ -9,10 +9,11 @@ from django.db import DatabaseError, connection, transaction
 from django.forms.models import model_to_dict
 from django.utils import timezone
 
-from keys import fields, sql, statements
-from keys.backlog import Batch, Outcome, RowName
+from keys.audit import statements
+from keys.audit.outcomes import Batch, Outcome, RowHandle
 from keys.keyrings import DatabaseKeyring
-from keys.models import APIKey, AuditEvent
+from keys.models import APIKey, AuditEvent, fields
+from keys.models.audit_event import EVENT_FIELDS
 from keys.networks import parse_address
 from keys.verification import objection_to
 from tests.log import row
@@ -66,7 +67,7 @@ def test_finds_no_digest_by_one_that_differs_in_its_case() -> None:
 def test_finds_nothing_where_there_is_nothing(text: str) -> None:
     APIKey.objects.create(name="A")
     assert statements.find(text) is None
-    assert statements.find_and_record(text, row(), timezone.now()) == (None, None)
+    assert statements.find_and_record(text, row(), lambda key: True) == (None, None)
     assert not AuditEvent.objects.filter(event="used").exists()
 
 
@@ -80,18 +81,19 @@ def test_records_no_use_that_python_would_refuse(
     use = row(api_key_id=None, key_name="", key_prefix="")
     key = APIKey.objects.create(name="A", is_active=is_active, allowed_ips=allowed_ips)
     APIKey.objects.update(expires_at=None if lifetime is None else use["at"] + lifetime)
-    found, event_id = DatabaseKeyring().find(key.key, use)
+    address = parse_address(use["address"])
+    found, handle = DatabaseKeyring().find_and_record(key.key, use, lambda holder: not objection_to(holder, address))
     assert found == key
-    is_good = objection_to(APIKey.objects.get(), parse_address(use["address"])) == ""
+    is_good = objection_to(APIKey.objects.get(), address) == ""
     written = AuditEvent.objects.filter(event="used")
-    if event_id is None:
+    if handle is None:
         # Left to the caller.
         assert not written.exists()
         assert not is_good
     else:
         assert is_good
         assert model_to_dict(written.get()) == model_to_dict(
-            AuditEvent(**use | {"api_key_id": key.pk, "key_name": "A", "key_prefix": key.prefix}, id=event_id)
+            AuditEvent(**use | {"api_key_id": key.pk, "key_name": "A", "key_prefix": key.prefix}, id=handle.number)
         )
 
 
@@ -107,39 +109,39 @@ def test_records_no_use_that_python_would_refuse(
 def test_inserts_what_the_orm_would(changes: dict[str, Any]) -> None:
     values = row(**changes)
     AuditEvent.objects.create(**values)
-    event_id = statements.insert(values)
-    inserted, expected = AuditEvent.objects.get(pk=event_id), AuditEvent.objects.exclude(pk=event_id).get()
-    for field in sql.EVENT_FIELDS:
+    pk = statements.insert(values).number
+    inserted, expected = AuditEvent.objects.get(pk=pk), AuditEvent.objects.exclude(pk=pk).get()
+    for field in EVENT_FIELDS:
         assert getattr(inserted, field.attname) == getattr(expected, field.attname), field.attname
 
 
-def neighbours() -> tuple[RowName, RowName]:
+def neighbours() -> tuple[RowHandle, RowHandle]:
     """Two rows, and not of the same moment."""
     first, second = timezone.now(), timezone.now() + timedelta(microseconds=1)
-    return RowName(statements.insert(row(at=first)), first), RowName(statements.insert(row(at=second)), second)
+    return statements.insert(row(at=first)), statements.insert(row(at=second))
 
 
-def outcome_of(name: RowName) -> Outcome:
+def outcome_of(name: RowHandle) -> Outcome:
     return Outcome("refused", "scope", 403, 12, *name)
 
 
 def test_adds_an_outcome_to_its_own_row_alone() -> None:
     mine, other = neighbours()
     assert statements.write_outcome(outcome_of(mine))
-    event = AuditEvent.objects.get(pk=mine.id)
+    event = AuditEvent.objects.get(pk=mine.number)
     assert (event.event, event.reason, event.status, event.duration_ms) == ("refused", "scope", 403, 12)
     assert (event.path, event.at) == (row()["path"], mine.at)
-    assert not statements.write_outcome(outcome_of(RowName(other.id, mine.at)))
-    assert not statements.write_outcome(outcome_of(RowName(other.id + 1, other.at)))
-    assert AuditEvent.objects.get(pk=other.id).status is None
+    assert not statements.write_outcome(outcome_of(RowHandle(other.number, mine.at)))
+    assert not statements.write_outcome(outcome_of(RowHandle(other.number + 1, other.at)))
+    assert AuditEvent.objects.get(pk=other.number).status is None
 
 
 def test_counts_again_on_its_own_row_alone() -> None:
     mine, other = neighbours()
     assert statements.count_again(mine)
     assert statements.count_again(mine, 41)
-    assert not statements.count_again(RowName(other.id, mine.at))
-    assert not statements.count_again(RowName(other.id + 1, other.at))
+    assert not statements.count_again(RowHandle(other.number, mine.at))
+    assert not statements.count_again(RowHandle(other.number + 1, other.at))
     assert list(AuditEvent.objects.order_by("id").values_list("count", flat=True)) == [43, 1]
 
 
@@ -157,7 +159,7 @@ def test_leaves_the_durability_of_a_project_s_own_transaction_alone() -> None:
 @pytest.mark.parametrize("outcomes", [0, 1, 2, 100])
 def test_writes_a_batch_as_one_by_one(outcomes: int) -> None:
     names = [name for _ in range(50) for name in neighbours()]
-    lost = RowName(names[0].id, names[1].at)
+    lost = RowHandle(names[0].number, names[1].at)
     batch = Batch(
         [Outcome("used", "", 200 + n, n, *name) for n, name in enumerate(names[:outcomes])] + [outcome_of(lost)],
         {names[-1]: 7, names[-2]: 1, lost: 100},

@@ -12,9 +12,9 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from pytest_django import Settings
 
+from keys.audit.stream import decode, encode
 from keys.decorators import api_key_required
 from keys.models import APIKey, AuditEvent
-from keys.stream import decode, encode
 from tests.checking import serve
 from tests.log import row
 from tests.redis_server import RedisServer
@@ -137,7 +137,7 @@ class TestEntries:
     def test_each_process_has_connections_and_tickets_of_its_own(self, server: RedisServer) -> None:
         program = (
             "import os, sys, django; django.setup()\n"
-            "from keys.stream import sink_at\n"
+            "from keys.audit.stream import sink_at\n"
             "from tests.log import row\n"
             "sink = sink_at(sys.argv[1]); sink.insert(row())\n"
             "def append():\n"

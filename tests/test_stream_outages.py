@@ -9,9 +9,9 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient
 from pytest_django import Settings
 
+from keys.audit.stream import Stream, StreamError
 from keys.decorators import api_key_required
 from keys.models import APIKey
-from keys.stream import Stream, StreamError
 from tests.checking import serve
 from tests.log import errors, ticketed
 from tests.redis_server import RedisServer, redis_server

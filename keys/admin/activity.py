@@ -13,8 +13,8 @@ from django.db.models import Count, Max, Q, Sum
 from django.db.models.functions import Coalesce, TruncDate
 from django.utils import timezone
 
-from ..events import TRAFFIC
 from ..models import AuditEvent
+from ..models.audit_event import TRAFFIC
 from .bounds import BoundedRows
 
 Event = AuditEvent.Event

@@ -15,8 +15,8 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from ..audit.reports import age_mark, ago
 from ..models import APIKey
-from ..reports import age_mark, ago
 from . import activity, charts
 from .filters import STATES
 

@@ -4,6 +4,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from ..audit.retention import Pruning
 from ..models import AuditEvent
 from .columns import badge
 
@@ -20,6 +21,8 @@ def event_badge(event: AuditEvent) -> SafeString:
 
 def event_subject(event: AuditEvent) -> SafeString:
     """Return the request and its answer, or what a step of a key's life changed."""
+    if event.event == AuditEvent.Event.PRUNED and (pruning := Pruning.read(event.detail)) is not None:
+        return format_html("{}", pruning.sentence)
     if not event.is_request:
         return format_html("{}", event.detail or "-")
     # A use without a status has died, or is still being answered.

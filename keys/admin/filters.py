@@ -1,6 +1,6 @@
 """What the list of keys can be narrowed to."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from ..conf import conf
-from ..models import EXPIRES_SOON, APIKey, AuditEvent
+from ..models import APIKey, AuditEvent
 
 Keys = QuerySet[APIKey]
 
@@ -24,21 +24,6 @@ STATES = {
 }
 
 
-def _in_state(state: str, now: datetime) -> Q:
-    """Return what `APIKey.state` says, as a condition."""
-    if state == "inactive":
-        return Q(is_active=False)
-    expired = Q(is_active=True, expires_at__lte=now)
-    accepted = Q(is_active=True) & (Q(expires_at=None) | Q(expires_at__gt=now))
-    ends_soon = Q(expires_at__lte=now + EXPIRES_SOON)
-    return {
-        "expired": expired,
-        "retiring": accepted & Q(replaced_by__isnull=False),
-        "expiring": accepted & Q(replaced_by=None) & ends_soon,
-        "active": accepted & Q(replaced_by=None) & (Q(expires_at=None) | ~ends_soon),
-    }[state]
-
-
 class StateFilter(admin.SimpleListFilter):
     title = _("state")
     parameter_name = "state"
@@ -48,7 +33,7 @@ class StateFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: Keys) -> Keys:
         state = self.value()
-        return queryset.filter(_in_state(state, timezone.now())) if state in STATES else queryset
+        return queryset.in_state(state) if state in STATES else queryset  # type: ignore[attr-defined]
 
 
 class ScopeFilter(admin.SimpleListFilter):

@@ -6,9 +6,9 @@ from urllib.parse import urlencode
 from django.http import HttpRequest
 from django.urls import reverse
 
-from ..events import TRAFFIC
+from ..audit.reports import retirement
 from ..models import APIKey, AuditEvent
-from ..reports import retirement
+from ..models.audit_event import TRAFFIC
 from . import activity, charts, steps
 
 DAYS = 30

@@ -14,9 +14,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from .. import actor
-from ..fields import Digest
+from ..audit.reports import retirement
 from ..models import APIKey, RotationError
-from ..reports import retirement
+from ..models.fields import Digest
 from . import activity, reveal
 from .finding import row_id
 from .forms import RotateForm

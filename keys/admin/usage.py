@@ -11,11 +11,12 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from .. import environment
+from ..audit.reports import ApiUsage, ago
 from ..endpoints import endpoints, environment_keyrings
-from ..events import TRAFFIC
-from ..keyrings import ENVIRONMENT, EnvironmentKeyring
+from ..keyrings import EnvironmentKeyring
 from ..models import APIKey, AuditEvent
-from ..reports import ApiUsage, ago
+from ..models.audit_event import TRAFFIC
 
 Event = AuditEvent.Event
 
@@ -23,7 +24,7 @@ ADDRESSES_SHOWN = 3
 
 
 @dataclass
-class Row:
+class ApiLine:
     """One API, and what came to it with one key. `switched_off_by` names the variable that shuts the key out there."""
 
     api: str
@@ -53,7 +54,7 @@ class Row:
 
 
 @dataclass
-class Holder:
+class KeyUsage:
     """One key, one variable, or (without a name) all strangers, with the APIs it was used on.
 
     `verdict` is one word on whether it may be retired, `sentence` the reason.
@@ -63,7 +64,7 @@ class Holder:
     prefix: str = ""
     key_id: int | None = None
     key: APIKey | None = None
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, ApiLine] = field(default_factory=dict)
     is_set: bool = False
     is_read: bool = False
     verdict: str = ""
@@ -71,22 +72,22 @@ class Holder:
 
     @property
     def is_environment(self) -> bool:
-        return self.key_id is None and self.name.startswith(ENVIRONMENT)
+        return self.key_id is None and self.name.startswith(environment.PREFIX)
 
 
-def holders(lines: Iterable[ApiUsage]) -> list[Holder]:
+def holders(lines: Iterable[ApiUsage]) -> list[KeyUsage]:
     """Return who was at work, those of the latest requests first."""
     routes = {endpoint.name: endpoint.address for endpoint in reversed(endpoints())}
-    found: dict[int | str, Holder] = {}
+    found: dict[int | str, KeyUsage] = {}
     for line in lines:
         identity = line.key_name if line.key_id is None else line.key_id
-        holder = found.setdefault(identity, Holder(line.key_name, line.key_prefix, line.key_id))
+        holder = found.setdefault(identity, KeyUsage(line.key_name, line.key_prefix, line.key_id))
         api = line.endpoint or line.one_path
-        holder.rows.setdefault(api, Row(api, routes.get(api, line.one_path))).add(line)
+        holder.rows.setdefault(api, ApiLine(api, routes.get(api, line.one_path))).add(line)
     return list(found.values())
 
 
-def with_keys(found: Iterable[Holder]) -> list[Holder]:
+def with_keys(found: Iterable[KeyUsage]) -> list[KeyUsage]:
     """Return them with the keys that they are, where these still exist."""
     listed = list(found)
     keys = APIKey.objects.in_bulk([holder.key_id for holder in listed if holder.key_id is not None])
@@ -95,15 +96,15 @@ def with_keys(found: Iterable[Holder]) -> list[Holder]:
     return listed
 
 
-def variables(used: Iterable[Holder], only: str | None = None) -> list[Holder]:
+def variables(used: Iterable[KeyUsage], only: str | None = None) -> list[KeyUsage]:
     """Return each variable that guards a view or that was used, with all the APIs it opens, used or not."""
     found = {holder.name: holder for holder in used if holder.is_environment}
     for endpoint, ring in environment_keyrings():
         if only not in (None, ring.name):
             continue
-        holder = found.setdefault(ring.name, Holder(ring.name))
+        holder = found.setdefault(ring.name, KeyUsage(ring.name))
         holder.is_read, holder.is_set = True, EnvironmentKeyring(ring.variable).is_configured()
-        row = holder.rows.setdefault(endpoint.name, Row(endpoint.name, endpoint.address))
+        row = holder.rows.setdefault(endpoint.name, ApiLine(endpoint.name, endpoint.address))
         if holder.is_set and not ring.is_configured():
             row.switched_off_by = ring.enabled_by or ""
     return [found[name] for name in sorted(found)]
@@ -139,7 +140,7 @@ def log_begins() -> datetime | None:
     return begins
 
 
-def judge_variable(variable: Holder, period: Period) -> None:
+def judge_variable(variable: KeyUsage, period: Period) -> None:
     """Say whether a variable may be retired. Its last use is found by the index `keys_event_env`."""
     uses = AuditEvent.objects.latest_of("key_name", variable.name).filter(api_key=None, event=Event.USED)
     last = uses.first()
@@ -153,12 +154,12 @@ def judge_variable(variable: Holder, period: Period) -> None:
         variable.sentence = f"{variable.sentence} {used}".strip()
 
 
-def judged(keys: Iterable[APIKey], period: Period) -> list[Holder]:
+def judged(keys: Iterable[APIKey], period: Period) -> list[KeyUsage]:
     """Say of keys that were not used whether they may be deactivated."""
     found = []
     for key in keys:
         verdict, sentence = period.verdict(key.last_used, key.created_at)  # type: ignore[attr-defined]
         # There were more requests in these days than are counted.
         sentence = sentence or _("Used before the requests that are counted here.")
-        found.append(Holder(key.name, key.prefix, key.pk, key, verdict=verdict, sentence=sentence))
+        found.append(KeyUsage(key.name, key.prefix, key.pk, key, verdict=verdict, sentence=sentence))
     return found

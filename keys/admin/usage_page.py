@@ -12,9 +12,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from ..keyrings import ENVIRONMENT
+from .. import environment
+from ..audit.reports import api_usage, idle, retirement
 from ..models import APIKey
-from ..reports import api_usage, idle, retirement
 from . import reveal, usage
 from .finding import row_id
 
@@ -55,7 +55,7 @@ class UsagePage:
 
 
 def _sections(
-    request: HttpRequest, period: usage.Period, read_since: Any, found: list[usage.Holder], key: APIKey | str | None
+    request: HttpRequest, period: usage.Period, read_since: Any, found: list[usage.KeyUsage], key: APIKey | str | None
 ) -> dict[str, Any]:
     variables = [] if isinstance(key, APIKey) else usage.variables(found, key)
     for variable in variables:
@@ -91,7 +91,7 @@ def _key(request: HttpRequest) -> APIKey | str | None:
     asked = request.GET.get("key", "")
     if not asked:
         return None
-    if asked.startswith(ENVIRONMENT):
+    if asked.startswith(environment.PREFIX):
         return asked
     number = row_id(asked)
     if number is not None and (key := APIKey.objects.filter(pk=number).first()) is not None:

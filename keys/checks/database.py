@@ -4,14 +4,13 @@ from collections.abc import Collection
 
 from django.core import checks
 from django.db import connections, router
-from django.db.models import Q, QuerySet, TextField
+from django.db.models import QuerySet, TextField
 from django.db.models.functions import Cast
-from django.utils import timezone
 
-from .. import audit
 from ..endpoints import Endpoint, endpoints
 from ..keyrings import DatabaseKeyring
 from ..models import APIKey
+from ..redaction import printable
 from ..throttling import APIKeyRateThrottle
 
 NAMED = 5
@@ -65,7 +64,7 @@ def _accepted_keys(databases: Collection[str] | None) -> QuerySet[APIKey]:
     alias = router.db_for_write(APIKey)
     if alias not in (databases or ()) or not _is_migrated(alias):
         return APIKey.objects.none()
-    return APIKey.objects.using(alias).filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), is_active=True)
+    return APIKey.objects.using(alias).accepted()
 
 
 def _is_migrated(alias: str) -> bool:
@@ -79,7 +78,7 @@ def _is_migrated(alias: str) -> bool:
 
 def _named(keys: QuerySet[APIKey]) -> list[str]:
     """Return one text with the names of the first keys and the number of the others; nothing where there are none."""
-    names = [audit.printable(str(key)) for key in keys.only("name", "prefix")[: NAMED + 1]]
+    names = [printable(str(key)) for key in keys.only("name", "prefix")[: NAMED + 1]]
     if len(names) > NAMED:
         names[NAMED:] = [f"and {keys.count() - NAMED} more"]
     return [", ".join(names)] if names else []

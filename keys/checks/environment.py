@@ -4,10 +4,11 @@ from collections.abc import Iterable
 
 from django.core import checks
 
-from .. import tokens
+from .. import environment, tokens
+from ..audit.sealing import SEAL_KEY
+from ..conf import environment_folder
 from ..endpoints import endpoints
-from ..keyrings import MIN_LENGTH, EnvironmentKeyring
-from ..sealing import SEALING_KEYS
+from ..keyrings import EnvironmentKeyring
 from .options import hint_for, ill_formed, unregistered
 
 _GENERATE = "`manage.py keys_generate` makes a good one."
@@ -17,12 +18,12 @@ _GENERATE = "`manage.py keys_generate` makes a good one."
 def check_keys_are_long_enough(**kwargs: object) -> list[checks.CheckMessage]:
     return [
         checks.Error(
-            f"The environment variable {variable} holds a key shorter than {MIN_LENGTH} characters.",
+            f"The environment variable {variable} holds a key shorter than {environment.MIN_LENGTH} characters.",
             hint=f"{_GENERATE} A comma separates one key from the next.",
             id="keys.E013",
         )
         for variable, values in _secrets().items()
-        if any(len(value) < MIN_LENGTH for value in values)
+        if any(len(value) < environment.MIN_LENGTH for value in values)
     ]
 
 
@@ -120,7 +121,7 @@ def _values() -> dict[str, list[str]]:
 
 def _secrets() -> dict[str, list[str]]:
     """Return the keys of requests, and those that sign seals."""
-    return {**_values(), SEALING_KEYS.variable: SEALING_KEYS.values()}
+    return {**_values(), SEAL_KEY: environment.values(SEAL_KEY, environment_folder())}
 
 
 def _wrong_scopes(ring: EnvironmentKeyring) -> list[object]:

@@ -5,15 +5,15 @@ from collections.abc import Collection
 from django.core import checks
 from django.db import router
 
+from ..audit.partitions import missing, present, strays
 from ..models import AuditEvent
-from ..partitions import missing, partitions, strays
 
 HINT = "Run `manage.py keys_partition` now, and each day from then on."
 
 
 @checks.register(checks.Tags.database, "keys")
 def check_partitions_are_kept(databases: Collection[str] | None = None, **kwargs: object) -> list[checks.CheckMessage]:
-    if router.db_for_write(AuditEvent) not in (databases or ()) or not partitions():
+    if router.db_for_write(AuditEvent) not in (databases or ()) or not present():
         return []
     found = []
     if months := missing(ahead=1):

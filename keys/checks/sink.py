@@ -3,8 +3,8 @@
 from django.core import checks
 from django.db import connections, router
 
+from ..audit.sinks import DATABASE, is_stream
 from ..models import APIKey
-from ..sinks import DATABASE, is_stream
 from .options import options
 
 
@@ -68,7 +68,7 @@ def _has_redis() -> bool:
 
 
 def _is_understood(address: str) -> bool:
-    from ..stream import Stream
+    from ..audit.stream import Stream
 
     try:
         Stream(address)

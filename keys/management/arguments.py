@@ -10,8 +10,8 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from .. import durations, tokens
-from ..audit import printable
 from ..models import APIKey
+from ..redaction import printable
 
 NOT_THE_KEY_ITSELF = (
     "That looks like a key itself, and an argument stays in the shell's history: name the key by its id, prefix"

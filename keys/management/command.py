@@ -13,8 +13,8 @@ from django.db import Error
 from django.utils import timezone
 
 from .. import actor
+from ..audit.partitions import PartitionError
 from ..models import RotationError, StaleKeyError
-from ..partitioning import PartitionError
 
 
 class KeysCommand(BaseCommand):

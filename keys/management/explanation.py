@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import tokens
-from ..audit import printable
+from ..audit.reports import ago
 from ..endpoints import environment_keyrings
 from ..keyrings import DatabaseKeyring
 from ..models import APIKey, AuditEvent
 from ..networks import Address
-from ..reports import ago
-from ..scopes import grants
+from ..redaction import printable
+from ..scopes import first_missing
 from ..verification import Reason, objection_to
 from .command import exactly
 
@@ -30,8 +30,7 @@ def explain(token: str, *, address: Address | None = None, scopes: Sequence[str]
     """
     if not tokens.is_presentable(token):
         return Explanation(False, "Refused: this cannot be a key, which is 1 to 128 printable ASCII characters.")
-    key, _ = DatabaseKeyring().find(token)
-    if isinstance(key, APIKey):
+    if (key := DatabaseKeyring().find(token)) is not None:
         refusal = _refusal(key, address, scopes)
         sentence = f"Refused: {_label(key)} {refusal}." if refusal else f"Accepted: {_label(key)} {_powers(key)}."
         return Explanation(not refusal, sentence)
@@ -54,9 +53,9 @@ def _refusal(key: APIKey, address: Address | None, scopes: Sequence[str]) -> str
             return f"expired {ago(key.expires_at)}, on {exactly(key.expires_at)}{successor}"
         case Reason.ADDRESS if address is not None:
             return f"may not be used from {address}, only from {', '.join(key.allowed_ips)}"
-    if missing := [scope for scope in scopes if not grants(key.scopes, scope)]:
+    if (missing := first_missing(key.scopes, scopes)) is not None:
         held = f"it holds {', '.join(key.scopes)}" if key.scopes else "it holds none"
-        return f"lacks the scope {missing[0]}; {held}"
+        return f"lacks the scope {missing}; {held}"
     return ""
 
 
@@ -72,13 +71,13 @@ def _powers(key: APIKey) -> str:
 
 def _from_the_environment(token: str, scopes: Sequence[str]) -> Explanation:
     rings = [(endpoint.address, ring) for endpoint, ring in environment_keyrings()]
-    matching = [(route, ring) for route, ring in rings if ring.find(token)[0] is not None]
+    matching = [(route, ring) for route, ring in rings if ring.find(token) is not None]
     if not matching:
         variables = ", ".join(dict.fromkeys(ring.variable for _, ring in rings))
         elsewhere = f", nor is it the value of {variables}" if variables else ""
         return Explanation(False, f"Refused: no key in the database matches{elsewhere}.")
     variables = " and ".join(dict.fromkeys(ring.variable for _, ring in matching))
-    routes = dict.fromkeys(route for route, ring in matching if all(grants(ring.scopes, scope) for scope in scopes))
+    routes = dict.fromkeys(route for route, ring in matching if first_missing(ring.scopes, scopes) is None)
     if not routes:
         return Explanation(False, f"Refused: the value of {variables} lacks the scope {', '.join(scopes)}.")
     return Explanation(True, f"Accepted: it is the value of {variables} and opens {', '.join(routes)}.")

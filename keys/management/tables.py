@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from django.core.management.base import OutputWrapper
 
-from ..audit import printable
+from ..redaction import printable
 
 Style = Callable[[str], str]
 

@@ -5,9 +5,9 @@ from typing import Any
 import django.db.models.deletion
 from django.db import migrations, models
 
-import keys.fields
-import keys.migrating
-import keys.validators
+import keys.audit.partitions
+import keys.models.fields
+import keys.models.validators
 
 
 def widen_id(apps: Any, schema_editor: Any) -> None:
@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
                 blank=True,
                 default=list,
                 help_text="IPv4 and IPv6 networks the key may be used from. Empty: anywhere.",
-                validators=[keys.validators.validate_networks],
+                validators=[keys.models.validators.validate_networks],
                 verbose_name="allowed networks",
             ),
         ),
@@ -56,7 +56,9 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="apikey",
             name="prefix",
-            field=keys.fields.PrefixField(blank=True, default="", editable=False, max_length=8, verbose_name="prefix"),
+            field=keys.models.fields.PrefixField(
+                blank=True, default="", editable=False, max_length=8, verbose_name="prefix"
+            ),
         ),
         migrations.AddField(
             model_name="apikey",
@@ -66,7 +68,7 @@ class Migration(migrations.Migration):
                 default="",
                 help_text="For example 100/min, enforced where APIKeyRateThrottle is. Empty: no limit.",
                 max_length=20,
-                validators=[keys.validators.validate_rate],
+                validators=[keys.models.validators.validate_rate],
                 verbose_name="rate",
             ),
         ),
@@ -88,9 +90,9 @@ class Migration(migrations.Migration):
             name="scopes",
             field=models.JSONField(
                 blank=True,
-                default=keys.fields.default_scopes,
+                default=keys.models.fields.default_scopes,
                 help_text="What the key may do. A key without scopes opens only what asks for no scope.",
-                validators=[keys.validators.validate_scopes],
+                validators=[keys.models.validators.validate_scopes],
                 verbose_name="scopes",
             ),
         ),
@@ -113,7 +115,7 @@ class Migration(migrations.Migration):
                 help_text="The service that will hold the key.", max_length=100, verbose_name="name"
             ),
         ),
-        keys.migrating.CreatePartitionedModel(
+        keys.audit.partitions.CreatePartitionedModel(
             name="AuditEvent",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import IntegrityError, migrations, models, transaction
 
-import keys.fields
+import keys.models.fields
 from keys import tokens
 
 BATCH = 500
@@ -79,5 +79,5 @@ class Migration(migrations.Migration):
         # Not unique meanwhile, so that an old table that lacks the constraint has it in the end.
         migrations.AlterField("apikey", "key", models.CharField(max_length=160)),
         migrations.RunPython(hash_keys, make_unusable),
-        migrations.AlterField("apikey", "key", keys.fields.KeyField(verbose_name="key")),
+        migrations.AlterField("apikey", "key", keys.models.fields.KeyField(verbose_name="key")),
     ]

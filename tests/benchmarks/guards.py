@@ -229,9 +229,9 @@ class ServiceKeys(Guard):
         return {"X-API-Key": APIKey.objects.create(name="TTS-Backend").key}
 
     def settle(self) -> None:
-        from keys.backlog import backlog
+        from keys.audit.sinks import backlog
 
-        backlog.settle()
+        backlog.flush()
 
     def cases(self, presentations: list[Headers]) -> list[Case]:
         unknown = [{"X-API-Key": token_hex(20)} for _ in presentations]

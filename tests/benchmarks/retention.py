@@ -42,7 +42,7 @@ class Writer:
         from django.db import connections
         from django.utils import timezone
 
-        from keys import statements
+        from keys.audit import statements
         from tests.log import row
 
         while not self._may_end.is_set():
@@ -79,21 +79,21 @@ def begin_months_ago(months: int) -> datetime:
     """Give an empty log partitions from so many months ago on; return the first month."""
     from django.utils import timezone
 
-    from keys import partitioning
-    from keys.partitions import between, execute, log, month_of
+    from keys.audit import partitions
+    from keys.audit.partitions import between, execute, log, month_of
 
     first, past = month_of(timezone.now(), -months), f"{log().name}_past"
     execute(log().detach(past))
     execute(log().attach(past, between(None, first)))
     for later in range(months):
-        partitioning.make(month_of(first, later))
+        partitions.make(month_of(first, later))
     return first
 
 
 def fill(month: datetime, rows: int) -> None:
     """Write so many events of a month, as many of each of a hundred keys."""
+    from keys.audit.partitions import execute, month_of
     from keys.models import AuditEvent
-    from keys.partitions import execute, month_of
 
     values: dict[str, str] = {
         "at": "%s::timestamptz + n * %s * interval '1 second'", "event": "'used'", "api_key_id": "1 + n %% 100",
@@ -118,9 +118,9 @@ def drop(month: datetime, alone: float = ALONE) -> Result:
     from django.core.management import call_command
     from django.utils import timezone
 
-    from keys.partitions import execute, month_of, partitions
+    from keys.audit.partitions import execute, month_of, present
 
-    (size,) = (partition.size for partition in partitions() if partition.since == month)
+    (size,) = (partition.size for partition in present() if partition.since == month)
     age = (timezone.now() - month_of(month, 1)).days
     with Writer() as writer:
         time.sleep(alone)
@@ -144,7 +144,7 @@ def drop(month: datetime, alone: float = ALONE) -> Result:
 
 
 def write_ahead_position() -> int:
-    from keys.partitions import execute
+    from keys.audit.partitions import execute
 
     return int(execute("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")[0][0])
 
@@ -163,7 +163,7 @@ def main() -> None:
         from django.core.management import call_command
         from django.db import connection
 
-        from keys.partitions import execute
+        from keys.audit.partitions import execute
 
         # A log of queries would be kept of every write.
         settings.DEBUG = False

@@ -5,9 +5,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from keys import lifecycle
-from keys.audit import printable
 from keys.management import arguments
 from keys.management.command import KeysCommand, exactly
+from keys.redaction import printable
 
 
 class Command(KeysCommand):

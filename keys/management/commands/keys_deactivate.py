@@ -5,10 +5,10 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from keys.audit import printable
+from keys.audit.reports import retirement
 from keys.management import arguments
 from keys.management.command import KeysCommand
-from keys.reports import retirement
+from keys.redaction import printable
 
 
 class Command(KeysCommand):

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from keys import guards
+from keys.audit import triggers
 from keys.management import arguments
 from keys.management.command import KeysCommand
 
@@ -33,16 +33,16 @@ class Command(KeysCommand):
         try:
             match options["action"]:
                 case "install":
-                    guards.install(None if options["keep"] is None else arguments.duration(options["keep"]))
+                    triggers.install(None if options["keep"] is None else arguments.duration(options["keep"]))
                     self.note("The audit log is append-only now.")
                 case "remove":
-                    guards.remove()
+                    triggers.remove()
                     self.note("The audit log can be changed now.")
                 case "status":
-                    self._report(guards.missing())
+                    self._report(triggers.missing())
                 case "grants":
-                    self.stdout.write("\n".join(guards.grants(options["role"])))
-        except guards.GuardError as error:
+                    self.stdout.write("\n".join(triggers.grants(options["role"])))
+        except triggers.TriggerError as error:
             raise CommandError(str(error)) from error
 
     def _report(self, missing: list[str]) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from keys import lifecycle, signals
+from keys.audit.reports import age_mark, ago, expiring, unused
 from keys.management import arguments
 from keys.management.command import KeysCommand
 from keys.management.tables import Line, write_table
 from keys.models import APIKey
-from keys.reports import age_mark, ago, expiring, unused
 
 HEADINGS = ["ID", "NAME", "PREFIX", "STATE", "SCOPES", "CREATED", "LAST USE", "EXPIRES", "NOTES"]
 AGE_NOTES = {"old": "older than 90 days", "overdue": "overdue: older than 180 days"}

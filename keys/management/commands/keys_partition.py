@@ -8,11 +8,11 @@ from django.core.management.base import CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 
-from keys import lifecycle, partitioning
+from keys.audit import partitions, retention
+from keys.audit.partitions import Partition
 from keys.management import arguments
 from keys.management.command import KeysCommand
 from keys.management.tables import Line, write_table
-from keys.partitions import AHEAD, Partition, log, missing, month_of, partitions, strays
 
 HEADINGS = ["PARTITION", "SINCE", "BEFORE", "EVENTS", "SIZE", "NOTES"]
 NO_PARTITIONS = "On this database the audit log is one table, without partitions; keys_prune deletes what is old."
@@ -31,7 +31,7 @@ class Command(KeysCommand):
             "--older-than", metavar="TIME", help="The age from which whole months go, such as 365d; default: none go."
         )
         parser.add_argument(
-            "--ahead", type=int, default=AHEAD, metavar="MONTHS",
+            "--ahead", type=int, default=partitions.AHEAD, metavar="MONTHS",
             help="For how many months after this one to make partitions, 1 to 120 (default: %(default)s).",
         )  # fmt: skip
         parser.add_argument("--life-cycle", action="store_true", help="Drop what was done to keys, too.")
@@ -53,7 +53,7 @@ class Command(KeysCommand):
         older_than = options["older_than"] and arguments.duration(options["older_than"])
         before = timezone.now() - older_than if older_than else None
         patience = arguments.duration(options["wait"]).total_seconds()
-        if not partitions():
+        if not partitions.present():
             if before is not None:
                 raise CommandError(NO_PARTITIONS)
             self.note(NO_PARTITIONS)
@@ -71,25 +71,28 @@ class Command(KeysCommand):
         self, ahead: int, before: datetime | None, life_cycle: bool, patience: float
     ) -> list[tuple[Partition, str]]:
         made, gone = [], []
-        while name := partitioning.gather(patience):
+        while name := partitions.gather(patience):
             made.append(name)
             self.note(f"Made {name} for events in the default partition.")
-        for month in missing(ahead):
-            if partitioning.make(month, patience):
-                made.append(log().of_month(month))
+        for month in partitions.missing(ahead):
+            if partitions.make(month, patience):
+                made.append(partitions.log().of_month(month))
                 self.note(f"Made {made[-1]}.")
         if before is not None:
-            for partition, count in lifecycle.drop_months(before, life_cycle=life_cycle, patience=patience):
+            for partition, count in retention.drop_months(before, life_cycle=life_cycle, patience=patience):
                 gone.append((replace(partition, rows=count), "dropped"))
                 self.note(f"Dropped {partition.name} with {count} events.")
-        return [*gone, *((partition, "made" if partition.name in made else "") for partition in partitions())]
+        return [
+            *gone,
+            *((partition, "made" if partition.name in made else "") for partition in partitions.present()),
+        ]
 
     def _plan(self, ahead: int, before: datetime | None) -> list[tuple[Partition, str]]:
-        going = [] if before is None else lifecycle.droppable(before)
-        coming = dict.fromkeys(missing(ahead), 0) | strays()
-        planned = [(partition, "dropped" if partition in going else "") for partition in partitions()]
+        going = [] if before is None else retention.droppable(before)
+        coming = dict.fromkeys(partitions.missing(ahead), 0) | partitions.strays()
+        planned = [(partition, "dropped" if partition in going else "") for partition in partitions.present()]
         planned += [
-            (Partition(log().of_month(month), False, month, month_of(month, 1), rows, 0), "made")
+            (Partition(partitions.log().of_month(month), False, month, partitions.month_of(month, 1), rows, 0), "made")
             for month, rows in sorted(coming.items())
         ]
         self.note(f"Nothing is done: {len(coming)} partitions would be made and {len(going)} dropped.")

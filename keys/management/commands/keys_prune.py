@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
-from keys import lifecycle
+from keys.audit import retention
 from keys.management import arguments
 from keys.management.command import KeysCommand, exactly
 
@@ -23,7 +23,7 @@ class Command(KeysCommand):
             "--older-than", required=True, metavar="TIME", help="The age from which events go, such as 365d or 52w."
         )
         parser.add_argument(
-            "--batch-size", type=int, default=lifecycle.BATCH_SIZE,
+            "--batch-size", type=int, default=retention.BATCH_SIZE,
             help="How many rows to delete in one transaction, 1 to 20000 (default: %(default)s).",
         )  # fmt: skip
         parser.add_argument("--life-cycle", action="store_true", help="Delete what was done to keys, too.")
@@ -34,8 +34,8 @@ class Command(KeysCommand):
         before = timezone.now() - arguments.duration(options["older_than"])
         life_cycle, progress = options["life_cycle"], None
         if self.stderr.isatty() and options["verbosity"] > 0:
-            progress = self._progress(lifecycle.prunable(before, life_cycle=life_cycle).count())
-        deleted = lifecycle.prune(before, life_cycle=life_cycle, batch_size=options["batch_size"], progress=progress)
+            progress = self._progress(retention.prunable(before, life_cycle=life_cycle).count())
+        deleted = retention.prune(before, life_cycle=life_cycle, batch_size=options["batch_size"], progress=progress)
         self.note(f"Deleted {deleted} events from before {exactly(before)}.")
 
     def _progress(self, total: int) -> Callable[[int], None]:

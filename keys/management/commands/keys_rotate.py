@@ -4,11 +4,11 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from keys.audit import printable
-from keys.fields import Digest
+from keys.audit.reports import ago
 from keys.management import arguments
 from keys.management.command import KeysCommand, exactly
-from keys.reports import ago
+from keys.models.fields import Digest
+from keys.redaction import printable
 
 
 class Command(KeysCommand):

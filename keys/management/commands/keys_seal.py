@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from keys import sealing
+from keys.audit import sealing
 from keys.management.command import KeysCommand
 
 

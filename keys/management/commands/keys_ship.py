@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections, router
 
+from keys.audit.sinks import DATABASE
 from keys.conf import conf
 from keys.management import arguments
 from keys.management.command import KeysCommand
 from keys.management.tables import Line, write_table
 from keys.models import APIKey
-from keys.sinks import DATABASE
 
 if TYPE_CHECKING:
-    from keys.lag import Lag
-    from keys.stream import Stream
+    from keys.audit.stream import Lag, Stream
 
 
 class Command(KeysCommand):
@@ -61,7 +60,7 @@ class Command(KeysCommand):
             else:
                 self._ship(stream, **options)
         except RedisError as error:
-            from keys.shipping import told
+            from keys.audit.shipping import told
 
             raise CommandError(f"Redis answered: {told(error)}") from error
 
@@ -69,7 +68,7 @@ class Command(KeysCommand):
         if conf.AUDIT_SINK == DATABASE:
             raise CommandError('The audit log goes straight into the database: KEYS["AUDIT_SINK"] names no stream.')
         try:
-            from keys.stream import Stream
+            from keys.audit.stream import Stream
 
             # Nobody waits for an answer here, and a batch may take its time.
             return Stream(conf.AUDIT_SINK, socket_connect_timeout=5, socket_timeout=30)
@@ -79,7 +78,7 @@ class Command(KeysCommand):
             raise CommandError('KEYS["AUDIT_SINK"] is not the address of a Redis stream.') from error
 
     def _ship(self, stream: "Stream", **options: Any) -> None:
-        from keys.shipping import Shipper, retry
+        from keys.audit.shipping import Shipper, retry
 
         if connections[router.db_for_write(APIKey)].vendor != "postgresql":
             raise CommandError("The audit log is shipped into PostgreSQL, and the database is another one.")
@@ -102,7 +101,7 @@ class Command(KeysCommand):
             raise CommandError(f"{shipper.shipped.set_aside} entries could not be shipped and are set aside.")
 
     def _tell(self, stream: "Stream", as_json: bool) -> None:
-        from keys.lag import measure
+        from keys.audit.stream import measure
 
         lag = measure(stream)
         if as_json:

@@ -8,12 +8,12 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import Q
 from django.utils import timezone
 
+from keys.audit.reports import Usage, ago, usage
 from keys.endpoints import environment_keyrings
 from keys.management import arguments
 from keys.management.command import KeysCommand
 from keys.management.tables import Line, write_table
 from keys.models import APIKey
-from keys.reports import Usage, ago, usage
 
 HEADINGS = ["KEY", "PREFIX", "PATH", "ADDRESS", "USER AGENT", "USES", "DIED", "REFUSED", "LAST"]
 

@@ -10,11 +10,11 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 
-from keys import evidence
-from keys.evidence import Findings
+from keys.audit import verifying
+from keys.audit.sealing import SealError
+from keys.audit.verifying import Findings
 from keys.management import arguments
 from keys.management.command import KeysCommand, exactly
-from keys.sealing import SealError
 
 SHOWN = 10
 
@@ -40,7 +40,7 @@ class Command(KeysCommand):
         parser.add_argument(
             "--json", action="store_true",
             help="Write a JSON object: ok, seals, rows, pruned, unsealed, last_sealed, counts (altered, missing, added)"
-            f" and problems, the first {evidence.MOST_NAMED}, each with kind, seal, row and text; and concluded_later"
+            f" and problems, the first {verifying.MOST_NAMED}, each with kind, seal, row and text; and concluded_later"
             " and back_dated, each with count and first.",
         )  # fmt: skip
 
@@ -48,7 +48,7 @@ class Command(KeysCommand):
         kept = None if options["against"] is None else _kept(options["against"])
         keep = timedelta(0) if options["keep"] is None else arguments.duration(options["keep"])
         try:
-            findings = evidence.verify(kept, keep)
+            findings = verifying.verify(kept, keep)
         except SealError as error:
             raise CommandError(str(error)) from error
         if options["json"]:

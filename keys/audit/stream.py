@@ -1,4 +1,4 @@
-"""The Redis stream that the audit log may go through: what an entry is, and how a request appends one.
+"""The Redis stream that the audit log may go through: what an entry is, how a request appends one, and what waits.
 
 An entry is a whole row as JSON, under `row`. What is appended later, the outcome of a use or the count of a flood, is
 the whole row again. They are known as the same by the row's ticket, which is random, and its time. So entries may be
@@ -10,6 +10,7 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -18,13 +19,12 @@ from urllib.parse import parse_qsl, urlencode
 from django.db import OperationalError
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
-from .backlog import Backlog, Batch, RowName, SharedRow
-from .conf import conf
-from .sql import BLANK
-from .statements import Row
+from ..conf import conf
+from ..models.audit_event import BLANK, Row
+from .outcomes import Backlog, Batch, CountedRow, RowHandle
 
 DEFAULT_NAME = "keys:audit"
 # The consumer group of those who ship.
@@ -102,35 +102,34 @@ class Stream:
 class StreamSink:
     """Appends rows to a stream. They are as safe as its Redis keeps them, and in the table when they are shipped."""
 
-    is_key_store = False
+    shares_key_database = False
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._counts = Backlog()
-        self._counts.may_write, self._counts.write = (lambda: True), self._write_counts
+        self._counts = Backlog(lambda: True, self._write_counts)
 
-    def insert(self, row: Row) -> int:
+    def insert(self, row: Row) -> RowHandle:
         ticket = secrets.randbits(63)
         self._stream.append({**row, "ticket": ticket}, conf.AUDIT_BACKLOG_LIMIT)
-        return ticket
+        return RowHandle(ticket, row["at"])
 
-    def add_outcome(self, event_id: int, row: Row, may_be_gone: bool) -> None:
-        self._stream.append_again([{**row, "ticket": event_id}])
+    def add_outcome(self, handle: RowHandle, row: Row, may_be_gone: bool) -> None:
+        self._stream.append_again([{**row, "ticket": handle.number}])
 
-    def count_again(self, shared: SharedRow) -> bool:
-        self._counts.add_count(shared, COUNT_DELAY)
+    def count_again(self, counted: CountedRow) -> bool:
+        self._counts.add_count(counted, COUNT_DELAY)
         return True
 
-    def are_there(self, rows: Sequence[RowName]) -> bool:
+    def all_exist(self, handles: Sequence[RowHandle]) -> bool:
         # No transaction takes an entry back.
         return True
 
     def _write_counts(self, batch: Batch) -> None:
         if self._stream.length() >= conf.AUDIT_BACKLOG_LIMIT:
             raise BacklogFullError("The backlog of the audit log has reached its limit.")
-        counted = {row: row.row["count"] + times for row, times in batch.counts.items() if isinstance(row, SharedRow)}
-        self._stream.append_again([{**row.row, "count": count, "ticket": row.id} for row, count in counted.items()])
-        for row, count in counted.items():
+        counts = {row: row.row["count"] + times for row, times in batch.counts.items() if isinstance(row, CountedRow)}
+        self._stream.append_again([{**row.row, "count": count, "ticket": row.number} for row, count in counts.items()])
+        for row, count in counts.items():
             row.row["count"] = count
 
 
@@ -177,3 +176,94 @@ def _known_errors() -> Iterator[None]:
         yield
     except RedisError as error:
         raise StreamError(type(error).__name__) from error
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A shipper, or what is left of one: what it has in its hands, and how long ago it was last heard of."""
+
+    name: str
+    pending: int
+    idle_seconds: float
+
+
+@dataclass(frozen=True)
+class Lag:
+    """The state of a stream.
+
+    `waiting` entries have not been shipped, `pending` of them are in the hands of a shipper, and the oldest of them
+    has waited for `oldest_seconds`; `set_aside` could not be shipped. `fsync` is Redis's `appendfsync`, empty without
+    an append-only file, and `eviction` its `maxmemory-policy`; None where Redis does not tell.
+    """
+
+    waiting: int
+    limit: int
+    pending: int
+    oldest_seconds: float
+    set_aside: int
+    fsync: str | None
+    eviction: str | None
+    consumers: list[Consumer] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """What needs somebody to look at it, a sentence each."""
+        sentences = []
+        if self.waiting >= self.limit:
+            sentences.append(f"The backlog has reached its limit of {self.limit} entries: uses are refused.")
+        if self.set_aside:
+            sentences.append(f"{self.set_aside} entries could not be shipped and are set aside.")
+        if (self.eviction or "").startswith("allkeys"):
+            sentences.append(f"Redis may drop the stream when its memory is full (maxmemory-policy {self.eviction}).")
+        if self.fsync == "":
+            sentences.append("Redis has no append-only file: what waits is lost when it is restarted.")
+        return sentences
+
+
+def measure(stream: Stream) -> Lag:
+    """Ask Redis how far the shippers are behind. Raises RedisError."""
+    with stream.client.pipeline(transaction=False) as pipeline:  # a Redis that is full would refuse a transaction
+        pipeline.xlen(stream.name)
+        pipeline.xrange(stream.name, count=1)
+        pipeline.xlen(stream.set_aside)
+        pipeline.time()
+        waiting, oldest, set_aside, (seconds, microseconds) = pipeline.execute()
+    now = seconds * 1000 + microseconds // 1000
+    since = int(oldest[0][0].partition(b"-")[0]) if oldest else now
+    consumers = _consumers(stream)
+    return Lag(
+        waiting=waiting,
+        limit=conf.AUDIT_BACKLOG_LIMIT,
+        pending=sum(consumer.pending for consumer in consumers),
+        oldest_seconds=max(0, now - since) / 1000,
+        set_aside=set_aside,
+        fsync=_fsync(stream),
+        eviction=_told(stream, "memory").get("maxmemory_policy"),
+        consumers=consumers,
+    )
+
+
+def _consumers(stream: Stream) -> list[Consumer]:
+    try:
+        known = stream.client.xinfo_consumers(stream.name, GROUP)
+    except ResponseError:
+        # Nothing was ever written, or shipped.
+        return []
+    return [Consumer(each["name"].decode(), each["pending"], each["idle"] / 1000) for each in known]
+
+
+def _fsync(stream: Stream) -> str | None:
+    if _told(stream, "persistence").get("aof_enabled") == 0:
+        return ""
+    try:
+        return str(stream.client.config_get("appendfsync")["appendfsync"])
+    except (ResponseError, KeyError):
+        return None
+
+
+def _told(stream: Stream, section: str) -> dict[str, Any]:
+    """Return what Redis says of itself: nothing where it is somebody else's service and keeps that to itself."""
+    try:
+        return dict(stream.client.info(section))
+    except ResponseError:
+        return {}

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from django.db.models.signals import post_migrate
 from django.dispatch import receiver
 
-from .backlog import RowName, SharedRow, backlog
-from .networks import Address, neighbourhood
-from .sinks import sink
-from .statements import Row
+from ..models.audit_event import Row
+from ..networks import Address, neighbourhood
+from .outcomes import CountedRow, RowHandle, Sink
 
 WHOLE_ROWS = 5
 
@@ -24,8 +23,8 @@ class Bucket:
     """The refusals that are counted together."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    whole: list[RowName] = field(default_factory=list)
-    shared: SharedRow | None = None
+    whole: list[RowHandle] = field(default_factory=list)
+    counted: CountedRow | None = None
 
 
 class Floods:
@@ -49,21 +48,21 @@ class Floods:
                 self._buckets = {name: kept for name, kept in self._buckets.items() if abs(name[0] - minute) <= 1}
             return self._buckets.setdefault((minute, neighbourhood(address), row["reason"]), Bucket())
 
-    def record(self, row: Row, address: Address | None) -> None:
-        """Write the row, or add it to the count of the one that stands for the rest of its bucket."""
+    def record(self, row: Row, address: Address | None, sink: Sink) -> None:
+        """Write the row into the sink, or add it to the count of the one that stands for the rest of its bucket."""
         bucket = self._bucket(row, address)
         with bucket.lock:
-            if bucket.shared is not None and sink().count_again(bucket.shared):
+            if bucket.counted is not None and sink.count_again(bucket.counted):
                 return
-            if bucket.shared is not None or not sink().are_there(bucket.whole):
+            if bucket.counted is not None or not sink.all_exist(bucket.whole):
                 # Rows that were rolled back or deleted stand for nothing: the bucket begins anew.
-                bucket.whole, bucket.shared = [], None
-            event_id = sink().insert(row)
+                bucket.whole, bucket.counted = [], None
+            handle = sink.insert(row)
             if len(bucket.whole) < WHOLE_ROWS:
-                bucket.whole.append(RowName(event_id, row["at"]))
+                bucket.whole.append(handle)
             else:
-                bucket.shared = SharedRow(event_id, row["at"])
-                bucket.shared.row = {**row}
+                bucket.counted = CountedRow(*handle)
+                bucket.counted.row = {**row}
 
 
 floods = Floods()
@@ -71,6 +70,5 @@ floods = Floods()
 
 @receiver(post_migrate)
 def forget(**kwargs: object) -> None:
-    """Begin anew when the tables did, as `flush` makes them between two tests: what waits is of rows that are gone."""
+    """Begin anew when the tables did, as `flush` makes them between two tests."""
     floods.forget()
-    backlog.forget()

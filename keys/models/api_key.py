@@ -1,8 +1,7 @@
-"""The keys, and what may be done with one of them. (The audit log is in `events`, its seals are in `seals`.)"""
+"""The keys, and what may be done with one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -10,20 +9,16 @@ from django.db import models, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from . import tokens
-from .conf import conf
-from .copies import StaleKeyError, TrackedModel
-from .events import AuditEvent
+from .. import tokens
+from ..conf import conf
+from ..tokens import Secret
+from .audit_event import AuditEvent
 from .fields import KeyField, PrefixField, default_scopes, digest, visible_prefix
-from .querysets import APIKeyQuerySet
-from .seals import AuditSeal
-from .signals import key_changed
-from .tokens import Secret
+from .querysets import EXPIRES_SOON, APIKeyQuerySet
+from .recorded import RecordedModel
 from .validators import validate_networks, validate_rate, validate_scopes
 
-__all__ = ["APIKey", "AuditEvent", "AuditSeal", "RotationError", "StaleKeyError"]
-
-EXPIRES_SOON = timedelta(days=14)
+Event, Reason = AuditEvent.Event, AuditEvent.Reason
 
 
 class RotationError(Exception):
@@ -38,7 +33,7 @@ def _after(moment: datetime, span: timedelta) -> datetime | None:
         return None
 
 
-class APIKey(TrackedModel):
+class APIKey(RecordedModel):
     """A service's key. `key` can be read from the instance that made it, and never again.
 
     `save()` writes what this copy changed since it was loaded and nothing else, so an old copy undoes no
@@ -81,8 +76,12 @@ class APIKey(TrackedModel):
         verbose_name_plural = _("API keys")
         ordering = ("name", "-created_at")
 
-    # The fields whose values are checked whenever they are written.
     CHECKED: ClassVar[frozenset[str]] = frozenset({"name", "scopes", "expires_at", "allowed_ips", "rate"})
+    # What a successor takes from the key that it replaces, and what it has of its own. Each field is in one of the two.
+    COPIED_BY_ROTATION: ClassVar[frozenset[str]] = frozenset({"name", "scopes", "allowed_ips", "rate"})
+    OWN_AFTER_ROTATION: ClassVar[frozenset[str]] = frozenset(
+        {"id", "key", "prefix", "is_active", "created_at", "expires_at", "replaced_by", "family"}
+    )
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix})" if self.prefix else self.name
@@ -101,7 +100,7 @@ class APIKey(TrackedModel):
     @property
     def last_used_at(self) -> datetime | None:
         """When the key was last used, from the audit log; None when the log holds no use of it."""
-        used = AuditEvent.objects.latest_of("api_key_id", self.pk).filter(event=AuditEvent.Event.USED)
+        used = AuditEvent.objects.latest_of("api_key_id", self.pk).filter(event=Event.USED)
         last: datetime | None = used.values_list("at", flat=True).first()
         return last
 
@@ -111,12 +110,23 @@ class APIKey(TrackedModel):
         return not self.prefix
 
     @property
-    def state(self) -> str:
-        """`active`, `expiring` (within 14 days), `retiring` (replaced but still accepted), `expired` or `inactive`."""
+    def objection(self) -> str:
+        """Why the key is refused wherever it is used from, a reason of AuditEvent; empty where it is accepted.
+
+        `objects.accepted()` says the same of many keys: a rule that is added here is added there.
+        """
         if not self.is_active:
-            return "inactive"
-        if self.has_expired:
-            return "expired"
+            return Reason.INACTIVE
+        return Reason.EXPIRED if self.has_expired else Reason.NONE
+
+    @property
+    def state(self) -> str:
+        """`active`, `expiring` (within 14 days), `retiring` (replaced but still accepted), `expired` or `inactive`.
+
+        A key that is refused and has not expired is inactive, whatever the reason. `objects.in_state()` says the same.
+        """
+        if objection := self.objection:
+            return "expired" if objection == Reason.EXPIRED else "inactive"
         if self.replaced_by_id is not None:
             return "retiring"
         soon = self.expires_at is not None and self.expires_at <= timezone.now() + EXPIRES_SOON
@@ -143,7 +153,7 @@ class APIKey(TrackedModel):
     rotate.alters_data = True  # type: ignore[attr-defined]
 
     def _make_successor(self, using: str, grace: timedelta) -> APIKey:
-        if self.state in {"inactive", "expired"}:
+        if self.objection:
             sentences = {
                 "inactive": _("%(key)s is inactive: make a new key instead of rotating it."),
                 "expired": _("%(key)s is expired: make a new key instead of rotating it."),
@@ -151,10 +161,7 @@ class APIKey(TrackedModel):
             raise RotationError(sentences[self.state] % {"key": self})
         now = timezone.now()
         successor = type(self)(
-            name=self.name,
-            scopes=self.scopes,
-            allowed_ips=self.allowed_ips,
-            rate=self.rate,
+            **{name: getattr(self, name) for name in self.COPIED_BY_ROTATION},
             expires_at=self.expires_at and _after(now, self.expires_at - self.created_at),
             family=self.family or self.pk,
         )
@@ -163,7 +170,7 @@ class APIKey(TrackedModel):
         end = min((moment for moment in (_after(now, grace), self.expires_at) if moment is not None), default=None)
         type(self)._base_manager.using(using).filter(pk=self.pk).update(replaced_by=successor, expires_at=end)
         until = f"accepted until {end:%Y-%m-%d %H:%M:%S %Z}" if end is not None else "accepted for ever"
-        self.announce(AuditEvent.Event.ROTATED, f"successor {successor.prefix}, {until}")
+        self.record(Event.ROTATED, f"successor {successor.prefix}, {until}")
         return successor
 
     def deactivate(self) -> None:
@@ -172,62 +179,9 @@ class APIKey(TrackedModel):
         with transaction.atomic(using=using):
             rows = type(self)._base_manager.using(using).filter(pk=self.pk, is_active=True).update(is_active=False)
             if rows:
-                self.announce(AuditEvent.Event.DEACTIVATED)
+                self.record(Event.DEACTIVATED)
         self.is_active = False
         if self.loaded is not None:
             self.remember({"is_active"})
 
     deactivate.alters_data = True  # type: ignore[attr-defined]
-
-    def validate(self, names: Collection[str] = CHECKED) -> None:
-        """Raise ValidationError when one of the named fields is checked and holds what it must not."""
-        checked = self.CHECKED.intersection(names)
-        self.clean_fields(exclude={field.name for field in self._meta.fields} - checked)
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save what this copy changed, with an event for it in the same transaction.
-
-        Raises ValidationError for a name that is empty or too long, a scope that is not registered, a network
-        that is none or a malformed rate, and StaleKeyError when a field that this copy changed has been changed
-        by somebody else since. After a rollback, `refresh_from_db()`: what was saved counts as saved.
-        """
-        if self._state.adding or self.pk is None or self.loaded is None:
-            self.validate()
-            self._insert(*args, **kwargs)
-        else:
-            self._save_changes(*args, **kwargs)
-
-    save.alters_data = True  # type: ignore[attr-defined]
-
-    def _insert(self, *args: Any, **kwargs: Any) -> None:
-        with transaction.atomic(using=self._alias(kwargs)):
-            super().save(*args, **kwargs)
-            self.announce(AuditEvent.Event.CREATED)
-        self.remember()
-
-    def _save_changes(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
-        names = set(self.changed_fields())
-        if update_fields is not None:
-            names &= self.attributes_of(update_fields)
-        self.validate(names)
-        using = self._alias(kwargs)
-        with transaction.atomic(using=using):
-            changes = {name: value for name, value in self.changed_fields().items() if name in names}
-            if written := list(self.unless_stale(using, changes)) if changes else []:
-                super().save(*args, update_fields=[*written, *(["prefix"] if "key" in written else [])], **kwargs)
-                self.announce_changes(written)
-        self.remember({*names, "prefix"})
-
-    def _alias(self, kwargs: dict[str, Any]) -> str:
-        return kwargs.get("using") or router.db_for_write(type(self), instance=self)
-
-    def announce(self, event: str, detail: str = "") -> None:
-        """Tell the audit log what was done to this key, inside the transaction that does it."""
-        key_changed.send(sender=type(self), key=self, event=event, detail=detail)
-
-    def announce_changes(self, changed: Collection[str]) -> None:
-        """Tell the audit log which fields changed; switching a key off or on is an event of its own."""
-        if "is_active" in changed:
-            self.announce(AuditEvent.Event.ACTIVATED if self.is_active else AuditEvent.Event.DEACTIVATED)
-        if others := [name for name in changed if name not in {"is_active", "prefix"}]:
-            self.announce(AuditEvent.Event.CHANGED, ", ".join(others))

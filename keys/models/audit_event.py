@@ -1,18 +1,41 @@
-"""The audit log's table: one row for each use, refusal and step of a key's life."""
+"""The audit log's table: one row for each use, each refusal and each step of a key's life."""
 
 from __future__ import annotations
 
 import logging
-from typing import ClassVar, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, Self
 
 from django.db import Error, models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from . import tokens
-from .backlog import backlog
+from .. import actor, tokens
+from ..redaction import printable
 
 logger = logging.getLogger("api_keys")
+
+# The values of one row, by the names of its columns.
+Row = dict[str, Any]
+
+# How a request ended: what is added to the row of a use when its response is done.
+OUTCOME = ("event", "reason", "status", "duration_ms")
+
+
+class Holder(Protocol):
+    """Who holds a key: what the guards and the log need to know of it, wherever the key is kept."""
+
+    @property
+    def name(self) -> str:
+        """What people and the log call it."""
+
+    @property
+    def prefix(self) -> str:
+        """The characters by which people tell keys apart; empty where there are none to show."""
+
+    @property
+    def scopes(self) -> Sequence[str]:
+        """What the key may do."""
 
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
@@ -37,9 +60,12 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
 class AuditEventManager(models.Manager.from_queryset(AuditEventQuerySet)):  # type: ignore[misc]
     """The log as this process knows it: what waits to be written is written before it is read."""
 
+    # Set by `audit.sinks`, where outcomes wait.
+    flush: ClassVar[Callable[..., None]] = staticmethod(lambda: None)
+
     def get_queryset(self) -> AuditEventQuerySet:
         try:
-            backlog.settle()
+            self.flush()
         except Error as error:
             # It goes on waiting. Reading the log must not fail for what cannot be written into it.
             logger.error("Outcomes wait to be added to the audit log: %s", type(error).__name__)
@@ -47,7 +73,7 @@ class AuditEventManager(models.Manager.from_queryset(AuditEventQuerySet)):  # ty
 
 
 class AuditEvent(models.Model):
-    """One use of a key, one refusal, or one step of a key's life. Written by `keys.audit` alone."""
+    """One use of a key, one refusal, or one step of a key's life: a life-cycle event."""
 
     class Event(models.TextChoices):
         USED = "used", _("used")
@@ -118,6 +144,15 @@ class AuditEvent(models.Model):
             ),
         )
 
+    @classmethod
+    def record_step(cls, event: str, detail: str = "", *, using: str, key: Any = None, count: int = 1) -> None:
+        """Write a step of a key's life, or of the log's own, with who did it, in the transaction that makes it."""
+        row: Row = {"event": str(event), "detail": detail, "actor": actor.current(), "count": count}
+        row |= {name: printable(row[name])[: WIDTHS[name]] for name in ("detail", "actor")}
+        known = {} if key is None else {"api_key_id": key.pk, **described(key)}
+        # In bulk, because the log is nothing for receivers of `post_save`.
+        cls._base_manager.using(using).bulk_create([cls(at=timezone.now(), **row, **known)])
+
     @property
     def is_request(self) -> bool:
         """Whether it is a use or a refusal, and not a step of a key's life or of the log's."""
@@ -130,3 +165,14 @@ class AuditEvent(models.Model):
 
 # Written with each request. The other events tell the lives of the keys and of the log, and are few.
 TRAFFIC = (AuditEvent.Event.USED, AuditEvent.Event.REFUSED)
+
+
+# What a row holds beside its own name, the id here and the ticket in a stream.
+EVENT_FIELDS = tuple(field for field in AuditEvent._meta.concrete_fields if field.name not in {"id", "ticket"})
+WIDTHS: Mapping[str, int] = {field.attname: field.max_length for field in EVENT_FIELDS if field.max_length}
+BLANK: Row = {field.attname: field.get_default() if field.has_default() else None for field in EVENT_FIELDS}
+
+
+def described(holder: Holder) -> Row:
+    """Return what a row copies from the holder of the key, as it may stand in the log."""
+    return {"key_name": printable(holder.name)[: WIDTHS["key_name"]], "key_prefix": holder.prefix}

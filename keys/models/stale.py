@@ -1,4 +1,4 @@
-"""What a copy of a row has changed since it was loaded: how an old copy is kept from undoing what others did."""
+"""What a copy of a row has changed since it was loaded, so that an old copy undoes nothing that others did."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from django.db import models
 
+from ..tokens import Secret
 from .fields import digest
-from .tokens import Secret
 
 
 class StaleKeyError(Exception):
@@ -72,7 +72,7 @@ class TrackedModel(models.Model):
         before = self.loaded or {}
         return {name: value for name, value in self.snapshot().items() if name not in before or before[name] != value}
 
-    def unless_stale(self, using: str, changed: dict[str, Any]) -> dict[str, Any]:
+    def lock_and_compare(self, using: str, changed: dict[str, Any]) -> dict[str, Any]:
         """Lock the row, and return those of the changes that it does not hold yet.
 
         Raises StaleKeyError when it holds neither what this copy was loaded with nor what this copy is to write.

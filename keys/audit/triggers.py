@@ -6,28 +6,26 @@ from datetime import timedelta
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .backlog import Outcome
-from .events import TRAFFIC
-from .models import APIKey, AuditEvent, AuditSeal
+from ..models import APIKey, AuditEvent, AuditSeal
+from ..models.audit_event import OUTCOME, TRAFFIC
 
 Event = AuditEvent.Event
 
 LOG, SEALS = AuditEvent._meta.db_table, AuditSeal._meta.db_table
-# What is added to a row when its request has ended, and to that of a flood.
-OUTCOME = Outcome._fields[:4]
+# What may be added to a row: the outcome of its request, and to the row of a flood its count.
 GROWING = (*OUTCOME, "count")
 REFUSED = "The audit log is append-only"
 FUNCTION = "keys_append_only"
 
 
-class GuardError(Exception):
-    """The guards cannot be had here; says in a sentence why."""
+class TriggerError(Exception):
+    """The triggers or rights cannot be had here; says in a sentence why."""
 
 
 def install(keep: timedelta | None = None) -> None:
     """Make the triggers, or make them anew. Rows older than `keep` may be deleted; without it, none may.
 
-    Raises GuardError where the database is neither PostgreSQL nor SQLite.
+    Raises TriggerError where the database is neither PostgreSQL nor SQLite.
     """
     connection = _connection("postgresql", "sqlite")
     function = (
@@ -45,7 +43,7 @@ def install(keep: timedelta | None = None) -> None:
 
 
 def remove() -> None:
-    """Drop the triggers, as many as there are. Raises GuardError as `install` does."""
+    """Drop the triggers, as many as there are. Raises TriggerError as `install` does."""
     connection = _connection("postgresql", "sqlite")
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
         for name, (table, _) in _triggers(connection, None).items():
@@ -75,11 +73,11 @@ def missing() -> list[str]:
 def grants(role: str) -> list[str]:
     """Return the SQL after which a role of PostgreSQL can write the log and read it, but not alter it.
 
-    The web processes log in as this role. Raises GuardError for another database, and a name that cannot be quoted.
+    The web processes log in as this role. Raises TriggerError for another database, and a name that cannot be quoted.
     """
     quote = _connection("postgresql").ops.quote_name
     if not role or '"' in role or "\0" in role:
-        raise GuardError("That is not the name of a role.")
+        raise TriggerError("That is not the name of a role.")
     columns = [str(field.column) for field in AuditEvent._meta.concrete_fields]
     written = ", ".join(quote(column) for column in columns if column != "id")
     grown = ", ".join(map(quote, GROWING))
@@ -95,7 +93,7 @@ def _connection(*vendors: str) -> BaseDatabaseWrapper:
     connection = connections[router.db_for_write(AuditEvent)]
     if connection.vendor not in vendors:
         known = " and ".join({"postgresql": "PostgreSQL", "sqlite": "SQLite"}[vendor] for vendor in vendors)
-        raise GuardError(f"This is for {known}, and the log is in {connection.display_name}.")
+        raise TriggerError(f"This is for {known}, and the log is in {connection.display_name}.")
     return connection
 
 

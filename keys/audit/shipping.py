@@ -16,10 +16,10 @@ from time import monotonic, sleep
 from django.db import DataError, Error, IntegrityError, connections, router
 from redis.exceptions import RedisError, ResponseError
 
+from ..models import APIKey
+from ..models.audit_event import Row
+from ..redaction import printable
 from . import statements
-from .audit import printable
-from .models import APIKey
-from .statements import Row
 from .stream import GROUP, Stream, decode
 
 logger = logging.getLogger("api_keys")

@@ -11,10 +11,10 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from .audit import printable
-from .events import TRAFFIC
-from .keyrings import ENVIRONMENT
-from .models import APIKey, AuditEvent
+from .. import environment
+from ..models import APIKey, AuditEvent
+from ..models.audit_event import TRAFFIC
+from ..redaction import printable
 
 Event = AuditEvent.Event
 _USED = Q(event=Event.USED)
@@ -113,7 +113,7 @@ def _events(key: APIKey | str | None) -> QuerySet[AuditEvent]:
     events: QuerySet[AuditEvent] = AuditEvent.objects.all()
     if isinstance(key, APIKey):
         return events.filter(api_key=key.pk)
-    if key is not None and key.startswith(ENVIRONMENT):
+    if key is not None and key.startswith(environment.PREFIX):
         return events.filter(api_key=None, key_name=printable(key))
     if key is not None:
         return events.filter(Q(key_name=printable(key)) | Q(key_prefix=key, key_prefix__gt=""))
@@ -134,8 +134,7 @@ def _counted(events: QuerySet[AuditEvent], *columns: str, **renamed: F) -> Query
 
 def expiring(within: timedelta) -> QuerySet[APIKey]:
     """Return the keys that are accepted now and will not be any more when that time has passed, with `last_used`."""
-    now = timezone.now()
-    return APIKey.objects.with_last_used().filter(is_active=True, expires_at__gt=now, expires_at__lte=now + within)
+    return APIKey.objects.with_last_used().accepted().filter(expires_at__lte=timezone.now() + within)
 
 
 def unused(period: timedelta) -> QuerySet[APIKey]:
@@ -147,8 +146,7 @@ def unused(period: timedelta) -> QuerySet[APIKey]:
 def idle(since: datetime) -> QuerySet[APIKey]:
     """Return the keys that are accepted, old or new, and were not used since that time, with `last_used`."""
     uses = AuditEvent.objects.filter(api_key=OuterRef("pk"), event=Event.USED, at__gt=since)
-    not_expired = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
-    return APIKey.objects.with_last_used().filter(not_expired, ~Exists(uses), is_active=True)
+    return APIKey.objects.with_last_used().accepted().filter(~Exists(uses))
 
 
 def age_mark(key: APIKey) -> str:
@@ -157,7 +155,7 @@ def age_mark(key: APIKey) -> str:
     Nor is a key marked that is refused anyway: nobody needs to replace it.
     """
     age = timezone.now() - key.created_at
-    if key.state in {"inactive", "expired"} or age <= OLD:
+    if key.objection or age <= OLD:
         return ""
     return "overdue" if age > OVERDUE else "old"
 

@@ -11,11 +11,26 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from . import audit
-from .conf import conf
-from .models import AuditEvent, AuditSeal
-from .sealing import SealError, is_unreadable, log, sealing_keys, seals
-from .seals import COLUMNS, MICROSECOND, Entry, Row, SealingKey, microseconds, moment, unpack, without_outcome
+from ..conf import conf
+from ..models import AuditEvent, AuditSeal
+from . import retention
+from .retention import Pruning
+from .sealing import (
+    COLUMNS,
+    MICROSECOND,
+    Entry,
+    SealError,
+    SealingKey,
+    Values,
+    is_unreadable,
+    log,
+    microseconds,
+    moment,
+    sealing_keys,
+    seals,
+    unpack,
+    without_outcome,
+)
 
 # The problems that are named; the others are counted.
 MOST_NAMED = 100
@@ -88,10 +103,10 @@ def verify(kept: Sequence[Mapping[str, Any]] | None = None, keep: timedelta = ti
     for line in kept or ():
         elsewhere.setdefault(line["number"], []).append(line)
     while True:
-        prunings = audit.prunings()
-        findings = _verify(elsewhere, _retention(prunings, keep))
+        prunings = retention.prunings()
+        findings = _verify(elsewhere, _permitted(prunings, keep))
         # Rows may have been missing only because retention set to work meanwhile, which says so before it does.
-        if not findings.counts["missing"] or audit.prunings() == prunings:
+        if not findings.counts["missing"] or retention.prunings() == prunings:
             return findings
 
 
@@ -135,9 +150,9 @@ class Chain:
             problems.append(Problem("missing", self.number + 1, None, f"{text} is missing."))
             self._previous = None
         self.number = number
-        seal, objection = self._read(number)
+        seal, fault = self._read(number)
         if seal is None:
-            problems.append(Problem("altered", number, None, f"Seal {number} {objection}"))
+            problems.append(Problem("altered", number, None, f"Seal {number} {fault}"))
         elif self._previous is not None and self._previous.digest != seal.previous:
             problems.append(Problem("altered", number, None, f"Seal {number} does not follow from the one before it."))
         if seal is not None:
@@ -163,7 +178,7 @@ class Chain:
         return seal, ""
 
 
-def _retention(prunings: Sequence[audit.Pruning], keep: timedelta) -> Retention:
+def _permitted(prunings: Sequence[Pruning], keep: timedelta) -> Retention:
     retention, latest = Retention(), timezone.now() - keep
     for pruning in prunings:
         until = microseconds(min(pruning.before, latest))
@@ -200,7 +215,7 @@ def _verify_rows(
     return newest
 
 
-def _verify_row(row: Row, sealed: list[Entry], seal: AuditSeal, key: SealingKey, findings: Findings) -> None:
+def _verify_row(row: Values, sealed: list[Entry], seal: AuditSeal, key: SealingKey, findings: Findings) -> None:
     """Find the row among the entries with its id, and take it out of them."""
     findings.rows += 1
     digests = [entry.digest for entry in sealed]
@@ -221,7 +236,7 @@ def _named(entry: Entry, seal: AuditSeal) -> str:
     return f"Row {entry.id} of {moment(entry.at):%Y-%m-%d %H:%M:%S} UTC, in seal {seal.number},"
 
 
-def _read(events: QuerySet[AuditEvent]) -> Iterator[Row]:
+def _read(events: QuerySet[AuditEvent]) -> Iterator[Values]:
     """Read row by row; of one that cannot be read, which is altered, come the id and nothing else."""
     last: int | None = None
     try:
@@ -236,7 +251,7 @@ def _read(events: QuerySet[AuditEvent]) -> Iterator[Row]:
             yield from _read_one(events.filter(pk=pk).values_list(*COLUMNS), pk)
 
 
-def _read_one(row: QuerySet[AuditEvent, Row], pk: int) -> Sequence[Row]:
+def _read_one(row: QuerySet[AuditEvent, Values], pk: int) -> Sequence[Values]:
     try:
         return list(row)
     except Exception as error:

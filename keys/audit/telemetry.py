@@ -14,11 +14,12 @@ from django.dispatch import receiver
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from . import signals, sinks
-from .conf import conf
+from .. import signals
+from ..conf import conf
+from . import sinks
 
 if TYPE_CHECKING:
-    from .lag import Lag
+    from .stream import Lag
 
 _meter = metrics.get_meter("keys")
 _uses = _meter.create_counter("api_key.uses", unit="{use}", description="Requests with a good API key.")
@@ -62,8 +63,7 @@ def _lag() -> "list[Lag]":
         return []
     from redis.exceptions import RedisError
 
-    from .lag import measure
-    from .stream import stream_at
+    from .stream import measure, stream_at
 
     with suppress(RedisError):
         return [measure(stream_at(conf.AUDIT_SINK))]

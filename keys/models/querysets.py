@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any, Self
+from datetime import timedelta
+from typing import Any, Self, TypeVar
 
 from django.db import models, transaction
-from django.db.models import OuterRef, Subquery
+from django.db.models import OuterRef, Q, Subquery
+from django.utils import timezone
 
-from .events import AuditEvent
+from .audit_event import AuditEvent
 from .fields import is_token, visible_prefix
+from .recorded import RecordedModel
 
-if TYPE_CHECKING:
-    from .models import APIKey
+EXPIRES_SOON = timedelta(days=14)
+
+Event = AuditEvent.Event
+Key = TypeVar("Key", bound=RecordedModel)
 
 
-class APIKeyQuerySet(models.QuerySet["APIKey"]):
+class APIKeyQuerySet(models.QuerySet[Key]):
+    def accepted(self) -> Self:
+        """Return the keys that are accepted now: those in which `APIKey.objection` finds nothing."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), is_active=True)
+
+    def in_state(self, state: str) -> Self:
+        """Return the keys whose `APIKey.state` is that one. Raises KeyError for what is no state."""
+        accepted, now = self.accepted(), timezone.now()
+        refused = self.exclude(pk__in=type(self)(self.model, using=self.db).accepted().values("pk"))
+        has_expired, soon = Q(is_active=True, expires_at__lte=now), Q(expires_at__lte=now + EXPIRES_SOON)
+        return {
+            "inactive": refused.exclude(has_expired),
+            "expired": refused.filter(has_expired),
+            "retiring": accepted.filter(replaced_by__isnull=False),
+            "expiring": accepted.filter(soon, replaced_by=None),
+            "active": accepted.filter(Q(expires_at=None) | ~soon, replaced_by=None),
+        }[state]
+
     def with_last_used(self) -> Self:
         """Annotate each key with `last_used`, the time of its latest use, from the audit log."""
-        uses = AuditEvent.objects.latest_of("api_key_id", OuterRef("pk")).filter(event=AuditEvent.Event.USED)
+        uses = AuditEvent.objects.latest_of("api_key_id", OuterRef("pk")).filter(event=Event.USED)
         return self.annotate(last_used=Subquery(uses.values("at")[:1]))
 
     def bulk_create(
         self,
-        objs: Iterable[APIKey],
+        objs: Iterable[Key],
         batch_size: int | None = None,
         ignore_conflicts: bool = False,
         update_conflicts: bool = False,
         update_fields: Collection[str] | None = None,
         unique_fields: Collection[str] | None = None,
-    ) -> list[APIKey]:
+    ) -> list[Key]:
         """Create many keys at once, each with its event, all or none.
 
         Raises ValueError for `ignore_conflicts` and `update_conflicts`, which would not say what they did.
@@ -43,7 +65,7 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
         with transaction.atomic(using=self.db):
             created = super().bulk_create(keys, batch_size)
             for key in created:
-                key.announce(AuditEvent.Event.CREATED)
+                key.record(Event.CREATED)
         for key in created:
             key.remember()
         return created
@@ -57,18 +79,18 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
             kwargs["prefix"] = visible_prefix(kwargs["key"])
         self._for_write = True
         with transaction.atomic(using=self.db):
-            matching = self.model._base_manager.using(self.db).filter(pk__in=list(self.values_list("pk", flat=True)))
-            before = {key.pk: key.loaded for key in matching.select_for_update()}
+            matching = self._locked()
+            before = {key.pk: key.loaded for key in matching}
             # Only what is locked: a row that came to match since would be changed without an event.
             rows = models.QuerySet.update(self.filter(pk__in=before), **kwargs)
             for key in matching.all():
                 key.loaded = before[key.pk]
-                key.announce_changes(key.changed_fields())
+                key.record_changes(key.changed_fields())
         return rows
 
     update.alters_data = True  # type: ignore[attr-defined]
 
-    def bulk_update(self, objs: Iterable[APIKey], fields: Iterable[str], batch_size: int | None = None) -> int:
+    def bulk_update(self, objs: Iterable[Key], fields: Iterable[str], batch_size: int | None = None) -> int:
         """Update the fields of many keys at once, each with its event, all or none."""
         keys, names = list(objs), self.model.attributes_of(fields)
         for key in keys:
@@ -83,3 +105,23 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
         return rows
 
     bulk_update.alters_data = True  # type: ignore[attr-defined]
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete many rows at once, each with its event, all or none."""
+        self._for_write = True
+        with transaction.atomic(using=self.db):
+            matching = self._locked()
+            for key in matching:
+                key.record(Event.DELETED)
+            # Only what is locked, and with Django's own objections to a slice.
+            return models.QuerySet.delete(self.filter(pk__in=[key.pk for key in matching]))
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
+
+    def _locked(self) -> models.QuerySet[Key]:
+        """Lock the rows that match now, and return them: a plain queryset, which makes no events of its own."""
+        pks = list(self.values_list("pk", flat=True))
+        rows = self.model._base_manager.using(self.db).filter(pk__in=pks).select_for_update()
+        len(rows)
+        return rows

@@ -10,9 +10,9 @@ from django.db.models.lookups import Exact, In
 from django.db.models.query_utils import DeferredAttribute
 from django.utils.translation import gettext_lazy as _
 
-from . import tokens
-from .conf import conf
-from .tokens import Secret
+from .. import tokens
+from ..conf import conf
+from ..tokens import Secret
 
 
 class Digest(str):

@@ -7,8 +7,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-from . import networks, scopes
-from .conf import conf
+from .. import networks, scopes
+from ..conf import conf
 
 # Not "invalid", for which a JSONField has a text of its own that would take the place of ours.
 MALFORMED = "malformed"

@@ -1,0 +1,111 @@
+"""What is written into the audit log of a request: its use of a key, or its refusal, and how it ended."""
+
+import logging
+from collections.abc import Iterable
+
+from django.db import Error
+from django.http import HttpRequest
+from django.utils import timezone
+
+from ..conf import conf
+from ..models import APIKey, AuditEvent
+from ..models.audit_event import BLANK, WIDTHS, Holder, Row, described
+from ..networks import Address
+from ..redaction import masked, printable, secrets_of
+from .floods import floods
+from .outcomes import RowHandle
+from .sinks import sink
+
+logger = logging.getLogger("api_keys")
+
+
+class AuditUnavailable(Exception):  # noqa: N818  a state of affairs, and nobody's mistake
+    """The row could not be written, so what it was to record must not happen."""
+
+
+def describe(request: HttpRequest, presented: Iterable[str], address: Address | None) -> Row:
+    """Return the row of a use, but for the key: what is known of the request before anybody decides.
+
+    Of the headers only the user agent and the request id are kept. The presented secret is masked wherever the client
+    may have put it, and a query string is never looked at.
+    """
+    match, meta = request.resolver_match, request.META
+    endpoint = (match.view_name or match._func_path) if match is not None else ""
+    row = {
+        **BLANK,
+        "at": timezone.now(),
+        "event": AuditEvent.Event.USED.value,
+        "address": None if address is None else str(address),
+        "endpoint": printable(endpoint)[: WIDTHS["endpoint"]],
+    }
+    secrets = secrets_of(presented, conf.PREFIX)
+    sent = {
+        "method": request.method or "",
+        "path": request.path,
+        "user_agent": meta.get("HTTP_USER_AGENT", ""),
+        "request_id": meta.get("HTTP_X_REQUEST_ID", ""),
+    }
+    for name, text in sent.items():
+        row[name] = masked(text, secrets)[: WIDTHS[name]]
+    return row
+
+
+def with_holder(row: Row, holder: Holder) -> Row:
+    """Return the row with the key it is about."""
+    return {**row, "api_key_id": holder.pk if isinstance(holder, APIKey) else None, **described(holder)}
+
+
+def record_use(row: Row) -> RowHandle | None:
+    """Write a use before its view runs and return its handle; None where `AUDIT_FAIL_OPEN` lets it go unrecorded.
+
+    Raises AuditUnavailable when the row cannot be written.
+    """
+    try:
+        return sink().insert(row)
+    except Error as error:
+        fail_closed(error)
+        return None
+
+
+def record_refusal(row: Row, address: Address | None) -> None:
+    """Write a refusal: a row of its own for a known key, a bounded number of rows for strangers.
+
+    Raises AuditUnavailable when it cannot be written.
+    """
+    try:
+        if row["key_name"]:
+            sink().insert(row)
+        else:
+            floods.record(row, address, sink())
+    except Error as error:
+        fail_closed(error)
+
+
+def turn_into_refusal(handle: RowHandle, row: Row) -> None:
+    """Write that what was recorded as a use with its look-up is refused after all, at once: the view does not run.
+
+    Raises AuditUnavailable when it cannot be written.
+    """
+    try:
+        sink().add_outcome(handle, row, may_be_gone=True)
+    except Error as error:
+        fail_closed(error)
+
+
+def fail_closed(error: Error) -> None:
+    """Say on the log that a row could not be written. Raises AuditUnavailable unless `AUDIT_FAIL_OPEN` is set."""
+    logger.error("The audit log cannot be written: %s", type(error).__name__)
+    if not conf.AUDIT_FAIL_OPEN:
+        raise AuditUnavailable from error
+
+
+def add_outcome(handle: RowHandle | None, row: Row, may_be_gone: bool) -> None:
+    """Add the outcome to a use. `may_be_gone`: its row may have been rolled back since it was written."""
+    try:
+        if handle is None:
+            sink().insert(row)
+        else:
+            sink().add_outcome(handle, row, may_be_gone)
+    except Error:
+        # The use itself is on the record; reports show it as one without an outcome.
+        logger.exception("The outcome of a request could not be added to the audit log.")

@@ -1,0 +1,274 @@
+"""Closes the finished part of the audit log with seals, one after the other.
+
+A seal holds a digest of each of its rows, the digest of the seal before it, and a signature over both. What a seal
+holds is a function of the rows and the key alone, and the same on every database.
+"""
+
+import hmac
+import json
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from ipaddress import ip_address
+from itertools import accumulate, pairwise
+from time import monotonic, sleep
+from typing import Any, NamedTuple
+
+from django.db import DataError, IntegrityError, OperationalError, router, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from .. import environment
+from ..conf import conf, environment_folder
+from ..models import AuditEvent, AuditSeal
+from ..models.audit_event import TRAFFIC
+from . import statements
+from .sinks import DATABASE
+
+# The variable of the keys. Its first value signs; the others are older, and what they signed can still be verified.
+SEAL_KEY = "KEYS_SEAL_KEY"
+MOST_ROWS = 10_000
+# For how many seconds to wait for transactions that are writing to the log.
+PATIENCE = 10.0
+
+# The columns that are sealed, in their order: a part of the format of every seal that was ever made.
+COLUMNS = (
+    "id", "at", "event", "reason", "api_key_id", "key_name", "key_prefix", "method", "path", "endpoint", "status",
+    "duration_ms", "address", "user_agent", "request_id", "actor", "count", "detail", "ticket",
+)  # fmt: skip
+# What a use without an outcome holds, and may yet be given once.
+NO_OUTCOME: dict[str, Any] = {"event": AuditEvent.Event.USED.value, "reason": "", "status": None, "duration_ms": None}
+DIGEST_SIZE = 16
+MICROSECOND = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# The values of a row in the order of COLUMNS.
+Values = Sequence[Any]
+
+
+class SealingKey:
+    """A secret that signs seals, and digests rows so that nobody without it can try out what a row may have held."""
+
+    def __init__(self, secret: str) -> None:
+        self.id = _derived(secret, "id").hex()[:8]
+        self._rows, self._seals = _derived(secret, "rows"), _derived(secret, "seals")
+
+    def digest(self, row: Values) -> bytes:
+        """Return what stands for a row, its values in the order of COLUMNS."""
+        return hmac.digest(self._rows, encoded(row), "sha256")[:DIGEST_SIZE]
+
+    def sign(self, digest: str) -> str:
+        """Return the signature of a seal's digest."""
+        return hmac.digest(self._seals, digest.encode(), "sha256").hex()
+
+
+def _derived(secret: str, purpose: str) -> bytes:
+    return hmac.digest(secret.encode("utf-8", "surrogatepass"), f"django-service-keys {purpose}".encode(), "sha256")
+
+
+def encoded(row: Values) -> bytes:
+    """Return a row as bytes: a JSON array, the time in microseconds since 1970 (UTC), the address in its octets."""
+    values = dict(zip(COLUMNS, row, strict=True))
+    if isinstance(values["at"], datetime):
+        values["at"] = microseconds(values["at"])
+    values["address"] = _octets(values["address"])
+    # SQLite keeps whatever it is given in a column of any type.
+    return json.dumps([*values.values()], separators=(",", ":"), default=repr).encode()
+
+
+def without_outcome(row: Values) -> Values:
+    """Return the row of a use as it was before its outcome; any other row as it is."""
+    values = dict(zip(COLUMNS, row, strict=True))
+    if values["status"] is None or values["event"] not in TRAFFIC:
+        return row
+    return [*(values | NO_OUTCOME).values()]
+
+
+def microseconds(moment: datetime) -> int:
+    """Return the moment in microseconds since 1970 (UTC)."""
+    return (moment - _EPOCH) // MICROSECOND
+
+
+def moment(microseconds: int) -> datetime:
+    """Return the moment of so many microseconds since 1970 (UTC)."""
+    return _EPOCH + microseconds * MICROSECOND
+
+
+@lru_cache(maxsize=1024)
+def _octets(address: object) -> object:
+    """Return the address in hexadecimal, since databases write one and the same IPv6 address in several ways."""
+    try:
+        return ip_address(address).packed.hex() if isinstance(address, str) else address
+    except ValueError:
+        return address
+
+
+class Entry(NamedTuple):
+    """What a seal holds of one row: enough to know it again, and to tell whether retention may have taken it."""
+
+    id: int
+    at: int
+    is_traffic: bool
+    digest: bytes
+
+
+def entry(row: Values, key: SealingKey) -> Entry:
+    """Return what a seal holds of the row."""
+    return Entry(row[0], microseconds(row[1]), row[2] in TRAFFIC, key.digest(row))
+
+
+def pack(entries: Sequence[Entry]) -> bytes:
+    """Return the entries in about 20 bytes each."""
+    ids = [entry.id for entry in entries]
+    times = [entry.at * 2 + entry.is_traffic for entry in entries]
+    steps = [later - earlier for numbers in (ids, times) for earlier, later in pairwise([0, *numbers])]
+    return zlib.compress(struct.pack(f">{len(steps)}q", *steps)) + b"".join(entry.digest for entry in entries)
+
+
+def unpack(packed: bytes, count: int) -> list[Entry]:
+    """Return the entries that were packed."""
+    digests = packed[len(packed) - count * DIGEST_SIZE :]
+    steps = struct.unpack(f">{2 * count}q", zlib.decompress(packed[: len(packed) - len(digests)]))
+    ids, times = accumulate(steps[:count]), accumulate(steps[count:])
+    return [
+        Entry(row, time // 2, bool(time % 2), digests[start : start + DIGEST_SIZE])
+        for row, time, start in zip(ids, times, range(0, len(digests), DIGEST_SIZE), strict=True)
+    ]
+
+
+def made_of(entries: Sequence[Entry], previous: AuditSeal | None, key: SealingKey, made_at: datetime) -> AuditSeal:
+    """Return the seal, not saved, of rows in the order of their ids that follow those of the previous one."""
+    times = [entry.at for entry in entries]
+    seal = AuditSeal(
+        number=previous.number + 1 if previous else 1,
+        made_at=made_at,
+        first_id=entries[0].id,
+        last_id=entries[-1].id,
+        since=moment(min(times)),
+        until=moment(max(times)),
+        count=len(entries),
+        entries=pack(entries),
+        previous=previous.digest if previous else "",
+        key_id=key.id,
+    )
+    seal.digest = seal.computed_digest()
+    seal.signature = key.sign(seal.digest)
+    return seal
+
+
+class SealError(Exception):
+    """The log cannot be sealed or verified; says in a sentence why."""
+
+
+def is_unreadable(error: Exception) -> bool:
+    """Tell whether the error comes of a value that is none of its column's.
+
+    SQLite takes any value in any column, text that is none included, and PostgreSQL times beyond Python's.
+    """
+    if isinstance(error, OperationalError):
+        return "decode to UTF-8" in str(error)
+    return isinstance(error, DataError | ValueError | TypeError | AttributeError | OverflowError)
+
+
+def sealing_keys() -> list[SealingKey]:
+    """Return the keys in the environment, of which the first is the one to sign with. Raises SealError."""
+    values = environment.values(SEAL_KEY, environment_folder())
+    if not values:
+        raise SealError(f"{SEAL_KEY} is not set; `manage.py keys_generate` makes a good value.")
+    if any(len(value) < environment.MIN_LENGTH for value in values):
+        raise SealError(f"{SEAL_KEY} holds a key shorter than {environment.MIN_LENGTH} characters.")
+    return [SealingKey(value) for value in values]
+
+
+def log() -> QuerySet[AuditEvent]:
+    """Return the events in the order in which they came, from the database that they are written to."""
+    events: QuerySet[AuditEvent] = AuditEvent.objects.using(router.db_for_write(AuditEvent))
+    return events.order_by("pk")
+
+
+def seals() -> QuerySet[AuditSeal]:
+    """Return the seals in their order."""
+    return AuditSeal.objects.using(router.db_for_write(AuditEvent)).order_by("number")
+
+
+def seal(most_rows: int = MOST_ROWS) -> Iterator[AuditSeal]:
+    """Seal what is finished, and give each seal once it is saved. May be at work in several places at once.
+
+    Finished is what lies before the first row of the last `KEYS["SEAL_AFTER"]`, in the order of ids, which is the order
+    in which rows came: a row that came late is no obstacle, whatever time it names. While entries wait in a stream, it
+    is the last `SEAL_AFTER` before the oldest of them, which may be the outcome of a row that is there. Raises
+    SealError without a key, and while a transaction is open that may yet add a row among the finished ones.
+    """
+    key = sealing_keys()[0]
+    previous = seals().last()
+    now = timezone.now()
+    last = _last_finished(previous, now)
+    if last is None:
+        return
+    _wait_for_writers()
+    while entries := _entries(_after(previous).filter(pk__lte=last)[:most_rows], key):
+        made = made_of(entries, previous, key, now)
+        try:
+            with transaction.atomic(using=seals().db):
+                made.save(using=seals().db, force_insert=True)
+        except IntegrityError:
+            # Somebody else was faster, and their seal is the one to go on from.
+            previous = seals().last()
+            if previous is None or previous.number < made.number:
+                raise
+        else:
+            yield made
+            previous = made
+
+
+def _entries(events: QuerySet[AuditEvent], key: SealingKey) -> list[Entry]:
+    try:
+        return [entry(row, key) for row in events.values_list(*COLUMNS)]
+    except Exception as error:
+        if not is_unreadable(error):
+            raise
+        raise SealError(f"A row that is to be sealed holds what its column cannot: {error}.") from error
+
+
+def _after(previous: AuditSeal | None) -> QuerySet[AuditEvent]:
+    return log() if previous is None else log().filter(pk__gt=previous.last_id)
+
+
+def _last_finished(previous: AuditSeal | None, now: datetime) -> int | None:
+    """Return the id of the last row that is finished; None where there is none."""
+    finished = _complete_until(now) - conf.SEAL_AFTER
+    # A row from the future is one of a wrong clock, which must not keep the log open until then.
+    ids = _after(previous).values_list("pk", flat=True)
+    young = ids.filter(at__gt=finished, at__lte=now).first()
+    old = ids.filter(at__lte=finished)
+    last: int | None = (old if young is None else old.filter(pk__lt=young)).last()
+    return last
+
+
+def _complete_until(now: datetime) -> datetime:
+    """Return the time from before which everything has come, with what was to be added to it."""
+    if conf.AUDIT_SINK == DATABASE:
+        return now
+    try:
+        from .stream import stream_at
+
+        return min(now, stream_at(conf.AUDIT_SINK).waiting_since() or now)
+    except (OperationalError, ImportError, ValueError, TypeError, AttributeError) as error:
+        # Not its text, which may hold a part of the address, and so of a password.
+        reason = type(error.__cause__ or error).__name__
+        raise SealError(f"The stream cannot be asked what of the audit log waits in it: {reason}.") from error
+
+
+def _wait_for_writers() -> None:
+    """Return when all transactions have ended that were writing to the log when this was called.
+
+    Only PostgreSQL has them and tells of them. SQLite has one writer at a time; elsewhere `SEAL_AFTER` has to do.
+    """
+    began, waiting_for = monotonic(), statements.writers()
+    while waiting_for:
+        if monotonic() - began > PATIENCE:
+            raise SealError("A transaction that has written to the audit log stays open: seal again when it has ended.")
+        sleep(0.05)
+        waiting_for &= statements.writers()

@@ -1,0 +1,76 @@
+"""Where the rows of uses and refusals go: `KEYS["AUDIT_SINK"]`.
+
+They go into the table, or through a Redis stream from which `keys_ship` brings them there. Life-cycle events do not
+come here: each is written with the change itself, in its transaction.
+"""
+
+from collections.abc import Sequence
+from time import monotonic
+
+from django.db.models.signals import post_migrate
+from django.dispatch import receiver
+
+from ..conf import conf
+from ..models import AuditEvent
+from ..models.audit_event import AuditEventManager, Row
+from . import statements
+from .outcomes import Backlog, CountedRow, Outcome, RowHandle, Sink
+
+DATABASE = "database"
+SCHEMES = ("redis", "rediss", "unix")
+
+backlog = Backlog(statements.may_write_batch, statements.write_batch)
+AuditEventManager.flush = backlog.flush
+
+
+class DatabaseSink:
+    """The table itself. A row is committed when `insert` returns; in a burst the rest is written a moment later."""
+
+    shares_key_database = True
+
+    def insert(self, row: Row) -> RowHandle:
+        return statements.insert(row)
+
+    def add_outcome(self, handle: RowHandle, row: Row, may_be_gone: bool) -> None:
+        outcome = Outcome(row["event"], row["reason"], row["status"], row["duration_ms"], *handle)
+        if not (may_be_gone or statements.is_in_transaction()):
+            backlog.add_outcome(outcome, conf.OUTCOME_DELAY.total_seconds())
+        elif not statements.write_outcome(outcome):
+            statements.insert(row)
+
+    def count_again(self, counted: CountedRow) -> bool:
+        delay = conf.OUTCOME_DELAY.total_seconds()
+        if monotonic() - counted.counted_at < delay and not statements.is_in_transaction():
+            backlog.add_count(counted, delay)
+            return True
+        # Now and then at once, which shows whether the row is still there.
+        is_there = statements.count_again(counted)
+        counted.counted_at = monotonic()
+        return is_there
+
+    def all_exist(self, handles: Sequence[RowHandle]) -> bool:
+        numbers, times = [handle.number for handle in handles], [handle.at for handle in handles]
+        return not handles or AuditEvent.objects.filter(pk__in=numbers, at__in=times).count() == len(handles)
+
+
+_database = DatabaseSink()
+
+
+def is_stream(address: object) -> bool:
+    """Tell whether that is how the address of a Redis stream begins."""
+    return isinstance(address, str) and address.partition("://")[0] in SCHEMES
+
+
+def sink() -> Sink:
+    """Return where the rows go now."""
+    if conf.AUDIT_SINK == DATABASE:
+        return _database
+    from .stream import sink_at
+
+    return sink_at(conf.AUDIT_SINK)
+
+
+@receiver(post_migrate)
+def forget(**kwargs: object) -> None:
+    """Drop what waits when the tables were made anew, as `flush` does between two tests: its rows are gone."""
+    backlog.forget()

@@ -1,0 +1,153 @@
+"""The SQL of the audit log and of the look-up of keys, in each database's dialect.
+
+Building a queryset costs more than the look-up it makes, so the statements are put together once for each database,
+from the models' own table and column names. The tests hold them against the ORM. What only one database can do is a
+statement that the others lack (None); whoever runs statements asks for it, and not for the name of the database.
+"""
+
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..models import APIKey, AuditEvent
+from ..models.audit_event import EVENT_FIELDS, OUTCOME
+
+KEY_FIELDS = tuple(APIKey._meta.concrete_fields)
+KEY_NAMES = [field.attname for field in KEY_FIELDS]
+EVENT_NAMES = [field.attname for field in EVENT_FIELDS]
+# What a row has that comes out of a stream.
+SHIPPED_FIELDS = tuple(field for field in AuditEvent._meta.concrete_fields if field.name != "id")
+SHIPPED_NAMES = [field.attname for field in SHIPPED_FIELDS]
+# What a row of the log takes from the key it is about.
+FROM_KEY = {"api_key_id": "id", "key_name": "name", "key_prefix": "prefix"}
+OWN_NAMES = [name for name in EVENT_NAMES if name not in FROM_KEY]
+OUTCOME_FIELDS = [field for name in OUTCOME for field in EVENT_FIELDS if field.name == name]
+
+
+class SQL:
+    """The statements that every database understands, with `%s` for their parameters."""
+
+    # Whether an INSERT tells the id of its row. SQLite's driver knows it without being asked, at less cost.
+    returns_id: bool
+    # Whether the server keeps the plans of statements, and how many outcomes one statement takes.
+    prepares = False
+    # Find a key and record its use.
+    find_and_record: str | None = None
+    # Add many outcomes at once.
+    outcomes: str | None = None
+    # Write many rows that came through a stream.
+    ship: str | None = None
+    # Added to an UPDATE that need not wait for the disk.
+    not_durable = ""
+    # Find the transactions that are writing to the log now.
+    writers: str | None = None
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.quote = quote = connection.ops.quote_name
+        self.keys, self.events = quote(APIKey._meta.db_table), quote(AuditEvent._meta.db_table)
+        self.returns_id = connection.features.can_return_columns_from_insert and connection.vendor != "sqlite"
+        self.find = f"SELECT {self.columns(KEY_FIELDS)} FROM {self.keys} WHERE {quote('key')} = %s"  # noqa: S608
+        places = ", ".join(["%s"] * len(EVENT_FIELDS))
+        self.insert = f"INSERT INTO {self.events} ({self.columns(EVENT_FIELDS)}) VALUES ({places})"  # noqa: S608
+        self.insert += f" RETURNING {quote('id')}" if self.returns_id else ""
+        # The id of a row that was rolled back goes to another row on SQLite, hence the time beside it.
+        same = f"{quote('id')} = %s AND {quote('at')} = %s"
+        assignments = ", ".join(f"{quote(str(field.column))} = %s" for field in OUTCOME_FIELDS)
+        self.outcome = f"UPDATE {self.events} SET {assignments} WHERE {same}"  # noqa: S608
+        self.recount = f"UPDATE {self.events} SET {quote('count')} = {quote('count')} + %s WHERE {same}"  # noqa: S608
+
+    def columns(self, fields: Any) -> str:
+        """Return the names of the fields' columns, as a list."""
+        return ", ".join(self.quote(field.column) for field in fields)
+
+
+class PostgreSQL(SQL):
+    """What PostgreSQL does in one statement, and without waiting for the disk."""
+
+    prepares = True
+    # For what need not wait for the disk: the use itself is safe, and a lost outcome shows as one. It holds for the
+    # whole transaction, hence only for one of our own.
+    not_durable = " AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
+    # Control and format characters: a name with one of them is escaped before it stands in the log.
+    not_printable = r"[\u0001-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]"
+    # An id is taken before its row can be seen, and the lock before the id. The parameter is the log's table.
+    writers = """
+        SELECT virtualtransaction FROM pg_locks
+        WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted AND relation = CAST(%s AS regclass)
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND pid IS DISTINCT FROM pg_backend_pid()
+    """
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        super().__init__(connection)
+        self._types = {field: str(field.db_type(connection)) for field in SHIPPED_FIELDS}
+        self.find_and_record = self._find_and_record()
+        self.outcomes = self._outcomes()
+        self.ship = self._ship()
+
+    def _lists(self, fields: Any, *further_types: str) -> str:
+        """Return the places of parameters that are lists, one for each field and then for each further type."""
+        types = [*(self._types[field].partition("(")[0] for field in fields), *further_types]
+        return ", ".join(f"CAST(%s AS {db_type}[])" for db_type in types)
+
+    def _find_and_record(self) -> str:
+        """Look the key up and record its use: one statement, one round trip, one commit.
+
+        It writes the use where the key is active, not expired and free of networks, and its name can stand in the log
+        as it is. That is less than `objection_to` lets through: it is asked afterwards, always, and has the last word.
+        """
+        quote = self.quote
+        values = ", ".join(
+            f"found.{quote(FROM_KEY[field.attname])}"
+            if field.attname in FROM_KEY
+            else f"CAST(%s AS {self._types[field]})"
+            for field in EVENT_FIELDS
+        )
+        is_plain = (
+            f"{quote('is_active')} AND ({quote('expires_at')} IS NULL OR {quote('expires_at')} > %s)"
+            f" AND {quote('allowed_ips')} = '[]'::jsonb AND {quote('name')} !~ '{self.not_printable}'"
+        )
+        return (
+            f"WITH found AS ({self.find}), recorded AS (INSERT INTO {self.events} ({self.columns(EVENT_FIELDS)})"  # noqa: S608
+            f" SELECT {values} FROM found WHERE {is_plain} RETURNING {quote('id')})"
+            f" SELECT {self.columns(KEY_FIELDS)}, (SELECT {quote('id')} FROM recorded) FROM found"
+        )
+
+    def _outcomes(self) -> str:
+        """Add many outcomes at once; the parameters are lists, one for each field, then the ids and the times.
+
+        The earliest and the latest of the times come last, so that only their partitions are planned and locked.
+        """
+        quote = self.quote
+        assignments = ", ".join(
+            f"{quote(str(field.column))} = new.{quote(str(field.column))}" for field in OUTCOME_FIELDS
+        )
+        same = " AND ".join(f"{self.events}.{quote(name)} = new.{quote(name)}" for name in ("id", "at"))
+        lists, moment = self._lists(OUTCOME_FIELDS, "bigint", "timestamptz"), "CAST(%s AS timestamptz)"
+        return (
+            f"UPDATE {self.events} SET {assignments} FROM unnest({lists})"  # noqa: S608
+            f" AS new ({self.columns(OUTCOME_FIELDS)}, {quote('id')}, {quote('at')})"
+            f" WHERE {same} AND {self.events}.{quote('at')} BETWEEN {moment} AND {moment}{self.not_durable}"
+        )
+
+    def _ship(self) -> str:
+        """Write many rows that came through a stream, or what is new of them; the parameters are lists by field."""
+        quote = self.quote
+        grown = ", ".join(
+            f"{quote(str(field.column))} = excluded.{quote(str(field.column))}"
+            for field in SHIPPED_FIELDS
+            if field in OUTCOME_FIELDS or field.name == "count"
+        )
+        at, ticket, status, count = map(quote, ("at", "ticket", "status", "count"))
+        return (
+            f"INSERT INTO {self.events} ({self.columns(SHIPPED_FIELDS)}) SELECT * FROM"  # noqa: S608
+            f" unnest({self._lists(SHIPPED_FIELDS)})"
+            f" ON CONFLICT ({at}, {ticket}) WHERE {ticket} IS NOT NULL DO UPDATE SET {grown}"
+            f" WHERE excluded.{status} IS NOT NULL"
+            f" AND ({self.events}.{status} IS NULL OR {self.events}.{count} < excluded.{count})"
+        )
+
+
+def dialect_of(connection: BaseDatabaseWrapper) -> SQL:
+    """Return the statements for the connection's database."""
+    return PostgreSQL(connection) if connection.vendor == "postgresql" else SQL(connection)

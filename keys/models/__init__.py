@@ -1,0 +1,8 @@
+"""The tables: keys, the audit log, its seals."""
+
+from .api_key import APIKey, RotationError
+from .audit_event import AuditEvent
+from .audit_seal import AuditSeal
+from .stale import StaleKeyError
+
+__all__ = ["APIKey", "AuditEvent", "AuditSeal", "RotationError", "StaleKeyError"]

@@ -1,0 +1,58 @@
+"""The seals' table. What a seal stands for is in `audit.sealing`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class AuditSeal(models.Model):
+    """A seal: the rows of the log up to `last_id` that no earlier seal holds were these, and no others."""
+
+    number = models.BigAutoField(_("number"), primary_key=True)
+    made_at = models.DateTimeField(_("made at"))
+    first_id = models.BigIntegerField(_("first row"))
+    last_id = models.BigIntegerField(_("last row"))
+    since = models.DateTimeField(_("time of the oldest row"))
+    until = models.DateTimeField(_("time of the newest row"))
+    count = models.PositiveIntegerField(_("rows"))
+    entries = models.BinaryField(_("what is kept of the rows"))
+    previous = models.CharField(_("digest of the seal before it"), max_length=64, blank=True)
+    digest = models.CharField(_("digest"), max_length=64)
+    key_id = models.CharField(_("key"), max_length=8)
+    signature = models.CharField(_("signature"), max_length=64)
+
+    objects: ClassVar[models.Manager[AuditSeal]] = models.Manager()
+
+    class Meta:
+        verbose_name = _("seal of the audit log")
+        verbose_name_plural = _("seals of the audit log")
+        ordering = ("number",)
+        # Not in the admin, so there is nothing to permit.
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"seal {self.number} of {self.made_at:%Y-%m-%d %H:%M:%S %Z}"
+
+    def described(self) -> dict[str, Any]:
+        """Return what is kept elsewhere: all but the entries, and those by their digest."""
+        return {
+            **{field: getattr(self, field) for field in ("number", "first_id", "last_id", "count", "previous")},
+            **{field: _written(getattr(self, field)) for field in ("made_at", "since", "until")},
+            "entries": hashlib.sha256(self.entries).hexdigest(),
+            **{field: getattr(self, field) for field in ("key_id", "digest", "signature")},
+        }
+
+    def computed_digest(self) -> str:
+        """Return the digest over all that the seal says, but for the digest and its signature themselves."""
+        said = {name: value for name, value in self.described().items() if name not in {"digest", "signature"}}
+        return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")

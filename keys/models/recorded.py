@@ -1,0 +1,99 @@
+"""How a key is changed: its values are checked, an old copy undoes nothing, and the log gets an event for each step."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from copy import copy
+from functools import partial
+from typing import Any, ClassVar
+
+from django.db import router, transaction
+
+from .. import actor, signals
+from .audit_event import AuditEvent
+from .stale import TrackedModel
+
+Event = AuditEvent.Event
+
+
+class RecordedModel(TrackedModel):
+    """A model whose changes are checked, and leave an event in the transaction that makes them."""
+
+    # The fields whose values are checked whenever they are written.
+    CHECKED: ClassVar[frozenset[str]]
+    key: Any
+    prefix: Any
+    is_active: Any
+
+    class Meta:
+        abstract = True
+
+    def validate(self, names: Collection[str] | None = None) -> None:
+        """Raise ValidationError when a checked field, one of `names` if given, holds what it must not."""
+        checked = self.CHECKED if names is None else self.CHECKED.intersection(names)
+        self.clean_fields(exclude={field.name for field in self._meta.fields} - checked)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save what this copy changed, with an event for it in the same transaction.
+
+        Raises ValidationError for a value that must not be written, and StaleKeyError when a field that this copy
+        changed has been changed by somebody else since. After a rollback, `refresh_from_db()`: what was saved counts
+        as saved.
+        """
+        if self._state.adding or self.pk is None or self.loaded is None:
+            self.validate()
+            self._insert(*args, **kwargs)
+        else:
+            self._save_changes(*args, **kwargs)
+
+    save.alters_data = True  # type: ignore[attr-defined]
+
+    def _insert(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic(using=self._alias(kwargs)):
+            super().save(*args, **kwargs)
+            self.record(Event.CREATED)
+        self.remember()
+
+    def _save_changes(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
+        names = set(self.changed_fields())
+        if update_fields is not None:
+            names &= self.attributes_of(update_fields)
+        self.validate(names)
+        using = self._alias(kwargs)
+        with transaction.atomic(using=using):
+            changes = {name: value for name, value in self.changed_fields().items() if name in names}
+            if written := list(self.lock_and_compare(using, changes)) if changes else []:
+                super().save(*args, update_fields=[*written, *(["prefix"] if "key" in written else [])], **kwargs)
+                self.record_changes(written)
+        self.remember({*names, "prefix"})
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Delete the row, with an event for it in the same transaction. Its other events stay."""
+        with transaction.atomic(using=self._alias(kwargs)):
+            self.record(Event.DELETED)
+            return super().delete(*args, **kwargs)
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+
+    def _alias(self, kwargs: dict[str, Any]) -> str:
+        return kwargs.get("using") or router.db_for_write(type(self), instance=self)
+
+    def record(self, event: str, detail: str = "") -> None:
+        """Write a step of this key's life into the log, inside the transaction that makes it, and tell who listens."""
+        using = self._state.db or router.db_for_write(type(self))
+        AuditEvent.record_step(event, detail, using=using, key=self)
+        signals.key_changed.send(sender=type(self), key=self, event=event, detail=detail)
+        if signals.key_life_cycle.receivers:
+            # The copy leaves out the secret, which the instance that made the key still knows.
+            tell = partial(
+                signals.key_life_cycle.send_robust,
+                sender=type(self), key=copy(self), event=str(event), detail=detail, actor=actor.current(),
+            )  # fmt: skip
+            transaction.on_commit(tell, using=using, robust=True)
+
+    def record_changes(self, changed: Collection[str]) -> None:
+        """Write which fields changed; switching a key off or on is an event of its own."""
+        if "is_active" in changed:
+            self.record(Event.ACTIVATED if self.is_active else Event.DEACTIVATED)
+        if others := [name for name in changed if name not in {"is_active", "prefix"}]:
+            self.record(Event.CHANGED, ", ".join(others))
