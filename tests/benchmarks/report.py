@@ -64,7 +64,7 @@ def table(results: Iterable[Result]) -> str:
 
 
 def summary(document: Mapping[str, Any]) -> str:
-    """Return the README's table: ratios alone; of the peers those with the largest number of keys."""
+    """Return the manual's table: ratios alone; of the peers those with the largest number of keys."""
     engines = list(document["engines"])
     rows: dict[str, dict[str, Result]] = {}
     most = max(result["keys"] or 0 for result in document["requests"])

@@ -1,0 +1,193 @@
+"""Every block of the README and of the manual runs; the README's first chapter has a file of its own."""
+
+import re
+import shlex
+from collections import Counter
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test import Client
+from django.urls import path
+from drf_spectacular.generators import SchemaGenerator
+from pytest_django import Settings
+
+from keys import signals
+from keys.models import APIKey
+from keys.testing import APIKeyClient
+from tests import commanding
+from tests.recording_service import Answer, RecordingService
+from tests.redis_server import redis_server
+
+from .pages import PAGES, ROOT, block, blocks, run, sections
+
+
+def test_every_block_is_run_by_a_test() -> None:
+    where = Counter(
+        (page, section.heading, language)
+        for page in PAGES
+        for section in sections(page)
+        for language, _ in section.blocks
+        if not language.startswith("{")  # what Sphinx is told
+    )
+    five_minutes = "## Five minutes: guard a view of your own"
+    assert where == {
+        ("README.md", "# django-service-keys", "sh"): 2,  # the tests and the demo, run by .ci/run and everybody else
+        ("README.md", five_minutes, "sh"): 6,
+        ("README.md", five_minutes, "python"): 2,
+        ("README.md", five_minutes, "json"): 1,
+        ("README.md", "## Keys", "python"): 1,
+        ("README.md", "## Keys", "sh"): 1,
+        ("README.md", "## The manual", "sh"): 1,  # run by .ci/run
+        ("docs/calling.md", "# The calling side", "python"): 1,
+        ("docs/calling.md", "## httpx", "python"): 1,
+        ("docs/costs.md", "# What it costs", "sh"): 1,  # takes long, and peers that hold Django below 6
+        ("docs/environment-keys.md", "# Keys from the environment", "python"): 1,
+        ("docs/environment-keys.md", "## From a shared key to one of its own", "python"): 1,
+        ("docs/guarding.md", "## Django Ninja", "python"): 1,
+        ("docs/guarding.md", "## OpenAPI", "python"): 1,
+        ("docs/guarding.md", "## Plain Django views", "python"): 1,
+        ("docs/monitoring.md", "## Signals", "python"): 1,
+        ("docs/scale.md", "## When a commit per request is too much", "python"): 1,
+        ("docs/scale.md", "## When a commit per request is too much", "sh"): 1,
+        ("docs/tamper-evidence.md", "# Tamper evidence", "sh"): 1,
+        ("docs/testing.md", "# Your tests", "python"): 1,
+    }
+
+
+def test_the_blocks_that_take_long_are_run_by_ci() -> None:
+    marked = re.findall(r"^<!-- (\w+) -->\n```sh$", PAGES["README.md"], flags=re.MULTILINE)
+    run_there = re.findall(r"^run_from_readme (\w+)$", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE)
+    assert sorted(marked) == sorted(run_there) == ["demo", "docs", "test"]
+
+
+@pytest.mark.django_db
+def test_the_lines_for_the_shell_work_word_for_word(capsys: pytest.CaptureFixture[str]) -> None:
+    run(block("README.md", "## Keys", "python"))
+    assert re.fullmatch(r"[0-9a-f]{40}\n", capsys.readouterr().out)
+    assert not APIKey.objects.get().is_active
+
+
+@pytest.mark.parametrize(
+    ("page", "heading"),
+    [
+        ("docs/guarding.md", "## Plain Django views"),
+        ("docs/environment-keys.md", "# Keys from the environment"),
+        ("docs/environment-keys.md", "## From a shared key to one of its own"),
+    ],
+)
+def test_the_views_and_authenticators_can_be_made(page: str, heading: str) -> None:
+    run(block(page, heading, "python"))
+
+
+def test_the_calling_side_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_requests = block("docs/calling.md", "# The calling side", "python")
+    by_httpx = block("docs/calling.md", "## httpx", "python")
+    key = "0" * 40
+    with RecordingService(key) as service:
+        service.answers["/api/v1/tts/users-info/"] = [Answer(body=b'{"users": [{"id": 1}], "missing": [2]}')]
+        monkeypatch.setenv("AUTH_SERVICE_URL", service.url)
+        monkeypatch.setenv("AUTH_API_KEY", key)
+        for text in (by_requests, by_httpx):
+            names = run(text)
+            assert names["users"] == [{"id": 1}]
+            (names["session"] if text is by_requests else names["client"]).close()
+        assert service.received_keys == [key, key]
+        assert {received.body.replace(b" ", b"") for received in service.received} == {b'{"ids":[1,2]}'}
+
+
+@pytest.mark.django_db
+def test_the_commands_of_a_rotation_work(capsys: pytest.CaptureFixture[str]) -> None:
+    APIKey.objects.create(name="Billing")
+    for line in block("README.md", "## Keys", "sh").splitlines():
+        assert line.startswith("python manage.py keys_")
+        call_command(*line.split()[2:])
+    printed = capsys.readouterr().out
+    assert re.match("[0-9a-f]{40}\n", printed)
+    assert len(re.findall("^ *[0-9]+ +Billing ", printed, flags=re.MULTILINE)) == 2
+
+
+@pytest.mark.django_db
+def test_the_commands_against_tampering_work(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEYS_SEAL_KEY", "s" * 32)
+    settings.KEYS = {"SEAL_AFTER": timedelta(0)}
+    APIKey.objects.create(name="Billing")
+    text = block("docs/tamper-evidence.md", "# Tamper evidence", "sh")
+    for line in text.replace("/mnt/elsewhere", str(tmp_path)).splitlines():
+        command, _, kept = line.partition(" >> ")
+        if "keys_guard" in command and connection.vendor not in {"postgresql", "sqlite"}:
+            continue
+        printed = StringIO()
+        call_command(*command.split()[2:], stdout=printed, stderr=StringIO())
+        if kept:
+            Path(kept).write_text(printed.getvalue())
+
+
+@pytest.mark.django_db
+def test_a_stream_is_set_up_shipped_and_looked_at(settings: Settings) -> None:
+    (_, options), (_, lines) = blocks("docs/scale.md", "## When a commit per request is too much")
+    with redis_server("--appendonly", "yes") as server:
+        server_address, _, name = run(options)["KEYS"]["AUDIT_SINK"].partition("?")
+        assert server_address == "redis://localhost:6379/0"
+        settings.KEYS = {"AUDIT_SINK": f"{server.address.partition('?')[0]}?{name}"}
+        Client().get("/guarded/", headers={"X-API-Key": "0" * 40})
+        assert server.client.xlen("keys:audit") == 1
+        ship, status = lines.splitlines()
+        assert command(ship, "--once").status == (0 if connection.vendor == "postgresql" else 1)
+        assert command(status).status == 0
+
+
+def command(line: str, *more: str) -> commanding.Run:
+    """Run a line of a block for a shell."""
+    python, manage, *arguments = shlex.split(line, comments=True)
+    assert (python, manage) == ("python", "manage.py")
+    return commanding.run(*arguments, *more)
+
+
+@pytest.fixture
+def five_minutes(settings: Settings) -> list[Any]:
+    """The addresses of the project that the README starts with."""
+    text = block("README.md", "## Five minutes: guard a view of your own", "python", with_text="urls.py")
+    settings.ROOT_URLCONF = tuple(run(text)["urlpatterns"])
+    settings.KEYS = {"SCOPES": {"orders:read": "Read orders."}}
+    return list(settings.ROOT_URLCONF)
+
+
+def test_the_test_of_a_project_passes(five_minutes: list[Any], api_key_client: type[APIKeyClient]) -> None:
+    run(block("docs/testing.md", "# Your tests", "python"))["test_orders"](api_key_client)
+
+
+def test_the_project_is_documented(five_minutes: list[Any], settings: Settings) -> None:
+    added = run(block("docs/guarding.md", "## OpenAPI", "python"), INSTALLED_APPS=[])
+    assert all(app in settings.INSTALLED_APPS for app in added["INSTALLED_APPS"])
+    assert added["REST_FRAMEWORK"].items() <= settings.REST_FRAMEWORK.items()
+    generator = SchemaGenerator(patterns=five_minutes)  # type: ignore[no-untyped-call]
+    operation = generator.get_schema(public=True)["paths"]["/orders/"]["get"]  # type: ignore[no-untyped-call]
+    assert operation["description"] == "Scope of the API key: `orders:read`."
+    assert {"APIKeyAuthentication": []} in operation["security"]
+    assert {"401", "403", "503"} <= {*operation["responses"]}
+
+
+@pytest.mark.django_db
+def test_the_ninja_view_is_guarded(settings: Settings) -> None:
+    ninja = block("docs/guarding.md", "## Django Ninja", "python")
+    settings.ROOT_URLCONF = (path("api/", run(ninja)["api"].urls),)
+    settings.KEYS = {"SCOPES": {"orders:read": "Read orders."}}
+    assert APIKeyClient(["orders:read"], name="Billing").get("/api/orders").json() == {"orders": [], "for": "Billing"}
+    assert APIKeyClient([]).get("/api/orders").status_code == 403
+
+
+@pytest.mark.django_db
+def test_the_receiver_hears_of_a_refusal(capsys: pytest.CaptureFixture[str]) -> None:
+    receiver = run(block("docs/monitoring.md", "## Signals", "python"))["alert"]
+    try:
+        assert Client().get("/guarded/", headers={"X-API-Key": "0" * 40}).status_code == 401
+    finally:
+        assert signals.key_refused.disconnect(receiver)
+    assert "Refused: a stranger at guarded, unknown." in capsys.readouterr().out
