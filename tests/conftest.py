@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.old_system import drop_tables, migrate
+from tests.support.old_system import drop_tables, migrate
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import re
 
-from .pages import ROOT, table
+from tests.docs.pages import ROOT, table
 
 
 def test_the_map_names_every_module() -> None:
