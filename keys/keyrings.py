@@ -14,7 +14,7 @@ from .conf import environment_folder
 from .models import APIKey, fields
 from .models.audit_event import Holder, Row
 
-__all__ = ["DatabaseKeyring", "EnvironmentKey", "EnvironmentKeyring", "Holder", "Keyring", "RecordingKeyring", "Row"]
+__all__ = ["DatabaseKeyring", "EnvironmentKey", "EnvironmentKeyring", "Holder", "Keyring", "Row"]
 
 logger = logging.getLogger("api_keys")
 
@@ -29,25 +29,16 @@ class EnvironmentKey:
 
 
 class Keyring(Protocol):
-    """One place where keys live."""
+    """One place where keys live.
+
+    One whose keys lie in the database of the audit log may have `find_and_record` too, as `DatabaseKeyring` has.
+    """
 
     def is_configured(self) -> bool:
         """Tell whether the keyring could hold a key at all."""
 
     def find(self, token: str) -> Holder | None:
         """Return the holder of the token, in whatever state the key is; None where it is not one of this keyring."""
-
-
-class RecordingKeyring(Keyring, Protocol):
-    """A keyring in the database of the audit log, which finds a key and records its use in one go."""
-
-    def find_and_record(
-        self, token: str, row: Row, may_use: Callable[[Holder], bool]
-    ) -> tuple[Holder | None, RowHandle | None]:
-        """Return the holder, and the handle of the row where the use was recorded.
-
-        A use that `may_use` refuses may have been recorded all the same: the caller asks again, and corrects the row.
-        """
 
 
 @dataclass(frozen=True)
@@ -69,6 +60,10 @@ class DatabaseKeyring:
     def find_and_record(
         self, token: str, row: Row, may_use: Callable[[Holder], bool]
     ) -> tuple[APIKey | None, RowHandle | None]:
+        """Find the key and record its use in one go; return the holder, and the handle of the row if one was written.
+
+        A use that `may_use` refuses may have been recorded all the same: the caller asks again, and corrects the row.
+        """
         return statements.find_and_record(str(fields.digest(token)), row, may_use)
 
 

@@ -15,6 +15,7 @@ from .audit.outcomes import RowHandle
 from .credentials import Credential
 from .keyrings import DatabaseKeyring, Holder, Keyring
 from .models import APIKey, AuditEvent
+from .models.audit_event import described
 from .networks import Address, contains
 
 Reason = AuditEvent.Reason
@@ -142,7 +143,7 @@ def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
     use.holder = _look_up(use, credential.token)
     if use.holder is None:
         return Reason.CONFLICT if credential.looks_repeated else Reason.UNKNOWN
-    use.row = recording.with_holder(use.row, use.holder)
+    use.row = {**use.row, **described(use.holder)}
     # Asked whatever the keyring has written: this is the one rule, and it has the last word.
     return objection_to(use.holder, use.address)
 
@@ -192,14 +193,7 @@ def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str,
     refused = {"event": AuditEvent.Event.REFUSED.value, "reason": str(reason), "status": use.status}
     use.row = {**row, **refused, "duration_ms": _elapsed(use)}
     if use.is_concluded:
-        _record_refusal(use)
-
-
-def _record_refusal(use: Use) -> None:
-    if use.recorded is None:
-        recording.record_refusal(use.row, use.address)
-    else:
-        recording.turn_into_refusal(use.recorded, use.row)
+        recording.record_refusal(use.row, use.address, use.recorded)
 
 
 def note_denial(request: HttpRequest, reason: str) -> None:
@@ -222,8 +216,7 @@ def conclude(use: Use, status: int) -> None:
         return
     use.is_concluded = True
     if not use.is_good:
-        use.row = {**use.row, "status": status}
-        _record_refusal(use)
+        recording.record_refusal({**use.row, "status": status}, use.address, use.recorded)
     else:
         refused = status == _STATUS_OF_DENIAL.get(use.denial)
         event = AuditEvent.Event.REFUSED if refused else AuditEvent.Event.USED

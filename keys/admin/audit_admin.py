@@ -13,7 +13,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
 from ..models import APIKey, AuditEvent
-from . import events, export
+from . import columns, export
 from .finding import BEFORE, SecretSafeSearch
 from .log_filters import KeyFilter, ReasonFilter, StatusFilter, WhenFilter
 from .log_list import AuditChangeList
@@ -89,7 +89,7 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
 
     @admin.display(description=_("event"))
     def what(self, event: AuditEvent) -> str:
-        return events.event_badge(event)
+        return columns.event_badge(event)
 
     @admin.display(description=_("key"), empty_value="-")
     def of_key(self, event: AuditEvent) -> str | None:
@@ -100,11 +100,11 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
 
     @admin.display(description=_("what"))
     def subject(self, event: AuditEvent) -> str:
-        return events.event_subject(event)
+        return columns.event_subject(event)
 
     @admin.display(description=_("detail"))
     def told(self, event: AuditEvent) -> str:
-        return events.event_subject(event)
+        return columns.event_subject(event)
 
     @admin.display(description=_("who"), empty_value="-")
     def who(self, event: AuditEvent) -> str | None:

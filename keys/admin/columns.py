@@ -1,4 +1,4 @@
-"""What the list of keys and a key's page show of a key beside its plain fields."""
+"""How the admin shows a key and an event: in columns, badges and words."""
 
 from datetime import datetime
 from typing import Any
@@ -16,9 +16,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from ..audit.reports import age_mark, ago
-from ..models import APIKey
+from ..audit.retention import Pruning
+from ..models import APIKey, AuditEvent
+from ..models.api_key import STATES
 from . import activity, charts
-from .filters import STATES
 
 SPARKLINE_DAYS = 7
 # How many rows of each key and day are counted: fifty busy keys must not make the list a slow page.
@@ -56,6 +57,28 @@ def time_ago(moment: datetime) -> SafeString:
         '<time datetime="{}" title="{}">{}</time>',
         local.isoformat(timespec="seconds"), date_format(local, "DATETIME_FORMAT"), ago(moment),
     )  # fmt: skip
+
+
+def event_badge(event: AuditEvent) -> SafeString:
+    """Return what happened, with the reason and for how many requests the row stands."""
+    words = badge(event.event, event.get_event_display())
+    if event.reason:
+        words = format_html('{} <span class="keys-reason">{}</span>', words, event.get_reason_display())
+    if event.count > 1:
+        words = format_html('{} <span class="keys-times">&times;{}</span>', words, event.count)
+    return words
+
+
+def event_subject(event: AuditEvent) -> SafeString:
+    """Return the request and its answer, or what a step of a key's life changed."""
+    if event.event == AuditEvent.Event.PRUNED and (pruning := Pruning.read(event.detail)) is not None:
+        return format_html("{}", pruning.sentence)
+    if not event.is_request:
+        return format_html("{}", event.detail or "-")
+    # A use without a status has died, or is still being answered.
+    status = event.status if event.status is not None else _("no answer")
+    took = "" if event.duration_ms is None else f", {event.duration_ms} ms"
+    return format_html('{} {} <span class="keys-answer">→ {}{}</span>', event.method, event.path, status, took)
 
 
 class KeyChangeList(ChangeList):

@@ -12,16 +12,9 @@ from django.utils.translation import gettext_lazy as _
 
 from ..conf import conf
 from ..models import APIKey, AuditEvent
+from ..models.api_key import STATES
 
 Keys = QuerySet[APIKey]
-
-STATES = {
-    "active": _("active"),
-    "expiring": _("expiring soon"),
-    "retiring": _("retiring"),
-    "expired": _("expired"),
-    "inactive": _("inactive"),
-}
 
 
 class StateFilter(admin.SimpleListFilter):

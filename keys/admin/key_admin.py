@@ -1,6 +1,7 @@
 """The keys: made here and seen once, listed, changed, rotated, ended."""
 
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -14,13 +15,18 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from ..models import APIKey, StaleKeyError
-from . import key_page, reveal
+from ..audit.reports import retirement
+from ..models import APIKey, AuditEvent, StaleKeyError
+from ..models.audit_event import TRAFFIC
+from . import activity, charts, reveal, steps
 from .columns import KeyChangeList, KeyColumns
 from .filters import AgeFilter, ScopeFilter, StateFilter, UseFilter
 from .finding import SecretSafeSearch
 from .forms import AddKeyForm, ChangeKeyForm
 from .steps import LifeCycleSteps, acting
+
+# What a key's page shows: so many days, rows that are counted of one day, requests, and steps of the key's life.
+DAYS, A_DAY, EVENTS, STEPS = 30, 5000, 15, 10
 
 
 @admin.register(APIKey)
@@ -125,7 +131,7 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         obj: APIKey | None = None,
     ) -> HttpResponse:  # fmt: skip
         if obj is not None:
-            context |= key_page.context(self, request, obj)
+            context |= _page_context(self, request, obj)
         # A key is shown in the answer itself: there is no next form to go on with.
         context |= {"show_save_and_add_another": False, "show_save_and_continue": change and obj is not None}
         return super().render_change_form(request, context, add, change, form_url, obj)
@@ -137,3 +143,29 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> None:
         with acting(request):
             super().delete_queryset(request, queryset)
+
+
+def _page_context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, Any]:
+    """Return what the template of a key's page needs beside the form, from a fixed number of queries."""
+    recent = activity.by_day([key.pk], DAYS, A_DAY)[key.pk]
+    since = activity.start_of(activity.first_day(DAYS))
+    site = admin.admin_site.name
+    events = AuditEvent.objects.filter(api_key=key.pk).order_by("-at", "-id")
+    may_read_log = request.user.has_perm("keys.view_auditevent")
+    about_it = urlencode({"key": key.pk})
+    log, usage = (reverse(f"admin:keys_auditevent_{page}", current_app=site) for page in ("changelist", "usage"))
+    return {
+        "recent": recent,
+        "chart": charts.chart(recent.days, 600, 120, gap=4),
+        "sample": activity.sample(key.pk, since),
+        "sample_size": activity.SAMPLE,
+        "requests": events.filter(event__in=TRAFFIC)[:EVENTS] if may_read_log else (),
+        "steps": events.steps()[:STEPS],
+        "counted_a_day": A_DAY,
+        "retirement": retirement(key),
+        "predecessor": APIKey.objects.filter(replaced_by=key.pk).first(),
+        "log_url": f"{log}?{about_it}" if may_read_log else "",
+        "usage_url": f"{usage}?{about_it}" if may_read_log else "",
+        "may_rotate": steps.can_be_rotated(key) and admin.has_rotate_permission(request, key),
+        "may_deactivate": admin.has_change_permission(request, key) and key.is_active,
+    }

@@ -131,12 +131,9 @@ class LifeCycleSteps:
 
     def _confirm(self, request: HttpRequest, step: str, keys: Sequence[APIKey], **context: Any) -> HttpResponse:
         context |= {"lines": self._lines(keys)} if len(keys) <= LOOKED_INTO else {"many": self._many(keys)}
-        one, several = (
-            (_("Rotate %(what)s?"), ngettext("%(number)d key", "%(number)d keys", len(keys)))
-            if step == "rotate"
-            else (_("Deactivate %(what)s?"), ngettext("%(number)d key", "%(number)d keys", len(keys)))
-        )
-        title = one % {"what": keys[0] if len(keys) == 1 else several % {"number": len(keys)}}
+        question = _("Rotate %(what)s?") if step == "rotate" else _("Deactivate %(what)s?")
+        several = ngettext("%(number)d key", "%(number)d keys", len(keys))
+        title = question % {"what": keys[0] if len(keys) == 1 else several % {"number": len(keys)}}
         context |= {"title": title, "number": len(keys), "keys": ",".join(str(key.pk) for key in keys)}
         return reveal.answer(self, request, f"admin/keys/apikey/{step}.html", context)
 

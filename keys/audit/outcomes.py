@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from django.db import connections
 
-from ..models.audit_event import Row
-
 logger = logging.getLogger("api_keys")
+
+# The values of one row of the log, by the names of its columns.
+Row = dict[str, Any]
 
 # What waits at the most, should the database be out of reach; the oldest outcomes are dropped then.
 LIMIT = 10_000

@@ -8,8 +8,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from ..conf import conf
-from ..models import APIKey, AuditEvent
-from ..models.audit_event import BLANK, WIDTHS, Holder, Row, described
+from ..models import AuditEvent
+from ..models.audit_event import BLANK, WIDTHS, Row
 from ..networks import Address
 from ..redaction import masked, printable, secrets_of
 from .floods import floods
@@ -50,11 +50,6 @@ def describe(request: HttpRequest, presented: Iterable[str], address: Address | 
     return row
 
 
-def with_holder(row: Row, holder: Holder) -> Row:
-    """Return the row with the key it is about."""
-    return {**row, "api_key_id": holder.pk if isinstance(holder, APIKey) else None, **described(holder)}
-
-
 def record_use(row: Row) -> RowHandle | None:
     """Write a use before its view runs and return its handle; None where `AUDIT_FAIL_OPEN` lets it go unrecorded.
 
@@ -67,27 +62,19 @@ def record_use(row: Row) -> RowHandle | None:
         return None
 
 
-def record_refusal(row: Row, address: Address | None) -> None:
+def record_refusal(row: Row, address: Address | None, recorded: RowHandle | None = None) -> None:
     """Write a refusal: a row of its own for a known key, a bounded number of rows for strangers.
 
-    Raises AuditUnavailable when it cannot be written.
+    With `recorded`, the handle of a use that was written with its look-up, that row becomes the refusal. Raises
+    AuditUnavailable when it cannot be written.
     """
     try:
-        if row["key_name"]:
+        if recorded is not None:
+            sink().add_outcome(recorded, row, may_be_gone=True)
+        elif row["key_name"]:
             sink().insert(row)
         else:
             floods.record(row, address, sink())
-    except Error as error:
-        fail_closed(error)
-
-
-def turn_into_refusal(handle: RowHandle, row: Row) -> None:
-    """Write that what was recorded as a use with its look-up is refused after all, at once: the view does not run.
-
-    Raises AuditUnavailable when it cannot be written.
-    """
-    try:
-        sink().add_outcome(handle, row, may_be_gone=True)
     except Error as error:
         fail_closed(error)
 

@@ -29,13 +29,14 @@ class SQL:
 
     # Whether an INSERT tells the id of its row. SQLite's driver knows it without being asked, at less cost.
     returns_id: bool
-    # Whether the server keeps the plans of statements, and how many outcomes one statement takes.
+    # Whether the server keeps the plans of statements.
     prepares = False
     # Find a key and record its use.
     find_and_record: str | None = None
     # Add many outcomes at once.
     outcomes: str | None = None
     # Write many rows that came through a stream.
+    ships = False
     ship: str | None = None
     # Added to an UPDATE that need not wait for the disk.
     not_durable = ""
@@ -64,7 +65,7 @@ class SQL:
 class PostgreSQL(SQL):
     """What PostgreSQL does in one statement, and without waiting for the disk."""
 
-    prepares = True
+    prepares = ships = True
     # For what need not wait for the disk: the use itself is safe, and a lost outcome shows as one. It holds for the
     # whole transaction, hence only for one of our own.
     not_durable = " AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
@@ -148,6 +149,6 @@ class PostgreSQL(SQL):
         )
 
 
-def dialect_of(connection: BaseDatabaseWrapper) -> SQL:
-    """Return the statements for the connection's database."""
-    return PostgreSQL(connection) if connection.vendor == "postgresql" else SQL(connection)
+def dialect_of(connection: BaseDatabaseWrapper) -> type[SQL]:
+    """Return the dialect of the connection's database. Asks no database."""
+    return PostgreSQL if connection.vendor == "postgresql" else SQL

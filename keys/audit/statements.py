@@ -27,7 +27,7 @@ class Database:
     """What is known of one database: its SQL, and how its values are read and its statements run."""
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
-        self.sql = dialect_of(connection)
+        self.sql = dialect_of(connection)(connection)
         compiler = APIKey._base_manager.all().query.get_compiler(connection=connection)
         self.converters = compiler.get_converters([field.get_col(APIKey._meta.db_table) for field in KEY_FIELDS])
         # Planning takes PostgreSQL longer than running, so the plan is kept: once on a connection, not once a
@@ -97,37 +97,28 @@ def _database(alias: str, vendor: str) -> Database:
     return Database(connections[alias])
 
 
-def _connection() -> BaseDatabaseWrapper:
-    # The database for writing, for look-ups too: a replica that lags would let a revoked key in.
-    return connections[router.db_for_write(APIKey)]
-
-
 def _ready() -> tuple[BaseDatabaseWrapper, Database]:
-    connection = _connection()
+    # The database for writing, for look-ups too: a replica that lags would let a revoked key in.
+    connection = connections[router.db_for_write(APIKey)]
     return connection, _database(connection.alias, connection.vendor)
 
 
 def _run(work: Callable[[Any, BaseDatabaseWrapper, Database], Result]) -> Result:
     connection, database = _ready()
     try:
-        return _attempt(work, connection, database, database.cursor)
+        with _shield(connection), database.cursor(connection) as cursor:
+            return work(cursor, connection, database)
     except Error as error:
         if getattr(error.__cause__, "sqlstate", None) not in LOST_STATEMENT:
             raise
         database.prepares = False
-        return _attempt(work, connection, database, BaseDatabaseWrapper.cursor)
-
-
-def _attempt(
-    work: Callable[[Any, BaseDatabaseWrapper, Database], Result],
-    connection: BaseDatabaseWrapper,
-    database: Database,
-    cursor_on: Callable[[BaseDatabaseWrapper], Any],
-) -> Result:
-    # Inside somebody's transaction a failing statement must not break theirs.
-    shield = transaction.atomic(using=connection.alias) if connection.in_atomic_block else nullcontext()
-    with shield, cursor_on(connection) as cursor:
+    with _shield(connection), connection.cursor() as cursor:
         return work(cursor, connection, database)
+
+
+def _shield(connection: BaseDatabaseWrapper) -> Any:
+    """Return what keeps a statement that fails from breaking the transaction of somebody else."""
+    return transaction.atomic(using=connection.alias) if connection.in_atomic_block else nullcontext()
 
 
 def find(digest: str) -> APIKey | None:
@@ -163,7 +154,7 @@ def find_and_record(digest: str, row: Row, may_use: Callable[[APIKey], bool]) ->
         key = database.key(connection, values)
         if not may_use(key):
             return key, None
-        return key, _insert(cursor, connection, database, {**row, "api_key_id": key.pk, **described(key)})
+        return key, _insert(cursor, connection, database, {**row, **described(key)})
 
     return _run(in_two if _ready()[1].sql.find_and_record is None else in_one)
 
@@ -185,7 +176,7 @@ def _parameters(connection: BaseDatabaseWrapper, row: Row, names: Sequence[str])
 
 def is_in_transaction() -> bool:
     """Tell whether what is written now may yet be rolled back. Asks no database, which may be out of reach."""
-    return _connection().in_atomic_block
+    return connections[router.db_for_write(APIKey)].in_atomic_block
 
 
 def write_outcome(outcome: Outcome) -> bool:
@@ -246,7 +237,7 @@ def write_batch(batch: Batch) -> None:
 
 def can_ship() -> bool:
     """Tell whether rows that came through a stream can be written into this database."""
-    return _ready()[1].sql.ship is not None
+    return dialect_of(connections[router.db_for_write(APIKey)]).ships
 
 
 def ship(rows: Sequence[Row]) -> None:

@@ -13,24 +13,9 @@ from django.utils import timezone
 
 from ..conf import conf
 from ..models import AuditEvent, AuditSeal
-from . import retention
+from . import retention, sealing
 from .retention import Pruning
-from .sealing import (
-    COLUMNS,
-    MICROSECOND,
-    Entry,
-    SealError,
-    SealingKey,
-    Values,
-    is_unreadable,
-    log,
-    microseconds,
-    moment,
-    sealing_keys,
-    seals,
-    unpack,
-    without_outcome,
-)
+from .sealing import COLUMNS, MICROSECOND, Entry, SealError, SealingKey, Values
 
 # The problems that are named; the others are counted.
 MOST_NAMED = 100
@@ -111,9 +96,9 @@ def verify(kept: Sequence[Mapping[str, Any]] | None = None, keep: timedelta = ti
 
 
 def _verify(elsewhere: Mapping[int, Sequence[Mapping[str, Any]]], retention: Retention) -> Findings:
-    keys = {key.id: key for key in sealing_keys()}
+    keys = {key.id: key for key in sealing.sealing_keys()}
     findings, chain, newest = Findings(), Chain(keys), 0
-    for number in seals().values_list("number", flat=True).iterator():
+    for number in sealing.seals().values_list("number", flat=True).iterator():
         seal, problems = chain.take(number)
         if seal is not None and any(line != seal.described() for line in elsewhere.get(number, ())):
             problems.append(Problem("altered", number, None, f"Seal {number} is not the one that was kept elsewhere."))
@@ -127,7 +112,9 @@ def _verify(elsewhere: Mapping[int, Sequence[Mapping[str, Any]]], retention: Ret
         findings.add(Problem("missing", number, None, f"Seal {number} was kept elsewhere and is missing."))
     if not chain.number and not findings.problems:
         raise SealError("There is no seal to verify the audit log by; keys_seal makes them.")
-    findings.unsealed = log().filter(pk__gt=chain.last_id).count() if chain.last_id is not None else log().count()
+    findings.unsealed = (
+        sealing.log().filter(pk__gt=chain.last_id).count() if chain.last_id is not None else sealing.log().count()
+    )
     return findings
 
 
@@ -163,10 +150,10 @@ class Chain:
 
     def _read(self, number: int) -> tuple[AuditSeal | None, str]:
         try:
-            seal = seals().get(number=number)
+            seal = sealing.seals().get(number=number)
             digest = seal.computed_digest()
         except Exception as error:
-            if not is_unreadable(error):
+            if not sealing.is_unreadable(error):
                 raise
             return None, "was altered."
         if digest != seal.digest:
@@ -181,7 +168,7 @@ class Chain:
 def _permitted(prunings: Sequence[Pruning], keep: timedelta) -> Retention:
     retention, latest = Retention(), timezone.now() - keep
     for pruning in prunings:
-        until = microseconds(min(pruning.before, latest))
+        until = sealing.microseconds(min(pruning.before, latest))
         retention.traffic = max(retention.traffic, until)
         if pruning.life_cycle:
             retention.life_cycle = max(retention.life_cycle, until)
@@ -192,7 +179,7 @@ def _verify_rows(
     seal: AuditSeal, start: int | None, key: SealingKey, retention: Retention, findings: Findings, newest: int
 ) -> int:
     """Hold the rows against their seal, and return the time of the newest row that was sealed so far."""
-    rows, entries = log().filter(pk__lte=seal.last_id), unpack(bytes(seal.entries), seal.count)
+    rows, entries = sealing.log().filter(pk__lte=seal.last_id), sealing.unpack(bytes(seal.entries), seal.count)
     found = _read(rows if start is None else rows.filter(pk__gte=start))
     by_id = itemgetter(0)
     for _, group in groupby(merge(entries, found, key=by_id), key=by_id):
@@ -205,7 +192,7 @@ def _verify_rows(
                 findings.pruned += 1
             else:
                 findings.add(Problem("missing", seal.number, entry.id, f"{_named(entry, seal)} is missing."))
-    late, made_at = newest - conf.SEAL_AFTER // MICROSECOND, microseconds(seal.made_at)
+    late, made_at = newest - conf.SEAL_AFTER // MICROSECOND, sealing.microseconds(seal.made_at)
     for entry in entries:
         if entry.at < late:
             findings.back_dated.add(entry.id)
@@ -221,7 +208,7 @@ def _verify_row(row: Values, sealed: list[Entry], seal: AuditSeal, key: SealingK
     digests = [entry.digest for entry in sealed]
     if (digest := key.digest(row)) in digests:
         del sealed[digests.index(digest)]
-    elif (digest := key.digest(without_outcome(row))) in digests:
+    elif (digest := key.digest(sealing.without_outcome(row))) in digests:
         del sealed[digests.index(digest)]
         findings.concluded_later.add(row[0])
     elif sealed:
@@ -233,7 +220,7 @@ def _verify_row(row: Values, sealed: list[Entry], seal: AuditSeal, key: SealingK
 
 
 def _named(entry: Entry, seal: AuditSeal) -> str:
-    return f"Row {entry.id} of {moment(entry.at):%Y-%m-%d %H:%M:%S} UTC, in seal {seal.number},"
+    return f"Row {entry.id} of {sealing.moment(entry.at):%Y-%m-%d %H:%M:%S} UTC, in seal {seal.number},"
 
 
 def _read(events: QuerySet[AuditEvent]) -> Iterator[Values]:
@@ -244,7 +231,7 @@ def _read(events: QuerySet[AuditEvent]) -> Iterator[Values]:
             yield row
             last = row[0]
     except Exception as error:
-        if not is_unreadable(error):
+        if not sealing.is_unreadable(error):
             raise
         rest = events if last is None else events.filter(pk__gt=last)
         for pk in rest.values_list("pk", flat=True).iterator():
@@ -255,6 +242,6 @@ def _read_one(row: QuerySet[AuditEvent, Values], pk: int) -> Sequence[Values]:
     try:
         return list(row)
     except Exception as error:
-        if not is_unreadable(error):
+        if not sealing.is_unreadable(error):
             raise
         return [(pk, *[None] * (len(COLUMNS) - 1))]

@@ -1,15 +1,18 @@
-"""What the keys in the table ask of the project: `manage.py check --database`, and `migrate`."""
+"""What lies in the database: keys that open too much, and a log that is not kept up. For `check --database`."""
 
 from collections.abc import Collection
+from typing import Any
 
+from django.conf import settings
 from django.core import checks
 from django.db import connections, router
 from django.db.models import QuerySet, TextField
 from django.db.models.functions import Cast
 
+from ..audit.partitions import missing, present, strays
 from ..endpoints import Endpoint, endpoints
 from ..keyrings import DatabaseKeyring
-from ..models import APIKey
+from ..models import APIKey, AuditEvent
 from ..redaction import printable
 from ..throttling import APIKeyRateThrottle
 
@@ -49,6 +52,59 @@ def check_rates_are_enforced(databases: Collection[str] | None = None, **kwargs:
     ]
 
 
+@checks.register(checks.Tags.database, "keys")
+def check_partitions_are_kept(databases: Collection[str] | None = None, **kwargs: object) -> list[checks.CheckMessage]:
+    if router.db_for_write(AuditEvent) not in (databases or ()) or not present():
+        return []
+    found = []
+    if months := missing(ahead=1):
+        listed = " and ".join(f"{month:%Y-%m}" for month in months)
+        found.append(f"The audit log has no partition for {listed}.")
+    if count := sum(strays().values()):
+        found.append(f"The audit log's default partition holds {count} events, which no retention drops.")
+    return [
+        checks.Warning(text, hint="Run `manage.py keys_partition` now, and each day from then on.", id="keys.W011")
+        for text in found
+    ]
+
+
+@checks.register(checks.Tags.database, "keys")
+def check_log_takes_every_character(
+    databases: Collection[str] | None = None, **kwargs: object
+) -> list[checks.CheckMessage]:
+    table = AuditEvent._meta.db_table
+    lacking = _ask(
+        databases,
+        "SELECT DISTINCT character_set_name FROM information_schema.columns"
+        " WHERE table_schema = DATABASE() AND table_name = %s AND character_set_name <> 'utf8mb4'",
+        table,
+    )
+    return [
+        checks.Warning(
+            f"{table} is kept in {name}: a request with a character that it lacks cannot be recorded, and gets a 503.",
+            hint=f"ALTER TABLE {table} CONVERT TO CHARACTER SET utf8mb4",
+            id="keys.W012",
+        )
+        for (name,) in lacking
+    ]
+
+
+@checks.register(checks.Tags.database, "keys")
+def check_days_can_be_told(databases: Collection[str] | None = None, **kwargs: object) -> list[checks.CheckMessage]:
+    zone = settings.TIME_ZONE
+    if not settings.USE_TZ or zone == "UTC":
+        return []
+    return [
+        checks.Warning(
+            f"MariaDB knows no time zone {zone}, so what the admin counts by day cannot be shown.",
+            hint="Load its time zone tables: mariadb-tzinfo-to-sql /usr/share/zoneinfo | mariadb mysql",
+            id="keys.W013",
+        )
+        for (midnight,) in _ask(databases, "SELECT CONVERT_TZ('2026-01-01 00:00:00', 'UTC', %s)", zone)
+        if midnight is None
+    ]
+
+
 def _ignores_rates(endpoint: Endpoint) -> bool:
     if not any(isinstance(ring, DatabaseKeyring) for ring in endpoint.keyrings):
         return False
@@ -82,3 +138,13 @@ def _named(keys: QuerySet[APIKey]) -> list[str]:
     if len(names) > NAMED:
         names[NAMED:] = [f"and {keys.count() - NAMED} more"]
     return [", ".join(names)] if names else []
+
+
+def _ask(databases: Collection[str] | None, query: str, value: str) -> list[tuple[Any, ...]]:
+    """Return the rows that MariaDB answers with; none where the log is elsewhere or is not to be checked."""
+    connection = connections[router.db_for_write(AuditEvent)]
+    if connection.alias not in (databases or ()) or connection.vendor != "mysql":
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(query, [value])
+        return list(cursor.fetchall())

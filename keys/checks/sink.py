@@ -1,8 +1,11 @@
 """Where the audit log goes: the stream can be reached from its address, and what it holds can be shipped."""
 
+from importlib.util import find_spec
+
 from django.core import checks
 from django.db import connections, router
 
+from ..audit import statements
 from ..audit.sinks import DATABASE, is_stream
 from ..models import APIKey
 from .options import options
@@ -48,7 +51,7 @@ def check_backlog_limit(**kwargs: object) -> list[checks.CheckMessage]:
 @checks.register("keys")
 def check_the_stream_can_be_shipped(**kwargs: object) -> list[checks.CheckMessage]:
     connection = connections[router.db_for_write(APIKey)]
-    if not is_stream(options()["AUDIT_SINK"]) or connection.vendor == "postgresql":
+    if not is_stream(options()["AUDIT_SINK"]) or statements.can_ship():
         return []
     return [
         checks.Error(
@@ -60,11 +63,7 @@ def check_the_stream_can_be_shipped(**kwargs: object) -> list[checks.CheckMessag
 
 
 def _has_redis() -> bool:
-    try:
-        import redis  # noqa: F401
-    except ModuleNotFoundError:
-        return False
-    return True
+    return find_spec("redis") is not None
 
 
 def _is_understood(address: str) -> bool:

@@ -1,20 +1,53 @@
-"""What the commands have in common: who acts, where words go, and mistakes told in one sentence."""
+"""What the commands have in common: who acts, where words and tables go, and mistakes told in one sentence."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.management import get_system_username
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error
 from django.utils import timezone
 
 from .. import actor
 from ..audit.partitions import PartitionError
+from ..audit.sealing import SealError
+from ..audit.triggers import TriggerError
 from ..models import RotationError, StaleKeyError
+from ..redaction import printable
+
+Style = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table; `style` paints it."""
+
+    cells: Sequence[str | int]
+    style: Style = str
+
+
+def write_table(out: OutputWrapper, headings: Sequence[str], lines: Sequence[Line], heading_style: Style) -> None:
+    """Write the lines under their headings, numbers to the right. Control characters are escaped."""
+    texts = [[printable(str(cell)) for cell in line.cells] for line in lines]
+    widths = [max(map(len, column)) for column in zip(headings, *texts, strict=True)]
+    numeric = [all(isinstance(line.cells[column], int) for line in lines) for column in range(len(headings))]
+
+    def write(cells: Sequence[str], style: Style) -> None:
+        aligned = (
+            cell.rjust(width) if is_number else cell.ljust(width)
+            for cell, width, is_number in zip(cells, widths, numeric, strict=True)
+        )
+        text = "  ".join(aligned).rstrip()
+        out.write(style(text))
+
+    write(headings, heading_style)
+    for line, cells in zip(lines, texts, strict=True):
+        write(cells, line.style)
 
 
 class KeysCommand(BaseCommand):
@@ -30,7 +63,7 @@ class KeysCommand(BaseCommand):
                 return super().execute(*args, **options)
         except ValidationError as error:
             raise CommandError(" ".join(_sentences(error))) from error
-        except (RotationError, StaleKeyError, PartitionError) as error:
+        except (RotationError, StaleKeyError, PartitionError, SealError, TriggerError) as error:
             raise CommandError(str(error)) from error
         except UnicodeError as error:
             raise CommandError("What was given is not text in UTF-8.") from error

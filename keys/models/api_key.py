@@ -20,6 +20,14 @@ from .validators import validate_networks, validate_rate, validate_scopes
 
 Event, Reason = AuditEvent.Event, AuditEvent.Reason
 
+STATES = {
+    "active": _("active"),
+    "expiring": _("expiring soon"),
+    "retiring": _("retiring"),
+    "expired": _("expired"),
+    "inactive": _("inactive"),
+}
+
 
 class RotationError(Exception):
     """A key that is inactive or expired was to be rotated."""
@@ -154,11 +162,8 @@ class APIKey(RecordedModel):
 
     def _make_successor(self, using: str, grace: timedelta) -> APIKey:
         if self.objection:
-            sentences = {
-                "inactive": _("%(key)s is inactive: make a new key instead of rotating it."),
-                "expired": _("%(key)s is expired: make a new key instead of rotating it."),
-            }
-            raise RotationError(sentences[self.state] % {"key": self})
+            message = _("%(key)s is %(state)s: make a new key instead of rotating it.")
+            raise RotationError(message % {"key": self, "state": STATES[self.state]})
         now = timezone.now()
         successor = type(self)(
             **{name: getattr(self, name) for name in self.COPIED_BY_ROTATION},

@@ -23,19 +23,18 @@ OUTCOME = ("event", "reason", "status", "duration_ms")
 
 
 class Holder(Protocol):
-    """Who holds a key: what the guards and the log need to know of it, wherever the key is kept."""
+    """Who holds a key: what the guards and the log need to know, wherever the key is kept.
+
+    `name` is what people and the log call it. `prefix` tells it from other keys, and is empty where there is nothing
+    to show. `scopes` are what it may do.
+    """
 
     @property
-    def name(self) -> str:
-        """What people and the log call it."""
-
+    def name(self) -> str: ...
     @property
-    def prefix(self) -> str:
-        """The characters by which people tell keys apart; empty where there are none to show."""
-
+    def prefix(self) -> str: ...
     @property
-    def scopes(self) -> Sequence[str]:
-        """What the key may do."""
+    def scopes(self) -> Sequence[str]: ...
 
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
@@ -149,7 +148,7 @@ class AuditEvent(models.Model):
         """Write a step of a key's life, or of the log's own, with who did it, in the transaction that makes it."""
         row: Row = {"event": str(event), "detail": detail, "actor": actor.current(), "count": count}
         row |= {name: printable(row[name])[: WIDTHS[name]] for name in ("detail", "actor")}
-        known = {} if key is None else {"api_key_id": key.pk, **described(key)}
+        known = {} if key is None else described(key)
         # In bulk, because the log is nothing for receivers of `post_save`.
         cls._base_manager.using(using).bulk_create([cls(at=timezone.now(), **row, **known)])
 
@@ -165,8 +164,6 @@ class AuditEvent(models.Model):
 
 # Written with each request. The other events tell the lives of the keys and of the log, and are few.
 TRAFFIC = (AuditEvent.Event.USED, AuditEvent.Event.REFUSED)
-
-
 # What a row holds beside its own name, the id here and the ticket in a stream.
 EVENT_FIELDS = tuple(field for field in AuditEvent._meta.concrete_fields if field.name not in {"id", "ticket"})
 WIDTHS: Mapping[str, int] = {field.attname: field.max_length for field in EVENT_FIELDS if field.max_length}
@@ -175,4 +172,6 @@ BLANK: Row = {field.attname: field.get_default() if field.has_default() else Non
 
 def described(holder: Holder) -> Row:
     """Return what a row copies from the holder of the key, as it may stand in the log."""
-    return {"key_name": printable(holder.name)[: WIDTHS["key_name"]], "key_prefix": holder.prefix}
+    name = printable(holder.name)[: WIDTHS["key_name"]]
+    key: Any = holder if isinstance(holder, AuditEvent.api_key.field.related_model) else None
+    return {"api_key_id": key and key.pk, "key_name": name, "key_prefix": holder.prefix}

@@ -9,7 +9,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from keys.admin import activity, columns, key_page
+from keys.admin import activity, columns, key_admin
 from keys.audit import reports
 from keys.models import APIKey, AuditEvent
 from tests.support.admin import DEACTIVATE, LIST, page_of, text_of
@@ -80,7 +80,7 @@ def test_the_list_asks_as_often_for_busy_keys_as_for_quiet_ones(
 def test_the_chart_has_all_its_days_and_says_which_are_cut(
     admin_client: Client, busy: APIKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_page, "A_DAY", 5)
+    monkeypatch.setattr(key_admin, "A_DAY", 5)
     request(busy, often(9, days=1))
     request(busy, often(5, days=20))
     page = admin_client.get(page_of(busy))

@@ -222,7 +222,7 @@ class TestDropping:
         dropped = list(retention.drop_months(months_ago(2), life_cycle=True))
         assert [rows for _, rows in dropped] == [3]
         pruning = Pruning.read(AuditEvent.objects.get(event="pruned").detail)
-        assert pruning == Pruning(months_ago(1), True, True)
+        assert pruning == Pruning(months_ago(2), True, True)
         assert pruning.sentence.startswith("events before ")
         assert "past" not in homes()
 

@@ -1,7 +1,5 @@
 """System checks of `settings.KEYS`. Each test shows the message, and that it goes with its cause."""
 
-import inspect
-import re
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +8,6 @@ from django.core.checks import run_checks
 from django.utils.translation import gettext_lazy
 from pytest_django import Settings
 
-from keys import checks
 from keys.conf import DEFAULTS
 from tests.support.checks import found
 
@@ -134,10 +131,3 @@ def test_every_option_is_checked(settings: Settings, name: str) -> None:
     settings.KEYS = {name: object()}
     errors = [str(message) for message in run_checks(tags=["keys"], databases=[]) if message.is_serious()]
     assert any(name in error for error in errors)
-
-
-def test_the_table_of_the_checks_lists_every_id_once() -> None:
-    modules = [getattr(checks, name) for name in checks.__all__]
-    raised = set(re.findall(r'id="(keys\.[EW]\d{3})"', "".join(map(inspect.getsource, modules))))
-    listed = re.findall(r"^(keys\.[EW]\d{3})  \S.*\.$", checks.__doc__ or "", re.MULTILINE)
-    assert sorted(raised) == listed

@@ -1,14 +1,28 @@
-"""The map of the modules is that of the package."""
+"""The map of the rooms is that of the package, and what it says of changes leads to files that are there."""
 
 import re
 
 from tests.docs.pages import ROOT, table
 
+NOT_ON_THE_MAP = {"__init__.py", "__pycache__", "py.typed"}
 
-def test_the_map_names_every_module() -> None:
-    mapped = set(re.findall(r"`(\w+)`", " ".join(row[0] for row in table("README.md", "### The modules"))))
-    modules = {
-        path.stem for path in (ROOT / "keys").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
-    }
-    plumbing = {"__init__", "apps", "migrations", "templatetags", "__pycache__"}
-    assert mapped == modules - plumbing
+
+def test_the_map_has_a_row_for_every_place() -> None:
+    mapped = re.findall(r"`(\w+)`", " ".join(row[0] for row in table("README.md", "## How it is built")))
+    places = {path.name.removesuffix(".py") for path in (ROOT / "keys").iterdir() if path.name not in NOT_ON_THE_MAP}
+    assert sorted(mapped) == sorted(places)
+
+
+def test_the_rooms_within_the_rooms_are_all_described() -> None:
+    for room in ("models", "audit", "admin", "checks", "management"):
+        described = re.findall(r"`(\w+)`", " ".join(row[0] for row in table("docs/building.md", f"### {room}")))
+        modules = {path.stem for path in (ROOT / "keys" / room).glob("*.py")} - {"__init__"}
+        assert sorted(described) == sorted(modules), room
+
+
+def test_a_change_is_made_where_the_manual_says() -> None:
+    rows = table("docs/building.md", "## Where a change is made")
+    assert len(rows) >= 10
+    for _, files in rows:
+        for path in re.findall(r"`([\w./]+)`", files):
+            assert (ROOT / "keys" / path).exists() or (ROOT / path).exists(), path

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from keys.audit import triggers
 from keys.management import arguments
@@ -30,20 +30,17 @@ class Command(KeysCommand):
         grants.add_argument("--role", required=True, help="The role that the web processes log in as.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            match options["action"]:
-                case "install":
-                    triggers.install(None if options["keep"] is None else arguments.duration(options["keep"]))
-                    self.note("The audit log is append-only now.")
-                case "remove":
-                    triggers.remove()
-                    self.note("The audit log can be changed now.")
-                case "status":
-                    self._report(triggers.missing())
-                case "grants":
-                    self.stdout.write("\n".join(triggers.grants(options["role"])))
-        except triggers.TriggerError as error:
-            raise CommandError(str(error)) from error
+        match options["action"]:
+            case "install":
+                triggers.install(None if options["keep"] is None else arguments.duration(options["keep"]))
+                self.note("The audit log is append-only now.")
+            case "remove":
+                triggers.remove()
+                self.note("The audit log can be changed now.")
+            case "status":
+                self._report(triggers.missing())
+            case "grants":
+                self.stdout.write("\n".join(triggers.grants(options["role"])))
 
     def _report(self, missing: list[str]) -> None:
         if missing:

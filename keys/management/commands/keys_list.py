@@ -8,11 +8,13 @@ from django.core.management.base import CommandParser
 from keys import lifecycle, signals
 from keys.audit.reports import age_mark, ago, expiring, unused
 from keys.management import arguments
-from keys.management.command import KeysCommand
-from keys.management.tables import Line, write_table
+from keys.management.command import KeysCommand, Line, write_table
 from keys.models import APIKey
 
 HEADINGS = ["ID", "NAME", "PREFIX", "STATE", "SCOPES", "CREATED", "LAST USE", "EXPIRES", "NOTES"]
+RECORDED = (
+    "id", "name", "prefix", "state", "is_active", "scopes", "allowed_ips", "rate", "created_at", "expires_at",
+)  # fmt: skip
 AGE_NOTES = {"old": "older than 90 days", "overdue": "overdue: older than 180 days"}
 
 
@@ -62,16 +64,7 @@ class Command(KeysCommand):
 
     def _record(self, key: APIKey) -> dict[str, Any]:
         return {
-            "id": key.pk,
-            "name": key.name,
-            "prefix": key.prefix,
-            "state": key.state,
-            "is_active": key.is_active,
-            "scopes": key.scopes,
-            "allowed_ips": key.allowed_ips,
-            "rate": key.rate,
-            "created_at": key.created_at,
-            "expires_at": key.expires_at,
+            **{name: getattr(key, name) for name in RECORDED},
             "last_used_at": key.last_used,  # type: ignore[attr-defined]
             "age": age_mark(key),
             "typed_by_hand": key.typed_by_hand,

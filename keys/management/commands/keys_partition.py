@@ -11,8 +11,7 @@ from django.utils import timezone
 from keys.audit import partitions, retention
 from keys.audit.partitions import Partition
 from keys.management import arguments
-from keys.management.command import KeysCommand
-from keys.management.tables import Line, write_table
+from keys.management.command import KeysCommand, Line, write_table
 
 HEADINGS = ["PARTITION", "SINCE", "BEFORE", "EVENTS", "SIZE", "NOTES"]
 NO_PARTITIONS = "On this database the audit log is one table, without partitions; keys_prune deletes what is old."

@@ -8,14 +8,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import connections, router
 
+from keys.audit import statements
 from keys.audit.sinks import DATABASE
 from keys.conf import conf
 from keys.management import arguments
-from keys.management.command import KeysCommand
-from keys.management.tables import Line, write_table
-from keys.models import APIKey
+from keys.management.command import KeysCommand, Line, write_table
 
 if TYPE_CHECKING:
     from keys.audit.stream import Lag, Stream
@@ -80,7 +78,7 @@ class Command(KeysCommand):
     def _ship(self, stream: "Stream", **options: Any) -> None:
         from keys.audit.shipping import Shipper, retry
 
-        if connections[router.db_for_write(APIKey)].vendor != "postgresql":
+        if not statements.can_ship():
             raise CommandError("The audit log is shipped into PostgreSQL, and the database is another one.")
         if options["retry"]:
             self.note(f"Trying again {retry(stream)} entries that were set aside.")

@@ -11,8 +11,7 @@ from django.utils import timezone
 from keys.audit.reports import Usage, ago, usage
 from keys.endpoints import environment_keyrings
 from keys.management import arguments
-from keys.management.command import KeysCommand
-from keys.management.tables import Line, write_table
+from keys.management.command import KeysCommand, Line, write_table
 from keys.models import APIKey
 
 HEADINGS = ["KEY", "PREFIX", "PATH", "ADDRESS", "USER AGENT", "USES", "DIED", "REFUSED", "LAST"]

@@ -11,7 +11,6 @@ from django.core.management.base import CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 
 from keys.audit import verifying
-from keys.audit.sealing import SealError
 from keys.audit.verifying import Findings
 from keys.management import arguments
 from keys.management.command import KeysCommand, exactly
@@ -47,10 +46,7 @@ class Command(KeysCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         kept = None if options["against"] is None else _kept(options["against"])
         keep = timedelta(0) if options["keep"] is None else arguments.duration(options["keep"])
-        try:
-            findings = verifying.verify(kept, keep)
-        except SealError as error:
-            raise CommandError(str(error)) from error
+        findings = verifying.verify(kept, keep)
         if options["json"]:
             found = {"ok": not findings.problems, **asdict(findings)}
             self.stdout.write(json.dumps(found, indent=2, cls=DjangoJSONEncoder))
