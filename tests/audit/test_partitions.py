@@ -14,6 +14,7 @@ from keys.audit.partitions import Partition, PartitionError, missing, month_of, 
 from keys.audit.retention import Pruning
 from keys.models import AuditEvent
 from keys.models.fields import digest
+from tests.support import runs
 from tests.support.checks import found
 from tests.support.commands import make_key, record
 from tests.support.log import row
@@ -100,11 +101,12 @@ def test_a_check_says_that_events_found_no_partition() -> None:
 
 
 def test_a_role_that_can_but_write_and_read_the_log_is_told_the_same() -> None:
-    execute("CREATE ROLE keys_web")
-    for statement in triggers.grants("keys_web"):
+    role = runs.own("web")
+    execute(f"CREATE ROLE {role}")
+    for statement in triggers.grants(role):
         execute(statement)
     record(at=months_ago(-10))
-    execute("SET LOCAL ROLE keys_web")
+    execute(f"SET LOCAL ROLE {role}")
     try:
         assert len(warnings()) == 1
         with pytest.raises(PartitionError, match="Only the database user that owns the audit log"):
@@ -264,9 +266,10 @@ class TestDropping:
         assert [event.count for event in AuditEvent.objects.filter(event="pruned")] == [1, 0, 2, 2]
 
     def test_pruning_goes_on_without_where_the_database_user_may_not(self) -> None:
-        execute("CREATE ROLE keys_writer")
-        execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO keys_writer")
-        execute("SET LOCAL ROLE keys_writer")
+        role = runs.own("writer")
+        execute(f"CREATE ROLE {role}")
+        execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
+        execute(f"SET LOCAL ROLE {role}")
         try:
             with pytest.raises(PartitionError, match="Only the database user that owns"):
                 partitions.make(months_ago(-7))

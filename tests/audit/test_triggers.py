@@ -13,6 +13,7 @@ from pytest_django import Settings
 from keys.audit import partitions, retention, statements, triggers
 from keys.audit.triggers import TriggerError
 from keys.models import APIKey, AuditEvent, AuditSeal
+from tests.support import runs
 from tests.support.log import row
 from tests.support.old_system import execute, migrate
 from tests.support.partitions import begin, home, homes, months_ago, needs_partitions
@@ -215,7 +216,7 @@ class TestRole:
     """The web process logs in as a role that owns nothing."""
 
     pytestmark = pytest.mark.django_db(transaction=True)
-    ROLE = "keys_test_web"
+    ROLE = runs.own("web")
 
     @pytest.fixture
     def key(self) -> APIKey:
@@ -223,7 +224,6 @@ class TestRole:
 
     @pytest.fixture
     def as_role(self, key: APIKey, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        execute(f"DROP ROLE IF EXISTS {self.ROLE}")
         execute(f"CREATE ROLE {self.ROLE} LOGIN")
         # What a project may have granted before.
         execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {self.ROLE}")

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 import requests
@@ -137,14 +138,15 @@ def test_survives_a_restart_of_the_service(service: RecordingService, session: A
     assert session.get("/x").ok
     service.stop()
     restarted: list[RecordingService] = []
-    on_refusal = OnFirstRecord(lambda: restarted.append(RecordingService(KEY, port=service.server_port)))
-    logging.getLogger("urllib3.connectionpool").addHandler(on_refusal)
-    try:
+
+    def restart() -> None:
+        restarted.append(end.enter_context(RecordingService(KEY, port=service.server_port)))
+
+    on_refusal = OnFirstRecord(restart)
+    with ExitStack() as end:
+        logging.getLogger("urllib3.connectionpool").addHandler(on_refusal)
+        end.callback(logging.getLogger("urllib3.connectionpool").removeHandler, on_refusal)
         assert session.get("/x").ok
-    finally:
-        logging.getLogger("urllib3.connectionpool").removeHandler(on_refusal)
-        for each in restarted:
-            each.stop()
     assert "Connection refused" in on_refusal.messages[0]
     assert restarted[0].received_keys == [KEY]
 

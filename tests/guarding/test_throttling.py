@@ -13,18 +13,20 @@ from pytest_django import Settings
 from rest_framework.throttling import UserRateThrottle
 
 from keys.models import APIKey, AuditEvent
+from tests.settings import RUN
+from tests.support.redis_servers import shared_redis
 from tests.views import Guarded
 
 pytestmark = pytest.mark.django_db
 
 BACKENDS = "django.core.cache.backends"
-REDIS = "redis://127.0.0.1:6379/15"
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 def use_redis(settings: Settings, location: str) -> None:
+    prefix = f"{RUN}_{uuid4().hex}"
     settings.CACHES = {
-        "default": {"BACKEND": f"{BACKENDS}.redis.RedisCache", "LOCATION": location, "KEY_PREFIX": uuid4().hex}
+        "default": {"BACKEND": f"{BACKENDS}.redis.RedisCache", "LOCATION": location, "KEY_PREFIX": prefix}
     }
 
 
@@ -36,11 +38,12 @@ def empty_cache(settings: Settings) -> None:
 @pytest.fixture(params=["locmem", "redis"])
 def any_cache(request: pytest.FixtureRequest, settings: Settings, empty_cache: None) -> None:
     if request.param == "redis":
+        shared = shared_redis()
         try:
-            redis.Redis.from_url(REDIS).ping()
+            redis.Redis.from_url(shared).ping()
         except redis.ConnectionError:
             pytest.skip("No Redis is running.")
-        use_redis(settings, REDIS)
+        use_redis(settings, shared)
 
 
 def get(key: APIKey | str, path: str = "/throttled/") -> Any:

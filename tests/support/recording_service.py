@@ -53,6 +53,8 @@ class RecordingService(ThreadingHTTPServer):
         self.answers: dict[str, list[Answer | Callable[[], Answer] | None]] = {}
         self.received: list[Received] = []
         self._connections: set[socket.socket] = set()
+        self._kept_port = socket.socket()
+        self._has_stopped = False
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
 
@@ -82,18 +84,25 @@ class RecordingService(ThreadingHTTPServer):
 
     def __exit__(self, *args: object) -> None:
         self.stop()
+        self._kept_port.close()
 
     def __enter__(self) -> Self:
         return self
 
     def stop(self) -> None:
-        """Stop as a killed process does: open connections end too."""
+        """Stop as a killed process does: open connections end too. Until the end of the block nobody gets the port."""
+        if self._has_stopped:
+            return
+        self._has_stopped = True
         self.shutdown()
         self._thread.join()
         for connection in list(self._connections):
             with suppress(OSError):  # its own thread has just closed it
                 connection.shutdown(socket.SHUT_RDWR)
         self.server_close()
+        # One that does not listen refuses connections, and lets a new service have the port.
+        self._kept_port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._kept_port.bind(self.server_address)
 
 
 class Handler(BaseHTTPRequestHandler):

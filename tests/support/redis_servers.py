@@ -11,11 +11,18 @@ from typing import Any
 
 import pytest
 import redis
+from django.conf import settings
 
 from keys.audit.stream import Stream, decode
 from tests.support.servers import SECONDS_TO_WAIT, eventually
 
 Entry = tuple[bytes, dict[bytes, bytes]]
+
+
+def shared_redis() -> str:
+    """Return the address of a Redis that other runs may use, too: that of the tests' cache, if it is in one."""
+    location = str(settings.CACHES["default"].get("LOCATION", ""))
+    return location if location.startswith("redis") else "redis://127.0.0.1:6379/15"
 
 
 class RedisServer:
