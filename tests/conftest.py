@@ -8,8 +8,8 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from tests.support import runs
-from tests.support.old_system import drop_tables, migrate
 from tests.support.redis_servers import shared_redis
+from tests.support.tables import drop_tables, migrate
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,9 @@ from django.db import connection
 from keys.models import APIKey, AuditEvent
 from tests.support.commands import Run, finish, manage, start
 from tests.support.log import ticketed
+from tests.support.processes import eventually
 from tests.support.redis_servers import RedisServer, redis_server
-from tests.support.servers import GUNICORN, eventually, serving, status_of
+from tests.support.servers import GUNICORN, serving, status_of
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -15,9 +15,8 @@ from keys.audit.triggers import TriggerError
 from keys.models import APIKey, AuditEvent, AuditSeal
 from tests.support import runs
 from tests.support.log import row
-from tests.support.old_system import execute, migrate
-from tests.support.partitions import begin, home, homes, months_ago, needs_partitions
 from tests.support.sealed_logs import FULL, OPEN, REFUSED, STEP, set_key, write, write_and_seal
+from tests.support.tables import begin, execute, home, homes, migrate, months_ago, needs_partitions
 
 __all__ = ["set_key"]
 

@@ -9,17 +9,8 @@ from django.utils import timezone
 
 from keys.audit import retention, sealing, verifying
 from keys.models import AuditEvent
-from tests.support.old_system import execute
-from tests.support.partitions import begin, home, months_ago, needs_partitions
-from tests.support.sealed_logs import (
-    FULL,
-    STEP,
-    a_day_ago,
-    problems,
-    set_key,
-    write,
-    write_and_seal,
-)
+from tests.support.sealed_logs import FULL, STEP, a_day_ago, problems, set_key, write, write_and_seal
+from tests.support.tables import begin, execute, home, months_ago, needs_partitions
 
 __all__ = ["set_key"]
 

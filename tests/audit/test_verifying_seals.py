@@ -9,16 +9,7 @@ from django.db import connection
 from keys.audit import sealing, verifying
 from keys.audit.sealing import SealError
 from keys.models import AuditEvent, AuditSeal
-from tests.support.sealed_logs import (
-    FULL,
-    KEY,
-    OTHER_KEY,
-    problems,
-    set_key,
-    undone,
-    write,
-    write_and_seal,
-)
+from tests.support.sealed_logs import FULL, KEY, OTHER_KEY, problems, set_key, undone, write, write_and_seal
 
 __all__ = ["set_key"]
 

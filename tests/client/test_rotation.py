@@ -12,11 +12,11 @@ import pytest
 import requests
 
 from keys.client import APIKeySession, KeyRefused
+from tests.support.processes import ROOT
 from tests.support.recording_service import REFUSED, Answer, RecordingService, redirect
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
-ROOT = Path(__file__).resolve().parents[2]
 OLD = "0000000000000000000000000000000000000000"
 NEW = "1111111111111111111111111111111111111111"
 NEWEST = "2222222222222222222222222222222222222222"

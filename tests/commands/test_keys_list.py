@@ -13,7 +13,9 @@ from django.utils import timezone
 
 from keys.models import APIKey
 from keys.signals import key_expiring, key_unused
-from tests.support.commands import Terminal, finish, make_key, record, run
+from tests.support.commands import Terminal, finish, run
+from tests.support.keys import make_key
+from tests.support.log import record
 
 pytestmark = pytest.mark.django_db
 

@@ -15,11 +15,11 @@ from keys.keyrings import EnvironmentKey
 from keys.models import APIKey, AuditEvent
 from keys.networks import Address
 from keys.verification import Guard, Use, check, conclude, note_denial, objection_to, scope_denial, use_of
+from tests.support.callers import UNKNOWN
 from tests.support.log import rows
 
 pytestmark = pytest.mark.django_db
 
-UNKNOWN = "0" * 40
 # Nobody listens there.
 AWAY = {"AUDIT_SINK": "redis://127.0.0.1:1/0?socket_connect_timeout=1"}
 HERE, ELSEWHERE = ip_address("10.0.0.7"), ip_address("192.0.2.1")

@@ -11,7 +11,7 @@ from django.utils import timezone
 from keys import tokens
 from keys.models import APIKey, AuditEvent, RotationError
 from keys.tokens import Secret
-from tests.support.keys import opens
+from tests.support.callers import opens
 from tests.support.processes import at_once
 
 pytestmark = pytest.mark.django_db

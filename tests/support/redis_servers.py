@@ -14,7 +14,7 @@ import redis
 from django.conf import settings
 
 from keys.audit.stream import Stream, decode
-from tests.support.servers import SECONDS_TO_WAIT, eventually
+from tests.support.processes import SECONDS_TO_WAIT, eventually
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
