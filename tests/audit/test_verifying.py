@@ -21,15 +21,12 @@ from tests.support.sealed_logs import (
     STEP,
     a_day_ago,
     problems,
-    set_key,
     undone,
     write,
     write_and_seal,
 )
 
-__all__ = ["set_key"]
-
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("key")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("seal_key")]
 
 events = AuditEvent._base_manager
 

@@ -9,12 +9,10 @@ from django.utils import timezone
 
 from keys.audit import retention, sealing, verifying
 from keys.models import AuditEvent
-from tests.support.sealed_logs import FULL, STEP, a_day_ago, problems, set_key, write, write_and_seal
+from tests.support.sealed_logs import FULL, STEP, a_day_ago, problems, write, write_and_seal
 from tests.support.tables import begin, execute, home, months_ago, needs_partitions
 
-__all__ = ["set_key"]
-
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("key")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("seal_key")]
 
 events = AuditEvent._base_manager
 DAY = timedelta(days=1)
@@ -116,7 +114,7 @@ class TestRetention:
 @needs_partitions
 class TestPartitions:
     @pytest.fixture(autouse=True)
-    def months(self, key: str) -> None:
+    def months(self, seal_key: str) -> None:
         """Three months, each with a step of a key's life and two uses."""
         begin(3)
         for number in (3, 2, 1):

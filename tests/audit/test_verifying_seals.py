@@ -9,11 +9,9 @@ from django.db import connection
 from keys.audit import sealing, verifying
 from keys.audit.sealing import SealError
 from keys.models import AuditEvent, AuditSeal
-from tests.support.sealed_logs import FULL, KEY, OTHER_KEY, problems, set_key, undone, write, write_and_seal
+from tests.support.sealed_logs import FULL, KEY, OTHER_KEY, problems, undone, write, write_and_seal
 
-__all__ = ["set_key"]
-
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("key")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("seal_key")]
 
 events = AuditEvent._base_manager
 
@@ -31,7 +29,7 @@ def another(value: Any) -> Any:
 
 class TestSeals:
     @pytest.fixture(autouse=True)
-    def ids(self, key: str) -> list[int]:
+    def ids(self, seal_key: str) -> list[int]:
         return write_and_seal()
 
     @pytest.mark.parametrize(

@@ -12,17 +12,9 @@ import requests
 
 from keys.client import APIKeySession, KeyRefused
 from tests.support.processes import ROOT
-from tests.support.recording_service import Answer, RecordingService, redirect
+from tests.support.recording_service import KEY, Answer, RecordingService, redirect
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
-
-KEY = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture
-def service() -> Iterator[RecordingService]:
-    with RecordingService(KEY) as service:
-        yield service
 
 
 @pytest.fixture
@@ -30,12 +22,6 @@ def stranger() -> Iterator[RecordingService]:
     with RecordingService() as stranger:
         stranger.answers["/"] = [Answer()]
         yield stranger
-
-
-@pytest.fixture
-def session(service: RecordingService) -> Iterator[APIKeySession]:
-    with APIKeySession(service.url, KEY) as session:
-        yield session
 
 
 # Where a request goes

@@ -5,7 +5,7 @@ import logging
 import subprocess
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,12 @@ import pytest
 
 from keys.httpx_client import APIKeyAuth, KeyRefused
 from tests.support.processes import ROOT
-from tests.support.recording_service import REFUSED, Answer, RecordingService, redirect
+from tests.support.recording_service import NEW, OLD, REFUSED, Answer, RecordingService, redirect
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
-OLD = "0000000000000000000000000000000000000000"
-NEW = "1111111111111111111111111111111111111111"
 
 Call = Callable[..., httpx.Response]
-
-
-@pytest.fixture
-def service() -> Iterator[RecordingService]:
-    """A service after the rotation: it knows the new key alone."""
-    with RecordingService(NEW) as service:
-        yield service
 
 
 def call_sync(auth: APIKeyAuth, method: str, url: str, **options: Any) -> httpx.Response:

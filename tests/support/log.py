@@ -1,5 +1,6 @@
 """The log as tests read it, and rows for those that write them by themselves."""
 
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
@@ -8,6 +9,8 @@ from django.utils import timezone
 
 from keys.models import APIKey, AuditEvent
 
+# When something happened long ago.
+AT = datetime(2026, 3, 1, tzinfo=UTC)
 _tickets = count(1)
 
 

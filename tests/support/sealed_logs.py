@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from django.db import transaction
 from django.utils import timezone
 
@@ -32,13 +31,6 @@ REFUSED = {
 }
 OPEN = {**FULL, "status": None, "duration_ms": None}
 STEP = {"event": "created", "key_name": "TTS", "actor": "command line: root"}
-
-
-@pytest.fixture(name="key")
-def set_key(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The environment holds the key that signs seals."""
-    monkeypatch.setenv("KEYS_SEAL_KEY", KEY)
-    return KEY
 
 
 def a_day_ago() -> datetime:
