@@ -34,7 +34,7 @@ def begin() -> str:
         name = f"keys_test_{_place()}_{os.getpid()}_{token_hex(4)}"
         # mypy loads the settings as well, and says nothing when it ends.
         if "PYTEST_VERSION" in os.environ:
-            _take_away_old_folders()
+            _take_away_old_files()
             _make_folder(name)
         os.environ[VARIABLE] = name
     return os.environ[VARIABLE]
@@ -62,10 +62,13 @@ def _make_folder(name: str) -> None:
     atexit.register(take_away)
 
 
-def _take_away_old_folders() -> None:
-    for folder in Path(tempfile.gettempdir()).glob("keys_test_*"):
-        if is_over(folder.name):
-            shutil.rmtree(folder, ignore_errors=True)
+def _take_away_old_files() -> None:
+    for path in Path(tempfile.gettempdir()).glob("keys_test_*"):
+        if is_over(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+            # What was begun without pytest has no folder.
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def is_over(name: str) -> bool:
