@@ -200,7 +200,7 @@ def _declared(view: Any, attribute: str) -> Iterable[Any]:
     """Return what the view declares, an argument of `as_view()` before the attribute of its class."""
     initial = getattr(view, "initkwargs", {}).get(attribute)
     declared = getattr(getattr(view, "cls", None), attribute, ()) if initial is None else initial
-    return declared if isinstance(declared, Iterable) else ()
+    return declared if hasattr(declared, "__iter__") else ()
 
 
 def _guard_of(authenticator: Any) -> Guard | None:

@@ -1,7 +1,7 @@
 """What of a client's text may be written down: escaped, and without the secret. Pure functions, no Django."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from . import tokens
 
@@ -17,18 +17,19 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def secrets_of(presented: Iterable[str], prefix: str) -> list[str]:
-    """Return what must not show, the longest first: every token, and the parts of a header that was sent twice.
+def redacted(texts: Mapping[str, str], presented: Iterable[str], prefix: str) -> dict[str, str]:
+    """Return the texts, printable, with a mask wherever a client has put one of the tokens that it presented.
 
-    `prefix` is what the project puts before its keys. It is no secret, so a token is masked with and without it.
+    A header that was sent twice is masked in its parts, too. `prefix` is what the project puts before its keys: it is
+    no secret, so a token is masked with and without it.
     """
-    parts = {part for token in presented for part in re.split(r"[,\s]+", token, maxsplit=MOST_PARTS)}
+    repeated = [token for token in presented if not token.isalnum()]
+    parts = {part for token in repeated for part in re.split(r"[,\s]+", token, maxsplit=MOST_PARTS)}
     whole = {*presented, *(part for part in parts if len(part) >= tokens.PREFIX_LENGTH)}
-    return sorted({tokens.bare(token, prefix) for token in whole if token}, key=len, reverse=True)
-
-
-def masked(text: str, secrets: Iterable[str]) -> str:
-    """Return the text, printable, with a mask in the place of each secret."""
-    for secret in secrets:
-        text = text.replace(secret, MASK)
-    return printable(text)
+    secrets = sorted({tokens.bare(token, prefix) for token in whole if token}, key=len, reverse=True)
+    found = {}
+    for name, text in texts.items():
+        for secret in secrets:
+            text = text.replace(secret, MASK)
+        found[name] = printable(text)
+    return found

@@ -64,7 +64,6 @@ class Use:
     # 200 where the key is good; else the status and the words of the answer.
     status: int = 200
     detail: str = ""
-    is_unavailable: bool = False
     # The handle of the row that records the use; None where there is none yet.
     recorded: RowHandle | None = None
     # Decided inside the view's transaction, which may take its row along; `conclude` comes after it.
@@ -78,9 +77,13 @@ class Use:
     def is_good(self) -> bool:
         return self.status == 200
 
+    @property
+    def is_unavailable(self) -> bool:
+        return self.detail == UNAVAILABLE_DETAIL
+
     def make_unavailable(self) -> None:
         """Say that the key store or the audit log cannot be reached."""
-        self.status, self.detail, self.is_unavailable, self.is_concluded = 503, UNAVAILABLE_DETAIL, True, True
+        self.status, self.detail, self.is_concluded = 503, UNAVAILABLE_DETAIL, True
 
 
 def use_of(request: HttpRequest, guard: Guard) -> Use | None:
@@ -106,8 +109,11 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -
     """
     credential = credentials.read(request.META, guard.header, guard.keyword)
     is_configured = any(ring.is_configured() for ring in guard.keyrings)
+    if credential is None and is_configured and not guard.answers_missing:
+        return None
     if credential is None:
-        return None if is_configured and not guard.answers_missing else _without_key(guard, is_configured)
+        status, detail = (401, guard.refused_detail) if is_configured else (503, guard.not_configured_detail)
+        return Use(guard, None, status=status, detail=detail, is_concluded=True)
     use = Use(guard, credentials.client_address(request.META), in_transaction=in_transaction)
     try:
         reason = _decide(use, request, credential)
@@ -127,11 +133,6 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -
     return use
 
 
-def _without_key(guard: Guard, is_configured: bool) -> Use:
-    status, detail = (401, guard.refused_detail) if is_configured else (503, guard.not_configured_detail)
-    return Use(guard, None, status=status, detail=detail, is_concluded=True)
-
-
 def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
     """Find the holder and return why it is refused; empty where it is not."""
     if credential.in_conflict:
@@ -140,19 +141,22 @@ def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
         return Reason.CONFLICT if credential.looks_repeated else Reason.MALFORMED
     # Ready before the look-up, because a keyring may write it in the same statement.
     use.row = recording.describe(request, credential.presented, use.address)
-    use.holder = _look_up(use, credential.token)
+    use.holder, objection = _look_up(use, credential.token)
     if use.holder is None:
         return Reason.CONFLICT if credential.looks_repeated else Reason.UNKNOWN
-    use.row = {**use.row, **described(use.holder)}
-    # Asked whatever the keyring has written: this is the one rule, and it has the last word.
-    return objection_to(use.holder, use.address)
+    key_id = use.holder.pk if isinstance(use.holder, APIKey) else None
+    use.row = {**use.row, "api_key_id": key_id, **described(use.holder)}
+    return objection
 
 
-def _look_up(use: Use, token: str) -> Holder | None:
-    """Find the holder in the guard's keyrings; where one can, it records the use at once."""
+def _look_up(use: Use, token: str) -> tuple[Holder | None, str]:
+    """Return the holder from the guard's keyrings, and why it is refused. A keyring may record the use at once."""
+    asked, objection = None, ""
 
     def may_use(holder: Holder) -> bool:
-        return not objection_to(holder, use.address)
+        nonlocal asked, objection
+        asked, objection = holder, objection_to(holder, use.address)
+        return not objection
 
     records = sinks.sink().shares_key_database
     for ring in use.guard.keyrings:
@@ -166,8 +170,11 @@ def _look_up(use: Use, token: str) -> Holder | None:
             # It may be the log alone that is out of reach, which matters when the row is written.
             holder = ring.find(token)
         if holder is not None:
-            return holder
-    return None
+            # The one rule is always asked, whatever the keyring has written.
+            if holder is not asked:
+                may_use(holder)
+            return holder, objection
+    return None, ""
 
 
 def objection_to(holder: Holder, address: Address | None) -> str:

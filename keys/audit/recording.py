@@ -11,7 +11,7 @@ from ..conf import conf
 from ..models import AuditEvent
 from ..models.audit_event import BLANK, WIDTHS, Row
 from ..networks import Address
-from ..redaction import masked, printable, secrets_of
+from ..redaction import printable, redacted
 from .floods import floods
 from .outcomes import RowHandle
 from .sinks import sink
@@ -38,15 +38,14 @@ def describe(request: HttpRequest, presented: Iterable[str], address: Address | 
         "address": None if address is None else str(address),
         "endpoint": printable(endpoint)[: WIDTHS["endpoint"]],
     }
-    secrets = secrets_of(presented, conf.PREFIX)
     sent = {
         "method": request.method or "",
         "path": request.path,
         "user_agent": meta.get("HTTP_USER_AGENT", ""),
         "request_id": meta.get("HTTP_X_REQUEST_ID", ""),
     }
-    for name, text in sent.items():
-        row[name] = masked(text, secrets)[: WIDTHS[name]]
+    for name, text in redacted(sent, presented, conf.PREFIX).items():
+        row[name] = text[: WIDTHS[name]]
     return row
 
 

@@ -154,7 +154,7 @@ def find_and_record(digest: str, row: Row, may_use: Callable[[APIKey], bool]) ->
         key = database.key(connection, values)
         if not may_use(key):
             return key, None
-        return key, _insert(cursor, connection, database, {**row, **described(key)})
+        return key, _insert(cursor, connection, database, {**row, "api_key_id": key.pk, **described(key)})
 
     return _run(in_two if _ready()[1].sql.find_and_record is None else in_one)
 

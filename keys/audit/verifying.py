@@ -235,13 +235,9 @@ def _read(events: QuerySet[AuditEvent]) -> Iterator[Values]:
             raise
         rest = events if last is None else events.filter(pk__gt=last)
         for pk in rest.values_list("pk", flat=True).iterator():
-            yield from _read_one(events.filter(pk=pk).values_list(*COLUMNS), pk)
-
-
-def _read_one(row: QuerySet[AuditEvent, Values], pk: int) -> Sequence[Values]:
-    try:
-        return list(row)
-    except Exception as error:
-        if not sealing.is_unreadable(error):
-            raise
-        return [(pk, *[None] * (len(COLUMNS) - 1))]
+            try:
+                yield from list(events.filter(pk=pk).values_list(*COLUMNS))
+            except Exception as error:
+                if not sealing.is_unreadable(error):
+                    raise
+                yield (pk, *[None] * (len(COLUMNS) - 1))

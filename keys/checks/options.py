@@ -98,7 +98,8 @@ def check_lengths_of_time(**kwargs: object) -> list[checks.CheckMessage]:
             id="keys.E008",
         )
         for name, default in DEFAULTS.items()
-        if isinstance(default, timedelta) and not _is_length_of_time(options()[name])
+        if isinstance(default, timedelta)
+        and not (isinstance(value := options()[name], timedelta) and value >= timedelta(0))
     ]
 
 
@@ -111,10 +112,6 @@ def options() -> dict[Any, Any]:
 def _may_begin_a_key(prefix: str) -> bool:
     # A header that is sent twice arrives with a comma, and `Authorization` ends its keyword with a blank.
     return tokens.is_presentable(prefix) and len(prefix) <= MAX_PREFIX_LENGTH and not {" ", ","} & {*prefix}
-
-
-def _is_length_of_time(value: object) -> bool:
-    return isinstance(value, timedelta) and value >= timedelta(0)
 
 
 def _nearest(name: str, known: list[str]) -> str:

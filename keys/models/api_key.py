@@ -125,7 +125,7 @@ class APIKey(RecordedModel):
         """
         if not self.is_active:
             return Reason.INACTIVE
-        return Reason.EXPIRED if self.has_expired else Reason.NONE
+        return Reason.EXPIRED if self.has_expired else ""
 
     @property
     def state(self) -> str:

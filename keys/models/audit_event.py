@@ -148,7 +148,7 @@ class AuditEvent(models.Model):
         """Write a step of a key's life, or of the log's own, with who did it, in the transaction that makes it."""
         row: Row = {"event": str(event), "detail": detail, "actor": actor.current(), "count": count}
         row |= {name: printable(row[name])[: WIDTHS[name]] for name in ("detail", "actor")}
-        known = {} if key is None else described(key)
+        known = {} if key is None else {"api_key_id": key.pk, **described(key)}
         # In bulk, because the log is nothing for receivers of `post_save`.
         cls._base_manager.using(using).bulk_create([cls(at=timezone.now(), **row, **known)])
 
@@ -172,6 +172,4 @@ BLANK: Row = {field.attname: field.get_default() if field.has_default() else Non
 
 def described(holder: Holder) -> Row:
     """Return what a row copies from the holder of the key, as it may stand in the log."""
-    name = printable(holder.name)[: WIDTHS["key_name"]]
-    key: Any = holder if isinstance(holder, AuditEvent.api_key.field.related_model) else None
-    return {"api_key_id": key and key.pk, "key_name": name, "key_prefix": holder.prefix}
+    return {"key_name": printable(holder.name)[: WIDTHS["key_name"]], "key_prefix": holder.prefix}
