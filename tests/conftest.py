@@ -1,16 +1,33 @@
-"""Fixtures that a module asks for by `pytest.mark.usefixtures`."""
+"""What belongs to the whole run, and fixtures that a module asks for by `pytest.mark.usefixtures`."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from django.db import connection
+from pytest_django import DjangoDbBlocker
 
-from tests.old_system import drop_tables, migrate
+from tests.support import runs
+from tests.support.old_system import drop_tables, migrate
+from tests.support.redis_servers import shared_redis
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker, worker_id: str) -> None:
+    """The databases of the tests, and none of runs that were killed."""
+    if worker_id in {"master", "gw0"}:
+        with django_db_blocker.unblock():
+            runs.take_away_old_databases(connection)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Take away what lies in a shared Redis, once all workers are done."""
+    if not hasattr(session.config, "workerinput"):
+        runs.take_away_cache_keys(shared_redis())
 
 
 @pytest.fixture(scope="module")
-def tables_put_back(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+def tables_put_back(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """Each test of the module makes its old table; the tests of other modules find the tables of today."""
     yield
     with django_db_blocker.unblock():

@@ -1,5 +1,7 @@
 """The example's settings, for its tests and the package's; `DATABASE_URL` and `CACHE_URL` choose the stores."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -7,6 +9,9 @@ from example_project.settings import *  # noqa: F403
 from example_project.settings import CACHES as CACHES
 from example_project.settings import DATABASES as DATABASES
 from example_project.settings import INSTALLED_APPS, LOGGING
+from tests.support import runs
+
+RUN = runs.begin()
 
 # Packages that keys are imported from.
 INSTALLED_APPS = [*INSTALLED_APPS, "rest_framework.authtoken", "rest_framework_api_key", "knox"]
@@ -15,15 +20,13 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # Tests look at the records that reach the root logger.
 LOGGING = {**LOGGING, "loggers": {"api_keys": {"level": "INFO"}}}
 
-# In the same Redis another run may have counted, and another process may count now, for keys with the same ids.
-CACHES["default"]["KEY_PREFIX"] = uuid4().hex
+# In the same Redis another run may count now, and another process of this one, for keys with the same ids.
+CACHES["default"]["KEY_PREFIX"] = f"{RUN}_{uuid4().hex}"
 
 _database: dict[str, Any] = DATABASES["default"]
+_database["TEST"] = {"NAME": RUN}
 if _database["ENGINE"].endswith("sqlite3"):
-    from pathlib import Path
-    from tempfile import gettempdir
-
     # A file and not memory, so that threads and other processes see the same database.
-    _database["TEST"] = {"NAME": str(Path(gettempdir()) / "django-service-keys-test.sqlite3")}
+    _database["TEST"] = {"NAME": str(Path(tempfile.gettempdir()) / f"{RUN}.sqlite3")}
     # Processes die in the tests, but the machine does not: nobody has to wait for its disk.
     _database["OPTIONS"]["init_command"] += "; PRAGMA synchronous=OFF"

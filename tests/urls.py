@@ -8,8 +8,8 @@ from rest_framework.routers import SimpleRouter
 from keys.authentication import APIKeyAuthentication
 from keys.decorators import api_key_required
 from keys.permissions import HasScope
-
-from . import streams, views, witnesses
+from tests import views
+from tests.support import streaming_views, witnesses
 
 router = SimpleRouter()
 router.register("jobs", views.Jobs, basename="jobs")
@@ -44,11 +44,11 @@ urlpatterns = [
     path("witness-named-late/", witnesses.WitnessNamedLate.as_view(), name="witness-named-late"),
     path("killed/", witnesses.Killed.as_view(), name="killed"),
     path("killed-named-late/", witnesses.KilledNamedLate.as_view(), name="killed-named-late"),
-    path("endless/", streams.endless, name="endless"),
-    path("endless-async/", streams.endless_async, name="endless-async"),
-    path("silent-async/", streams.silent_async, name="silent-async"),
-    path("silent-stream-async/", streams.silent_stream_async, name="silent-stream-async"),
-    path("download/", streams.download, name="download"),
+    path("endless/", streaming_views.endless, name="endless"),
+    path("endless-async/", streaming_views.endless_async, name="endless-async"),
+    path("silent-async/", streaming_views.silent_async, name="silent-async"),
+    path("silent-stream-async/", streaming_views.silent_stream_async, name="silent-stream-async"),
+    path("download/", streaming_views.download, name="download"),
     path("viewset/", include(router.urls)),
     path("internal/", views.Internal.as_view(), name="internal"),
     path(
@@ -68,6 +68,6 @@ urlpatterns = [
     path("plain/", views.plain, name="plain"),
     path("plain-async/", views.plain_async, name="plain-async"),
     path("plain-class/", views.PlainClass.as_view(), name="plain-class"),
-    path("streaming/", streams.streaming, name="streaming"),
-    path("streaming-async/", streams.streaming_async, name="streaming-async"),
+    path("streaming/", streaming_views.streaming, name="streaming"),
+    path("streaming-async/", streaming_views.streaming_async, name="streaming-async"),
 ]

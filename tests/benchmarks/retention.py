@@ -43,7 +43,7 @@ class Writer:
         from django.utils import timezone
 
         from keys.audit import statements
-        from tests.log import row
+        from tests.support.log import row
 
         while not self._may_end.is_set():
             began = time.perf_counter()

@@ -10,7 +10,7 @@ from django.utils import timezone
 from playwright.sync_api import Error, Locator, Page, expect
 
 from keys.models import APIKey, AuditEvent
-from tests.administering import ADD, LIST, LOG, page_of
+from tests.support.admin import ADD, LIST, LOG, page_of
 
 TOKEN = re.compile(r"[0-9a-f]{40}")
 

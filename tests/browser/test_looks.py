@@ -10,7 +10,7 @@ from django.utils import timezone
 from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from keys.models import APIKey, AuditEvent
-from tests.administering import ADD, DEACTIVATE, LIST, LOG, ROTATE, page_of
+from tests.support.admin import ADD, DEACTIVATE, LIST, LOG, ROTATE, page_of
 
 
 @pytest.fixture

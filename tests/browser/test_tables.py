@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from tests.administering import LIST, LOG
-from tests.commanding import make_key, record
+from tests.support.admin import LIST, LOG
+from tests.support.commands import make_key, record
 
 
 @pytest.mark.parametrize("address", [LIST, LOG])

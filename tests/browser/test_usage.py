@@ -8,8 +8,8 @@ import pytest
 from django.utils import timezone
 
 from keys.models import APIKey
-from tests.administering import LIST, USAGE, page_of
-from tests.commanding import make_key, record
+from tests.support.admin import LIST, USAGE, page_of
+from tests.support.commands import make_key, record
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from typing import Any
 PATIENCE = 120.0
 # Below the ports that the system gives to outgoing connections, one of which could take that of a killed server.
 PORTS = range(15_000, 32_000)
+# Each keeps a port for this run: another cluster on this machine sees that the same one is taken for datagrams.
+_reservations: list[socket.socket] = []
 
 
 class ClusterError(Exception):
@@ -39,10 +41,16 @@ def wait_until(is_so: Callable[[], bool], what: str, seconds: float = PATIENCE) 
 
 
 def free_port() -> int:
-    """Return a port of this machine on which nobody listens."""
+    """Return a port of this machine on which nobody listens, and no other cluster will until the workspace is gone."""
     for port in random.sample(PORTS, len(PORTS)):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+        reservation = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            reservation.bind(("127.0.0.1", port))
+            with socket.create_server(("127.0.0.1", port)):
+                _reservations.append(reservation)
+                return port
+        except OSError:
+            reservation.close()
     raise ClusterError("No port is free.")
 
 
@@ -60,11 +68,15 @@ def unprivileged() -> dict[str, Any]:
 
 @contextmanager
 def workspace() -> Iterator[Path]:
-    """A folder that servers of another user can reach into, and that is gone after the block."""
+    """A folder that servers of another user can reach into, and that is gone after the block, as are their ports."""
     with tempfile.TemporaryDirectory(prefix="keys-cluster-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)
-        yield folder
+        try:
+            yield folder
+        finally:
+            while _reservations:
+                _reservations.pop().close()
 
 
 @contextmanager

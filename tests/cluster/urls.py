@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from . import views
+from tests.cluster import views
 
 urlpatterns = [
     path("use/", views.Use.as_view(), name="use"),

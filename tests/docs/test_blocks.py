@@ -19,11 +19,10 @@ from pytest_django import Settings
 from keys import signals
 from keys.models import APIKey
 from keys.testing import APIKeyClient
-from tests import commanding
-from tests.recording_service import Answer, RecordingService
-from tests.redis_server import redis_server
-
-from .pages import PAGES, ROOT, block, blocks, run, sections
+from tests.docs.pages import PAGES, ROOT, block, blocks, run, sections
+from tests.support import commands
+from tests.support.recording_service import Answer, RecordingService
+from tests.support.redis_servers import redis_server
 
 
 def test_every_block_is_run_by_a_test() -> None:
@@ -143,11 +142,11 @@ def test_a_stream_is_set_up_shipped_and_looked_at(settings: Settings) -> None:
         assert command(status).status == 0
 
 
-def command(line: str, *more: str) -> commanding.Run:
+def command(line: str, *more: str) -> commands.Run:
     """Run a line of a block for a shell."""
     python, manage, *arguments = shlex.split(line, comments=True)
     assert (python, manage) == ("python", "manage.py")
-    return commanding.run(*arguments, *more)
+    return commands.run(*arguments, *more)
 
 
 @pytest.fixture

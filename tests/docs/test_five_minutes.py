@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .pages import ROOT, blocks
+from tests.docs.pages import ROOT, blocks
 
 
 @pytest.fixture

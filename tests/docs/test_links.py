@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from .pages import CHAPTERS, PAGES, ROOT, prose, sections
+from tests.docs.pages import CHAPTERS, PAGES, ROOT, prose, sections
 
 
 def links(page: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import re
 
-from .pages import ROOT, table
+from tests.docs.pages import ROOT, table
 
 NOT_ON_THE_MAP = {"__init__.py", "__pycache__", "py.typed"}
 

@@ -10,9 +10,8 @@ from django.apps import apps
 from django.core.management import get_commands, load_command_class
 
 from keys import conf
-
-from .code import check_ids, strings
-from .pages import PAGES, ROOT, prose, sections, table
+from tests.docs.code import check_ids, strings
+from tests.docs.pages import PAGES, ROOT, prose, sections, table
 
 COMMANDS = sorted(name for name, app in get_commands().items() if app == "keys")
 EVERYTHING = "\n".join(PAGES.values())

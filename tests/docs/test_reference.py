@@ -20,9 +20,8 @@ from keys import conf, signals
 from keys.models import AuditEvent
 from keys.testing import APIKeyClient
 from tests.benchmarks import report
-
-from .code import check_ids
-from .pages import PAGES, ROOT, table
+from tests.docs.code import check_ids
+from tests.docs.pages import PAGES, ROOT, table
 
 REFERENCE = "docs/reference.md"
 UNITS = {"ms": timedelta(milliseconds=1), "hour": timedelta(hours=1), "days": timedelta(days=1)}

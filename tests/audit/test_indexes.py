@@ -1,0 +1,63 @@
+"""Which index finds the latest event of a key: the one that knows both, however rarely the key is used."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from keys.audit.reports import retirement
+from keys.models import APIKey
+from tests.support.commands import make_key, record
+from tests.support.old_system import execute
+from tests.support.partitions import needs_partitions
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.skipif(connection.vendor not in {"sqlite", "postgresql"}, reason="Reads these databases' plans."),
+]
+
+QUESTIONS: list[Callable[[APIKey], Any]] = [
+    lambda key: key.last_used_at,
+    lambda key: list(APIKey.objects.with_last_used()),
+    retirement,
+]
+
+
+def plan(statement: str) -> str:
+    if connection.vendor == "sqlite":
+        return str(execute("EXPLAIN QUERY PLAN " + statement))
+    # On a table as small as this the planner would read all of it.
+    for way in ("seqscan", "bitmapscan", "sort"):
+        execute(f"SET LOCAL enable_{way} = off")
+    return str(execute("EXPLAIN " + statement))
+
+
+def asked(ask: Callable[[APIKey], Any]) -> str:
+    """Return the plan of the query that finds the last use."""
+    key = make_key()
+    record(key, at=timezone.now())
+    with CaptureQueriesContext(connection) as queries:
+        ask(key)
+    (found,) = {query["sql"] for query in queries if 'FROM "keys_auditevent"' in (query["sql"] or "")}
+    return plan(str(found).replace("%", "%%"))
+
+
+@pytest.mark.parametrize("ask", QUESTIONS, ids=["one", "all", "retirement"])
+def test_the_last_use_is_found_by_the_index_on_the_key(ask: Callable[[APIKey], Any]) -> None:
+    read = asked(ask)
+    indexes = re.findall(r"(?:USING INDEX|USING COVERING INDEX|using) (\w*event\w*)", read)
+    assert indexes
+    on_the_key = r"keys_event_key_at|keys_auditevent_\w+_api_key_id_at_idx"
+    assert all(re.fullmatch(on_the_key, name) for name in indexes), read
+
+
+@needs_partitions
+@pytest.mark.parametrize("ask", QUESTIONS, ids=["one", "all", "retirement"])
+def test_no_other_index_will_do(ask: Callable[[APIKey], Any]) -> None:
+    """By one on the time PostgreSQL might read all events of a month to find that none is of the key."""
+    execute("DROP INDEX keys_event_key_at")
+    assert "Sort  (" in asked(ask)

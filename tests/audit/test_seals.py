@@ -1,0 +1,145 @@
+"""What a seal is made of, the same on every database and in every version of Python."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keys.audit.sealing import (
+    COLUMNS,
+    DIGEST_SIZE,
+    Entry,
+    SealingKey,
+    encoded,
+    entry,
+    made_of,
+    pack,
+    unpack,
+    without_outcome,
+)
+from keys.models import AuditEvent, AuditSeal
+from tests.support.sealed_logs import FULL, KEY, OPEN, OTHER_KEY, REFUSED, STEP
+
+AT = datetime(2024, 6, 1, 12, 0, 0, 123456, tzinfo=UTC)
+BLANK = {
+    "reason": "",
+    "api_key_id": None,
+    "status": None,
+    "duration_ms": None,
+    "address": None,
+    "count": 1,
+    "ticket": None,
+}
+
+
+def row(**values: Any) -> list[Any]:
+    known = {**dict.fromkeys(COLUMNS, ""), **BLANK, "id": 42, "at": AT, **values}
+    return [known[column] for column in COLUMNS]
+
+
+def test_every_column_is_sealed() -> None:
+    assert set(COLUMNS) == {field.attname for field in AuditEvent._meta.concrete_fields}
+
+
+def test_a_row_is_written_in_one_way() -> None:
+    assert encoded(row(**{**FULL, "path": "/é"})) == (
+        b'[42,1717243200123456,"used","",7,"TTS","01234567","GET","/\\u00e9","guarded",200,12,'
+        b'"20010db8000000000000000000000007","curl \'quoted\' \\"twice\\" \\\\","r-1","",1,"",null]'
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("2001:db8::7", "2001:0DB8:0:0::7"),
+        ("::ffff:192.0.2.1", "::ffff:c000:201"),
+        ("::192.0.2.1", "::c000:201"),
+    ],
+)
+def test_an_address_is_the_same_however_a_database_writes_it(first: str, second: str) -> None:
+    assert encoded(row(address=first)) == encoded(row(address=second))
+    assert encoded(row(address=first)) != encoded(row(address="2001:db8::8"))
+
+
+def test_a_time_is_the_same_in_every_zone() -> None:
+    elsewhere = AT.astimezone(tz=datetime.strptime("+0530", "%z").tzinfo)
+    assert encoded(row(at=elsewhere)) == encoded(row())
+    assert encoded(row(at=AT + timedelta(microseconds=1))) != encoded(row())
+
+
+@pytest.mark.parametrize("value", [b"\xff", "not an address", 12, None, 1.5])
+def test_whatever_sqlite_may_hold_has_a_digest_of_its_own(value: object) -> None:
+    digests = {SealingKey(KEY).digest(row(**{column: value})) for column in ("at", "address", "path")}
+    assert len(digests) == 3
+
+
+def test_values_do_not_run_into_each_other() -> None:
+    assert encoded(row(key_name="a", key_prefix="b")) != encoded(row(key_name="ab", key_prefix=""))
+    assert encoded(row(key_name='a","b')) != encoded(row(key_name="a", key_prefix="b"))
+
+
+def test_digest_and_signature_depend_on_the_key_and_are_what_they_were() -> None:
+    key, other = SealingKey(KEY), SealingKey(OTHER_KEY)
+    assert key.digest(row(**FULL)) != other.digest(row(**FULL))
+    assert key.sign("a") != other.sign("a")
+    assert key.id != other.id
+    # The format of seals that were made: a change here makes each of them a false alarm.
+    assert (key.id, key.digest(row(**FULL)).hex(), key.sign("a")) == GOLDEN
+
+
+GOLDEN = (
+    "37fb39ff",
+    "03420cec1f05c8286591a8eb67ea8a14",
+    "e2d21f49543ce55b81eda0a625c0b4327f0b58793d33f4ea0ee927e1b391f697",
+)
+
+
+def test_a_row_without_its_outcome_is_as_it_was_before() -> None:
+    open_row = row(**OPEN)
+    for outcome in ({"status": 200}, {"status": 403, "event": "refused", "reason": "scope", "duration_ms": 3}):
+        assert without_outcome(row(**{**OPEN, **outcome})) == open_row
+    assert without_outcome(row(**{**OPEN, "status": 200, "path": "/other"})) != open_row
+    for other in (row(**STEP), open_row, row(**{**STEP, "status": 200})):
+        assert without_outcome(other) == other
+    assert without_outcome(row(**REFUSED)) != row(**REFUSED)
+
+
+ENTRIES = st.lists(
+    st.builds(
+        Entry,
+        st.integers(0, 2**63 - 1),
+        st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999),
+        st.booleans(),
+        st.binary(min_size=DIGEST_SIZE, max_size=DIGEST_SIZE),
+    ),
+    max_size=30,
+).map(sorted)
+
+
+@given(ENTRIES)
+def test_what_is_packed_can_be_unpacked(entries: list[Entry]) -> None:
+    assert unpack(pack(entries), len(entries)) == entries
+
+
+def test_a_row_costs_about_twenty_bytes() -> None:
+    key = SealingKey(KEY)
+    entries = [entry(row(id=number, at=AT + timedelta(milliseconds=number**2 % 9973)), key) for number in range(1000)]
+    assert len(pack(entries)) < 22 * 1000
+
+
+def test_a_seal_says_all_that_its_digest_covers() -> None:
+    key = SealingKey(KEY)
+    seal = made_of([entry(row(), key), entry(row(id=43), key)], None, key, AT)
+    assert str(seal) == "seal 1 of 2024-06-01 12:00:00 UTC"
+    assert (seal.first_id, seal.last_id, seal.count, seal.previous) == (42, 43, 2, "")
+    assert made_of([entry(row(id=44), key)], seal, key, AT).previous == seal.digest
+    said = seal.described()
+    columns = {field.name for field in AuditSeal._meta.concrete_fields}
+    assert said.keys() == columns
+    for name in columns - {"digest", "signature"}:
+        changed = AuditSeal(**{field: getattr(seal, field) for field in columns})
+        value = getattr(seal, name)
+        setattr(changed, name, value + timedelta(microseconds=1) if isinstance(value, datetime) else value * 2 or "x")
+        assert changed.computed_digest() != seal.digest, name

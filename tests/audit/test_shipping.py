@@ -1,0 +1,217 @@
+"""What lies in the stream comes into the table once, whatever order it is written in, and however often."""
+
+import itertools
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import DataError, connection, transaction
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+
+from keys.audit import statements, triggers
+from keys.audit.sealing import seal
+from keys.audit.shipping import Shipper, retry
+from keys.audit.stream import GROUP, Stream, encode
+from keys.models import APIKey, AuditEvent
+from tests.support.commands import run
+from tests.support.log import errors, row, ticketed
+from tests.support.redis_servers import RedisServer
+from tests.support.shippers import AT, NOW, server, ship, stream
+from tests.support.streams import running
+
+__all__ = ["running", "server", "stream"]
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="The audit log is shipped into PostgreSQL."),
+]
+
+
+def written() -> list[dict[str, Any]]:
+    return [
+        {name: value for name, value in each.items() if name != "id"}
+        for each in AuditEvent.objects.order_by("at").values()
+    ]
+
+
+class TestRows:
+    """`statements.ship`, against what the ORM would have made of the last word on each row."""
+
+    STATES = [
+        row(ticket=17, at=AT),
+        row(ticket=17, at=AT, event="refused", reason="scope", status=403, duration_ms=12),
+    ]
+    COUNTS = [row(ticket=17, at=AT, event="refused", reason="unknown", status=401, count=n) for n in (1, 7, 9)]
+
+    @pytest.mark.parametrize("states", [STATES, COUNTS], ids=["outcome", "count"])
+    def test_the_order_does_not_matter_nor_how_often(self, states: list[dict[str, Any]]) -> None:
+        for times, order in itertools.product((1, 2), itertools.permutations(states)):
+            AuditEvent.objects.all().delete()
+            for state in [*order * times]:
+                statements.ship([state])
+            assert written() == [states[-1]]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{}, {"address": None, "status": 0, "duration_ms": 0}, {"api_key_id": 9_000_000_000, "user_agent": "😀" * 255},
+         {"path": "%s \\ ' {} NULL ,\"", "address": "192.0.2.255", "count": 2_000_000_000}],
+    )  # fmt: skip
+    def test_writes_what_the_orm_would(self, changes: dict[str, Any]) -> None:
+        rows = [row(ticket=n, **changes) for n in range(3)]
+        statements.ship(rows[::-1])
+        shipped = written()
+        AuditEvent.objects.all().delete()
+        AuditEvent.objects.bulk_create(AuditEvent(**each) for each in rows)
+        assert shipped == written()
+
+    def test_the_triggers_let_it_through(self) -> None:
+        triggers.install()
+        for state in [*self.STATES, *self.STATES]:
+            statements.ship([state])
+        assert [each["status"] for each in written()] == [403]
+
+    def test_all_or_none(self) -> None:
+        with pytest.raises(DataError):
+            statements.ship([row(ticket=1), row(ticket=2, address="nowhere")])
+        assert written() == []
+
+    def test_waits_for_the_disk(self) -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            # The tests themselves do not wait.
+            cursor.execute("SET LOCAL synchronous_commit TO on")
+            for state in self.STATES:
+                statements.ship([state])
+            cursor.execute("SHOW synchronous_commit")
+            assert cursor.fetchone() == ("on",)
+
+
+class TestShipping:
+    def test_requests_come_into_the_table(self, server: RedisServer, stream: Stream, settings: Settings) -> None:
+        key = APIKey.objects.create(name="TTS", scopes=[])
+        settings.KEYS = {"AUDIT_SINK": server.address}
+        statuses = [
+            Client(headers={"X-API-Key": token}).get(path).status_code
+            for token, path in [(key.key, "/guarded/"), (key.key, "/scoped/"), ("0" * 40, "/guarded/")]
+        ]
+        appended = {each["ticket"]: each for each in server.rows}
+        shipper = ship(stream)
+        assert (shipper.shipped.written, shipper.shipped.set_aside) == (5, 0)
+        assert written()[1:] == list(appended.values())
+        assert [each["status"] for each in written()[1:]] == statuses == [200, 403, 401]
+        # After the step that was written at once, and the latest last.
+        assert list(AuditEvent.objects.values_list("event", flat=True)) == ["refused", "refused", "used", "created"]
+        assert server.entries == []
+
+    def test_an_outcome_that_comes_in_a_later_batch(self, stream: Stream) -> None:
+        rows = [ticketed() for _ in range(3)]
+        for each in rows:
+            stream.append(each, 1000)
+        ship(stream, batch_size=2)
+        assert [each["status"] for each in written()] == [None] * 3
+        stream.append_again([{**rows[1], "status": 201, "duration_ms": 3}])
+        ship(stream)
+        assert [each["status"] for each in written()] == [None, 201, None]
+
+    def test_an_outcome_that_comes_first(self, server: RedisServer, stream: Stream) -> None:
+        use = ticketed()
+        stream.append(use, 1000)
+        stream.append_again([{**use, "status": 200, "duration_ms": 3}])
+        # The first entry is in the hands of one that does not finish.
+        server.client.xgroup_create("log", GROUP, "0")
+        server.client.xreadgroup(GROUP, "other", {"log": ">"}, count=1)
+        Shipper(stream).run_once()
+        assert [each["status"] for each in written()] == [200]
+        ship(stream)
+        assert [each["status"] for each in written()] == [200]
+        assert server.entries == []
+
+    def test_what_comes_late_is_sealed_with_the_others(
+        self, stream: Stream, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("KEYS_SEAL_KEY", "s" * 32)
+        settings.KEYS = {"SEAL_AFTER": NOW}
+        stream.append(ticketed(at=timezone.now()), 1000)
+        for _ in range(2):
+            APIKey.objects.create(name="TTS")
+            ship(stream)
+            assert [made.count for made in seal()] == [2]
+            stream.append(ticketed(at=timezone.now() - timedelta(hours=1)), 1000)
+        assert run("keys_verify").status == 0
+
+    def test_what_was_deleted_by_hand_is_told(
+        self, server: RedisServer, stream: Stream, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        stream.append(ticketed(), 1000)
+        stream.append(ticketed(), 1000)
+        server.client.xgroup_create("log", GROUP, "0")
+        shipper = Shipper(stream)
+        server.client.xreadgroup(GROUP, shipper.consumer, {"log": ">"}, count=1)
+        (gone, _), _ = server.entries
+        server.client.xdel("log", gone)
+        shipper.run_once()
+        assert len(written()) == 1
+        assert errors(caplog) == [f"Entry {gone.decode()} of the audit log was deleted from its stream unshipped."]
+
+
+def holding(**changes: Any) -> dict[str, Any]:
+    """The fields of an entry that holds a row with these columns."""
+    return {"row": json.dumps({"at": "2026-03-01T00:00:00Z", "ticket": 1, "event": "used", **changes})}
+
+
+class TestPoison:
+    GOOD = [{"row": encode(ticketed())} for _ in range(2)]
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"other": "x"},
+            {"row": ""},
+            {"row": b"\xff"},
+            {"row": "[]"},
+            {"row": "[" * 100_000},
+            {"row": '{"at": 1}'},
+            {"row": '{"at": "2026-03-01T00:00:00"}'},
+            {"row": encode(row())},
+            holding(ticket="1"),
+            holding(ticket=1.5),
+            holding(ticket=2**63),
+            holding(unknown=1),
+            holding(event=["used"]),
+            holding(status="many"),
+            holding(status=10**6),
+            holding(path="\x00"),
+            holding(path="\ud800"),
+            holding(path="x" * 256),
+            holding(event=None),
+        ],
+    )
+    def test_stands_in_nobody_s_way_and_is_kept(
+        self, server: RedisServer, stream: Stream, caplog: pytest.LogCaptureFixture, fields: dict[str, Any]
+    ) -> None:
+        server.client.xadd("log", self.GOOD[0])
+        entry = server.client.xadd("log", fields)
+        server.client.xadd("log", self.GOOD[1])
+        shipper = ship(stream)
+        assert (shipper.shipped.written, shipper.shipped.set_aside) == (2, 1)
+        assert len(written()) == 2
+        assert server.entries == []
+        ((_, kept),) = server.client.xrange("log:set-aside")
+        assert kept[b"entry"] == entry
+        assert kept.keys() - {b"entry", b"error"} == {name.encode() for name in fields}
+        (message,) = errors(caplog)
+        assert message.startswith(f"Entry {entry.decode()} of the audit log cannot be written and is kept in ")
+
+    def test_may_be_tried_again(self, server: RedisServer, stream: Stream) -> None:
+        server.client.xadd("log", {"row": "{"})
+        ship(stream)
+        ((aside, fields),) = server.client.xrange("log:set-aside")
+        # Somebody puts it right.
+        server.client.xdel("log:set-aside", aside)
+        server.client.xadd("log:set-aside", {**fields, b"row": encode(ticketed(at=AT))})
+        assert retry(stream) == 1
+        ship(stream)
+        assert [each["at"] for each in written()] == [AT]
+        assert server.client.xlen("log:set-aside") == 0

@@ -1,0 +1,170 @@
+"""System checks of what would lose a use of a key from the audit log."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import method_decorator
+from django.views import View
+from pytest_django import Settings
+from rest_framework.authentication import BasicAuthentication, SessionAuthentication
+from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.views import APIView
+
+from keys.authentication import APIKeyAuthentication
+from keys.decorators import api_key_required
+from keys.middleware import APIKeyMiddleware
+from keys.permissions import HasAPIKey, HasScope
+from tests.support.checks import found, serve
+
+OURS = "keys.middleware.APIKeyMiddleware"
+
+
+class Guarded(APIView):
+    authentication_classes = [APIKeyAuthentication]
+    permission_classes = [HasAPIKey]
+
+
+class AnotherKeyAuthentication(APIKeyAuthentication):
+    header = "X-Other-Key"
+
+
+class Open(APIView):
+    authentication_classes = [SessionAuthentication]
+    permission_classes = [AllowAny]
+
+
+@api_key_required()
+def plain(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+class OurMiddleware(APIKeyMiddleware):
+    pass
+
+
+@pytest.mark.parametrize("view", [Guarded.as_view(), plain, Open.as_view(permission_classes=[~HasScope("users:read")])])
+def test_the_middleware_is_missing(settings: Settings, view: Callable[..., Any]) -> None:
+    serve(settings, Open.as_view(), view)
+    settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware", "no.such.Middleware"]
+    (message,) = found("keys.W001")
+    assert "(/1/)" in message
+    assert "as if its worker had died" in message
+
+    for middleware in (OURS, "tests.checks.test_transactions.OurMiddleware"):
+        settings.MIDDLEWARE = [middleware]
+        assert not found("keys.W001")
+    settings.MIDDLEWARE = []
+    serve(settings, Open.as_view())
+    assert not found("keys.W001")
+
+
+def test_a_view_that_decides_by_itself_what_guards_it(settings: Settings) -> None:
+    class Decides(Guarded):
+        def get_authenticators(self) -> Any:
+            return [APIKeyAuthentication()]
+
+    serve(settings, Decides.as_view())
+    (message,) = found("keys.W002")
+    assert "get_authenticators()" in message
+
+    serve(settings, Guarded.as_view())
+    assert not found("keys.W002")
+    # Whatever it decides, it does not ask for a key.
+    serve(settings, Decides.as_view(authentication_classes=[], permission_classes=[IsAuthenticated]))
+    assert not found("keys.W002")
+
+
+def test_a_decorator_below_dispatch(settings: Settings) -> None:
+    class OnAMethod(View):
+        @method_decorator(api_key_required())
+        def post(self, request: HttpRequest) -> HttpResponse:
+            return HttpResponse()
+
+    @method_decorator(api_key_required(), name="dispatch")
+    class OnDispatch(View):
+        pass
+
+    serve(settings, OnAMethod.as_view())
+    (message,) = found("keys.W002")
+    assert 'name="dispatch"' in message
+
+    serve(settings, OnDispatch.as_view(), plain)
+    assert not found("keys.W002")
+
+
+def test_a_key_behind_another_authenticator(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    session_first = Guarded.as_view(authentication_classes=[SessionAuthentication, APIKeyAuthentication])
+    one_behind = [APIKeyAuthentication, SessionAuthentication, AnotherKeyAuthentication]
+    serve(settings, session_first, Guarded.as_view(authentication_classes=one_behind))
+    assert len(found("keys.W003")) == 2
+
+    key_first = [APIKeyAuthentication, SessionAuthentication, BasicAuthentication]
+    serve(settings, Guarded.as_view(authentication_classes=key_first), Guarded.as_view(), Open.as_view(), plain)
+    assert not found("keys.W003")
+    serve(settings, transaction.non_atomic_requests(session_first))
+    assert not found("keys.W003")
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", False)
+    serve(settings, session_first)
+    assert not found("keys.W003")
+
+
+class Around:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        with transaction.atomic():
+            return self.get_response(request)
+
+
+class Inherits(Around):
+    pass
+
+
+def around(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    return transaction.atomic(get_response)
+
+
+def around_by_hand(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    def middleware(request: HttpRequest) -> HttpResponse:
+        transaction.set_autocommit(False)
+        return get_response(request)
+
+    return middleware
+
+
+class Afterwards:
+    """Is atomic, but only once the view is done."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse("atomic")
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        with transaction.atomic():
+            return response
+
+
+written_in_one_line = lambda get_response: get_response  # noqa: E731
+
+
+@pytest.mark.parametrize("name", ["Around", "Inherits", "around", "around_by_hand"])
+def test_another_middleware_opens_a_transaction(settings: Settings, name: str) -> None:
+    settings.MIDDLEWARE = [OURS, f"{__name__}.{name}"]
+    (message,) = found("keys.W004")
+    assert f"{__name__}.{name} " in message
+
+    settings.MIDDLEWARE = [OURS]
+    assert not found("keys.W004")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [f"{__name__}.Afterwards", f"{__name__}.written_in_one_line", f"{__name__}.OURS", "builtins.dict", "no.such.thing"],
+)
+def test_middleware_that_opens_none_or_cannot_be_read(settings: Settings, path: str) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, path]
+    assert not found("keys.W004")

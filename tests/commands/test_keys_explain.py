@@ -1,0 +1,181 @@
+"""`keys_explain`: why a key is refused, or what it may do, without a trace and without the key."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from keys import actor
+from keys.models import APIKey, AuditEvent
+from tests.support.commands import Run, Terminal, finish, make_key, manage, run
+
+SHARED = "shared-secret-of-five-apis-0123456789"
+
+
+def explain(token: str, *arguments: str) -> Run:
+    return run("keys_explain", *arguments, stdin=token + "\n")
+
+
+@pytest.mark.django_db
+def test_a_good_key_is_told_with_what_it_may_do() -> None:
+    end = timezone.now() + timedelta(days=20, minutes=1)
+    key = make_key(scopes=["users:read"], allowed_ips=["10.0.0.0/8"], rate="100/min", expires_at=end)
+    told = explain(key.key)
+    assert told.status == 0
+    assert told.out == (
+        f"Accepted: TTS-Backend ({key.prefix}) holds the scopes users:read, only from 10.0.0.0/8, at most 100/min,"
+        f" until {end:%Y-%m-%d %H:%M} UTC (2 weeks, 6 days from now).\n"
+    )
+
+
+@pytest.mark.django_db
+def test_a_replaced_key_is_told_with_its_successor() -> None:
+    key = make_key(scopes=[])
+    successor = key.rotate()
+    told = explain(key.key)
+    assert told.status == 0
+    assert "holds no scopes" in told.out
+    assert f"has been replaced by TTS-Backend ({successor.prefix})." in told.out
+
+
+@pytest.mark.django_db
+def test_an_unknown_key_is_refused() -> None:
+    told = explain("0" * 40)
+    assert told.status == 1
+    assert told.out.startswith("Refused: no key in the database matches, nor is it the value of ")
+    assert "WEBHOOK_API_KEY" in told.out
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("token", ["x" * 129, "with\x00nul", "ключ", "two\twords"])
+def test_what_cannot_be_a_key_is_refused(token: str) -> None:
+    told = explain(token)
+    assert (told.status, told.out.split(":")[0]) == (1, "Refused")
+    assert "cannot be a key" in told.out
+
+
+@pytest.mark.django_db
+def test_a_deactivated_key_is_refused_and_by_whom_is_told() -> None:
+    key = make_key()
+    with actor.acting_as("user: alice"):
+        key.deactivate()
+    told = explain(key.key)
+    assert told.status == 1
+    assert told.out == f"Refused: TTS-Backend ({key.prefix}) was deactivated just now (user: alice).\n"
+
+
+@pytest.mark.django_db
+def test_a_key_that_was_made_inactive_is_refused() -> None:
+    key = make_key(is_active=False)
+    assert explain(key.key).out == f"Refused: TTS-Backend ({key.prefix}) is inactive.\n"
+
+
+@pytest.mark.django_db
+def test_an_expired_key_is_refused_with_its_end_and_its_successor() -> None:
+    key = make_key()
+    successor = key.rotate(timedelta(0))
+    APIKey._base_manager.filter(pk=key.pk).update(expires_at=datetime(2024, 1, 31, 12, tzinfo=UTC))
+    told = explain(key.key)
+    assert told.status == 1
+    assert "ago, on 2024-01-31 12:00 UTC; " in told.out
+    assert told.out.endswith(f"TTS-Backend ({successor.prefix}) has replaced it.\n")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("address", "status"), [("10.1.2.3", 0), ("::ffff:10.1.2.3", 0), ("192.0.2.1", 1), ("2001:db8::1", 1)]
+)
+def test_an_address_is_held_against_the_networks(address: str, status: int) -> None:
+    key = make_key(allowed_ips=["10.0.0.0/8"])
+    told = explain(key.key, "--address", address)
+    assert told.status == status
+    assert ("may not be used from" in told.out) == (status == 1)
+    assert "only from 10.0.0.0/8" in told.out
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("scopes", "status"), [(["users:read"], 0), (["users:read", "employees:read"], 1)])
+def test_a_scope_is_held_against_those_of_the_key(scopes: list[str], status: int) -> None:
+    key = make_key(scopes=["users:*"])
+    told = explain(key.key, *(f"--scope={scope}" for scope in scopes))
+    assert told.status == status
+    assert ("lacks the scope employees:read; it holds users:*." in told.out) == (status == 1)
+
+
+@pytest.mark.django_db
+def test_a_project_prefix_makes_no_difference(settings: Settings) -> None:
+    settings.KEYS = {"PREFIX": "auth_live_"}
+    key = make_key()
+    assert key.key.startswith("auth_live_")
+    assert explain(key.key).status == explain(key.key.removeprefix("auth_live_")).status == 0
+
+
+@pytest.mark.django_db
+def test_a_key_from_the_environment_is_told_with_what_it_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK_API_KEY", f"another-secret, {SHARED}")
+    told = explain(SHARED)
+    assert told.status == 0
+    assert told.out.startswith("Accepted: it is the value of WEBHOOK_API_KEY and opens ")
+    assert "/api/tracking-ingest/batch" in told.out
+    assert "/api/db/records" in told.out
+    assert "/_internal/jobs" not in told.out
+
+
+@pytest.mark.django_db
+def test_the_end_of_a_transition_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK_API_KEY", SHARED)
+    monkeypatch.setenv("TRACKING_INGEST_ALLOW_SHARED_KEY", "false")
+    told = explain(SHARED)
+    assert told.status == 0
+    assert "/api/tracking-ingest" not in told.out
+    assert "/api/db/records" in told.out
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("scope", "status"), [("tracking:write", 0), ("users:read", 1)])
+def test_the_scopes_of_a_key_from_the_environment_count(
+    scope: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKING_INGEST_API_KEY", SHARED)
+    told = explain(SHARED, "--scope", scope)
+    assert told.status == status
+    assert "TRACKING_INGEST_API_KEY" in told.out
+
+
+@pytest.mark.django_db
+def test_nothing_is_written_and_the_key_is_never_repeated() -> None:
+    key = make_key()
+    before = AuditEvent.objects.count()
+    for token in (key.key, "f" * 40):
+        told = explain(token)
+        assert token not in told.out + told.err
+    assert AuditEvent.objects.count() == before
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("arguments", "stdin"), [([], ""), ([], " \n"), (["--address", "nowhere"], "f" * 40)])
+def test_where_there_is_nothing_to_answer_the_status_is_2(arguments: list[str], stdin: str) -> None:
+    told = run("keys_explain", *arguments, stdin=stdin)
+    assert (told.status, told.out) == (2, "")
+    assert told.err
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_can_be_piped_in() -> None:
+    token = make_key().key
+    told = manage("keys_explain", stdin=token)
+    assert (told.status, told.err) == (0, "")
+    assert told.out.startswith("Accepted: TTS-Backend")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_on_a_terminal_the_key_is_asked_for_and_not_shown() -> None:
+    token = make_key().key
+    with Terminal() as terminal:
+        process = terminal.start("keys_explain", streams=["stdin", "stderr"])
+        terminal.wait_for("Key: ")
+        terminal.type(token + "\n")
+        told = finish(process)
+        assert (told.status, told.out.partition(" (")[0]) == (0, "Accepted: TTS-Backend")
+        assert token not in terminal.read_to_end()

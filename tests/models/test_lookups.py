@@ -1,0 +1,110 @@
+"""Looking keys up: the token finds its row in both forms, the stored digest finds nothing."""
+
+import re
+from typing import Any
+
+import pytest
+from django.core.exceptions import FieldError
+from django.db.models import CharField, F, QuerySet
+from django.db.models.functions import Length
+from django.test import Client, override_settings
+from django.test.utils import register_lookup
+
+from keys import tokens
+from keys.models import APIKey
+from keys.models.fields import Digest
+from keys.tokens import Secret
+from tests.support.keys import column, opens
+
+pytestmark = pytest.mark.django_db
+
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+OTHER = "f" * 40
+
+
+class TestLookingUp:
+    @pytest.fixture
+    def key(self) -> APIKey:
+        APIKey.objects.create(name="another")
+        return APIKey.objects.create(name="A", key=TOKEN)
+
+    @staticmethod
+    def names(keys: QuerySet[APIKey]) -> list[str]:
+        return [key.name for key in keys.order_by("name")]
+
+    def test_the_token_finds_its_row(self, key: APIKey) -> None:
+        assert APIKey.objects.filter(key=TOKEN, is_active=True).first() == key
+        assert APIKey.objects.get(key__exact=Secret(TOKEN)) == key
+        assert self.names(APIKey.objects.filter(key__in=[TOKEN, OTHER])) == ["A"]
+        assert self.names(APIKey.objects.exclude(key=TOKEN)) == ["another"]
+        assert self.names(APIKey.objects.filter(key__isnull=True)) == []
+        assert APIKey.objects.in_bulk([TOKEN], field_name="key") == {tokens.digest(TOKEN): key}
+
+    def test_the_stored_digest_finds_nothing(self, key: APIKey) -> None:
+        stored = APIKey.objects.get(pk=key.pk).key
+        assert isinstance(stored, Digest)
+        for digest in (stored, str(stored)):
+            assert not APIKey.objects.filter(key=digest).exists()
+            assert not APIKey.objects.filter(key__in=[digest]).exists()
+            assert not opens(digest)
+
+    def test_a_digest_that_is_assigned_as_text_is_a_token_like_any_other(self, key: APIKey) -> None:
+        text = str(APIKey.objects.get(pk=key.pk).key)
+        thief = APIKey.objects.create(name="thief", key=text)
+        assert column(thief) == tokens.digest(text) != column(key)
+        thief.full_clean()
+        assert isinstance(thief.key, Secret)
+
+    def test_a_row_may_be_found_by_another_row(self, key: APIKey) -> None:
+        assert self.names(APIKey.objects.filter(key__in=APIKey.objects.filter(name="A").values("key"))) == ["A"]
+        assert self.names(APIKey.objects.filter(key=F("key"))) == ["A", "another"]
+
+    @pytest.mark.parametrize(
+        "lookup", ["startswith", "istartswith", "contains", "endswith", "iexact", "regex", "gt", "lte", "range"]
+    )
+    def test_a_digest_cannot_be_searched_piece_by_piece(self, lookup: str) -> None:
+        with pytest.raises(FieldError):
+            APIKey.objects.filter(**{f"key__{lookup}": "sha256$0"})
+
+    def test_what_is_registered_for_text_is_none_of_its_business(self) -> None:
+        with register_lookup(CharField, Length), pytest.raises(FieldError):
+            APIKey.objects.filter(key__length=71)
+
+
+class TestPrefix:
+    @pytest.fixture(autouse=True)
+    def settings_with_prefix(self) -> Any:
+        with override_settings(KEYS={"PREFIX": "auth_live_"}):
+            yield
+
+    def test_it_is_handed_out_and_both_forms_open(self) -> None:
+        key = APIKey.objects.create(name="A")
+        assert re.fullmatch("auth_live_[0-9a-f]{40}", key.key)
+        bare = key.key.removeprefix("auth_live_")
+        assert opens(key.key)
+        assert opens(bare)
+        assert APIKey.objects.get(key=key.key) == APIKey.objects.get(key=bare) == key
+        headers = {"X-API-Key": bare, "Authorization": f"Api-Key {key.key}"}
+        assert Client().get("/guarded/", headers=headers).status_code == 200
+
+    def test_the_column_holds_hexadecimal_characters(self) -> None:
+        key = APIKey.objects.create(name="A")
+        assert column(key, "prefix") == key.key[10:18]
+        assert APIKey.objects.create(name="B", key=TOKEN).prefix == TOKEN[:8]
+        assert APIKey.objects.bulk_create([APIKey(name="C", key="auth_live_" + OTHER)])[0].prefix == OTHER[:8]
+
+    def test_a_successor_has_it(self) -> None:
+        assert APIKey.objects.create(name="A", key=TOKEN).rotate().key.startswith("auth_live_")
+
+    def test_keys_outlive_its_coming_and_going(self) -> None:
+        key = APIKey.objects.create(name="A")
+        with override_settings(KEYS={}):
+            assert opens(key.key.removeprefix("auth_live_"))
+            assert not opens(key.key)
+            older = APIKey.objects.create(name="B")
+        assert opens(older.key)
+
+    def test_it_is_not_stripped_from_a_typed_key(self) -> None:
+        APIKey.objects.create(name="A", key="auth_live_hunter2-hunter2")
+        assert opens("auth_live_hunter2-hunter2")
+        assert not opens("hunter2-hunter2")

@@ -1,0 +1,54 @@
+"""An audit log on PostgreSQL whose partitions are those of another time."""
+
+from datetime import datetime
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from keys.audit import partitions
+from keys.audit.partitions import log, month_of, present
+from tests.support.old_system import execute
+
+needs_partitions = pytest.mark.skipif(connection.vendor != "postgresql", reason="Only PostgreSQL has partitions.")
+
+
+def months_ago(number: int) -> datetime:
+    """Return the beginning of a month, in UTC."""
+    return month_of(timezone.now(), -number)
+
+
+def begin_anew() -> None:
+    """Give the log the partitions of a new one, and no events."""
+    with transaction.atomic():
+        for partition in present():
+            execute(f'DROP TABLE "{partition.name}"')
+        for statement in log().first():
+            execute(statement)
+
+
+def begin(months: int) -> None:
+    """Make it a log that was begun so many months ago, with a partition for each month since."""
+    table = log()
+    execute(table.detach("keys_auditevent_past"))
+    execute(table.attach("keys_auditevent_past", f"FOR VALUES FROM (MINVALUE) TO ('{months_ago(months)}')"))
+    for number in range(months, 0, -1):
+        assert partitions.make(months_ago(number))
+
+
+def forget_maintenance(months: int = 0) -> None:
+    """Take away the partitions of so many months ago and of all since, which must be empty."""
+    for partition in present():
+        if partition.since is not None and partition.since >= months_ago(months):
+            execute(f'DROP TABLE "{partition.name}"')
+
+
+def homes() -> dict[str, int]:
+    """Return how many events lie in which partition."""
+    rows = execute("SELECT tableoid::regclass::text, count(*) FROM keys_auditevent GROUP BY 1 ORDER BY 1")
+    return {name.removeprefix("keys_auditevent_"): count for name, count in rows}
+
+
+def home(month: datetime) -> str:
+    """Return the name of a month's partition as `homes` has it."""
+    return f"{month:%Y_%m}"

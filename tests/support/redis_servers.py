@@ -1,0 +1,83 @@
+"""A Redis server of a test's own, which may be killed."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from django.conf import settings
+
+from keys.audit.stream import Stream, decode
+from tests.support.servers import SECONDS_TO_WAIT, eventually
+
+Entry = tuple[bytes, dict[bytes, bytes]]
+
+
+def shared_redis() -> str:
+    """Return the address of a Redis that other runs may use, too: that of the tests' cache, if it is in one."""
+    location = str(settings.CACHES["default"].get("LOCATION", ""))
+    return location if location.startswith("redis") else "redis://127.0.0.1:6379/15"
+
+
+class RedisServer:
+    """Listens on a socket in its folder, where it also keeps what it writes to disk."""
+
+    def __init__(self, program: str, folder: str, options: Sequence[str]) -> None:
+        self._command = [program, "--port", "0", "--unixsocket", f"{folder}/redis.sock", "--dir", folder, *options]
+        self._socket = Path(folder) / "redis.sock"
+        self.address = f"unix://{self._socket}?stream=log"
+        self.client: Any = redis.Redis(unix_socket_path=str(self._socket))
+        self.start()
+
+    @property
+    def stream(self) -> Stream:
+        return Stream(self.address)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """What has not been shipped."""
+        entries: list[Entry] = self.client.xrange("log")
+        return entries
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows that the entries hold, in their order."""
+        return [decode(fields) for _, fields in self.entries]
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        assert eventually(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.RedisError:  # it is still starting, or loading what it wrote
+            return False
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(SECONDS_TO_WAIT)
+
+
+@contextmanager
+def redis_server(*options: str) -> Iterator[RedisServer]:
+    """Run a server until the end of the block. Skips the test where there is none, and Redis was not asked for."""
+    program = shutil.which("redis-server")
+    if program is None:
+        if os.environ.get("CACHE_URL", "").startswith("redis"):
+            pytest.fail("redis-server is not installed.")
+        pytest.skip("redis-server is not installed.")
+    # Not pytest's own folder: the path of a socket must be short.
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisServer(program, folder, ["--save", "", *options])
+        try:
+            yield server
+        finally:
+            server.client.close()
+            server.kill()
