@@ -133,8 +133,8 @@ class APIKey(RecordedModel):
 
         A key that is refused and has not expired is inactive, whatever the reason. `objects.in_state()` says the same.
         """
-        if objection := self.objection:
-            return "expired" if objection == Reason.EXPIRED else "inactive"
+        if self.objection:
+            return "expired" if self.is_active and self.has_expired else "inactive"
         if self.replaced_by_id is not None:
             return "retiring"
         soon = self.expires_at is not None and self.expires_at <= timezone.now() + EXPIRES_SOON
