@@ -43,6 +43,11 @@ class Guard:
     answers_missing: bool = False
 
     @property
+    def is_configured(self) -> bool:
+        """Whether one of the keyrings could hold a key at all."""
+        return any(ring.is_configured() for ring in self.keyrings)
+
+    @property
     def vary(self) -> tuple[str, ...]:
         """The request headers that the answer depends on."""
         return (self.header,) if self.keyword is None else (self.header, "Authorization")
@@ -108,17 +113,17 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -
     refusal is written by `conclude`, because its answer rolls back the transaction that is open now.
     """
     credential = credentials.read(request.META, guard.header, guard.keyword)
-    is_configured = any(ring.is_configured() for ring in guard.keyrings)
-    if credential is None and is_configured and not guard.answers_missing:
-        return None
     if credential is None:
+        is_configured = guard.is_configured
+        if is_configured and not guard.answers_missing:
+            return None
         status, detail = (401, guard.refused_detail) if is_configured else (503, guard.not_configured_detail)
         return Use(guard, None, status=status, detail=detail, is_concluded=True)
     use = Use(guard, credentials.client_address(request.META), in_transaction=in_transaction)
     try:
         reason = _decide(use, request, credential)
         if reason:
-            _refuse(use, request, credential, reason, is_configured)
+            _refuse(use, request, credential, reason)
         elif use.recorded is None:
             use.recorded = recording.record_use(use.row)
     except recording.AuditUnavailable:
@@ -128,7 +133,7 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -
         use.make_unavailable()
     if use.is_good and use.holder is not None:
         announcements.tell_use(use.holder, use.row)
-    elif use.status != 503 or not is_configured:
+    elif not use.is_unavailable:
         announcements.tell_refusal(use.holder, use.row)
     return use
 
@@ -171,9 +176,7 @@ def _look_up(use: Use, token: str) -> tuple[Holder | None, str]:
             holder = ring.find(token)
         if holder is not None:
             # The one rule is always asked, whatever the keyring has written.
-            if holder is not asked:
-                may_use(holder)
-            return holder, objection
+            return holder, objection if holder is asked else objection_to(holder, use.address)
     return None, ""
 
 
@@ -188,8 +191,8 @@ def objection_to(holder: Holder, address: Address | None) -> str:
     return ""
 
 
-def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str, is_configured: bool) -> None:
-    if not is_configured:
+def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str) -> None:
+    if not use.guard.is_configured:
         use.status, use.detail = 503, use.guard.not_configured_detail
     elif reason == Reason.CONFLICT:
         use.status, use.detail = 400, CONFLICT_DETAIL

@@ -105,20 +105,17 @@ def _ready() -> tuple[BaseDatabaseWrapper, Database]:
 
 def _run(work: Callable[[Any, BaseDatabaseWrapper, Database], Result]) -> Result:
     connection, database = _ready()
+    # Inside somebody's transaction a failing statement must not break theirs.
+    shield = transaction.atomic(using=connection.alias) if connection.in_atomic_block else nullcontext()
     try:
-        with _shield(connection), database.cursor(connection) as cursor:
+        with shield, database.cursor(connection) as cursor:
             return work(cursor, connection, database)
     except Error as error:
         if getattr(error.__cause__, "sqlstate", None) not in LOST_STATEMENT:
             raise
         database.prepares = False
-    with _shield(connection), connection.cursor() as cursor:
+    with shield, connection.cursor() as cursor:
         return work(cursor, connection, database)
-
-
-def _shield(connection: BaseDatabaseWrapper) -> Any:
-    """Return what keeps a statement that fails from breaking the transaction of somebody else."""
-    return transaction.atomic(using=connection.alias) if connection.in_atomic_block else nullcontext()
 
 
 def find(digest: str) -> APIKey | None:
