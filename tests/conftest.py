@@ -8,8 +8,9 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from tests.support import runs
-from tests.support.old_system import drop_tables, migrate
 from tests.support.redis_servers import shared_redis
+from tests.support.sealed_logs import KEY
+from tests.support.tables import drop_tables, migrate
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +34,13 @@ def tables_put_back(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
     with django_db_blocker.unblock():
         drop_tables()
         migrate()
+
+
+@pytest.fixture
+def seal_key(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The environment holds the key that signs seals."""
+    monkeypatch.setenv("KEYS_SEAL_KEY", KEY)
+    return KEY
 
 
 @pytest.fixture

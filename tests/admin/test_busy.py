@@ -13,7 +13,7 @@ from keys.admin import activity, columns, key_admin
 from keys.audit import reports
 from keys.models import APIKey, AuditEvent
 from tests.support.admin import DEACTIVATE, LIST, page_of, text_of
-from tests.support.commands import make_key
+from tests.support.keys import make_key
 
 pytestmark = pytest.mark.django_db
 

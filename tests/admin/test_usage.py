@@ -14,7 +14,8 @@ from keys.admin import usage_page
 from keys.audit import reports
 from keys.models import APIKey, AuditEvent
 from tests.support.admin import LIST, LOG, USAGE, page_of, staff, text_of
-from tests.support.commands import make_key, record
+from tests.support.keys import make_key
+from tests.support.log import record
 
 pytestmark = pytest.mark.django_db
 

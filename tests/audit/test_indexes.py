@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from keys.audit.reports import retirement
 from keys.models import APIKey
-from tests.support.commands import make_key, record
-from tests.support.old_system import execute
-from tests.support.partitions import needs_partitions
+from tests.support.keys import make_key
+from tests.support.log import record
+from tests.support.tables import execute, needs_partitions
 
 pytestmark = [
     pytest.mark.django_db,

@@ -5,13 +5,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 
 import pytest
 
 from keys.audit.outcomes import LIMIT, Backlog, Batch, Outcome, RowHandle
+from tests.support.log import AT
 
-AT = datetime(2026, 3, 1, tzinfo=UTC)
 # Longer than any machine has been running, which is what `monotonic()` may count from.
 LONG = 1e9
 

@@ -15,11 +15,10 @@ from keys.audit.retention import Pruning
 from keys.models import AuditEvent
 from keys.models.fields import digest
 from tests.support import runs
-from tests.support.checks import found
-from tests.support.commands import make_key, record
-from tests.support.log import row
-from tests.support.old_system import execute, migrate
-from tests.support.partitions import begin, forget_maintenance, home, homes, months_ago, needs_partitions
+from tests.support.commands import found
+from tests.support.keys import make_key
+from tests.support.log import record, row
+from tests.support.tables import begin, execute, forget_maintenance, home, homes, migrate, months_ago, needs_partitions
 
 pytestmark = [needs_partitions, pytest.mark.django_db]
 

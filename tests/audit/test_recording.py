@@ -17,11 +17,6 @@ UNKNOWN = "0123456789abcdef" * 2 + "01234567"
 MASK = "********"
 
 
-@pytest.fixture
-def key() -> APIKey:
-    return APIKey.objects.create(name="TTS", scopes=["users:read"])
-
-
 def request(
     path: str = "/guarded/", key: str = UNKNOWN, method: str = "GET", address: str = "127.0.0.1", **headers: str
 ) -> Any:

@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from keys.audit import reports
 from keys.models import APIKey
-from tests.support.commands import make_key, record
+from tests.support.keys import make_key
+from tests.support.log import record
 
 pytestmark = pytest.mark.django_db
 

@@ -13,7 +13,8 @@ from keys import actor
 from keys.audit import retention
 from keys.audit.retention import Pruning
 from keys.models import AuditEvent
-from tests.support.commands import make_key, record
+from tests.support.keys import make_key
+from tests.support.log import record
 
 CUTOFF = datetime(2024, 6, 1, tzinfo=UTC)
 OLD, NEW = CUTOFF - timedelta(days=1), CUTOFF + timedelta(days=1)

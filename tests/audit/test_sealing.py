@@ -12,11 +12,9 @@ from pytest_django import Settings
 from keys.audit import sealing
 from keys.audit.sealing import SealError, unpack
 from keys.models import AuditEvent, AuditSeal
-from tests.support.sealed_logs import FULL, KEY, OPEN, OTHER_KEY, STEP, numbers, set_key, write, write_and_seal
+from tests.support.sealed_logs import FULL, KEY, OPEN, OTHER_KEY, STEP, numbers, write, write_and_seal
 
-__all__ = ["set_key"]
-
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("key")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("seal_key")]
 
 HOUR = timedelta(hours=1)
 

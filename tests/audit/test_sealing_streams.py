@@ -1,6 +1,5 @@
 """Sealing what comes through a Redis stream: rows late and in any order, and what is added to them later still."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,18 +11,15 @@ from pytest_django import Settings
 
 from keys.audit import sealing, triggers, verifying
 from keys.audit.sealing import SealError
-from keys.audit.shipping import Shipper
 from keys.audit.stream import Stream, encode
 from keys.models import APIKey, AuditEvent, AuditSeal
 from tests.support.log import row
-from tests.support.redis_servers import RedisServer, redis_server
-from tests.support.sealed_logs import STEP, set_key, write
-
-__all__ = ["set_key"]
+from tests.support.redis_servers import ship
+from tests.support.sealed_logs import STEP, write
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("key"),
+    pytest.mark.usefixtures("seal_key"),
     pytest.mark.skipif(connection.vendor != "postgresql", reason="The audit log is shipped into PostgreSQL."),
 ]
 
@@ -31,27 +27,10 @@ HOUR = timedelta(hours=1)
 NOW = timezone.now()
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-def stream(running: RedisServer, settings: Settings) -> Stream:
-    running.client.flushall()
-    settings.KEYS = {"AUDIT_SINK": running.address}
-    return running.stream
-
-
 def append(stream: Stream, moment: datetime, **changes: Any) -> None:
     """Append an entry as a request of that moment did."""
     entry = {"row": encode({**row(at=moment), "ticket": 1, **changes})}
     stream.client.xadd(stream.name, entry, id=f"{int(moment.timestamp() * 1000)}-*")
-
-
-def ship(stream: Stream) -> None:
-    Shipper(stream, claim_after=timedelta(0)).run_once()
 
 
 def sealed() -> int:

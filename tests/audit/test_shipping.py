@@ -17,12 +17,8 @@ from keys.audit.shipping import Shipper, retry
 from keys.audit.stream import GROUP, Stream, encode
 from keys.models import APIKey, AuditEvent
 from tests.support.commands import run
-from tests.support.log import errors, row, ticketed
-from tests.support.redis_servers import RedisServer
-from tests.support.shippers import AT, NOW, server, ship, stream
-from tests.support.streams import running
-
-__all__ = ["running", "server", "stream"]
+from tests.support.log import AT, errors, row, ticketed
+from tests.support.redis_servers import RedisServer, ship
 
 pytestmark = [
     pytest.mark.django_db,
@@ -132,7 +128,7 @@ class TestShipping:
         self, stream: Stream, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("KEYS_SEAL_KEY", "s" * 32)
-        settings.KEYS = {"SEAL_AFTER": NOW}
+        settings.KEYS = {"SEAL_AFTER": timedelta(0)}
         stream.append(ticketed(at=timezone.now()), 1000)
         for _ in range(2):
             APIKey.objects.create(name="TTS")

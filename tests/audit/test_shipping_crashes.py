@@ -4,7 +4,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,16 +12,16 @@ from django.db import connection
 
 from keys.models import APIKey, AuditEvent
 from tests.support.commands import Run, finish, manage, start
-from tests.support.log import ticketed
+from tests.support.log import AT, ticketed
+from tests.support.processes import eventually
 from tests.support.redis_servers import RedisServer, redis_server
-from tests.support.servers import GUNICORN, eventually, serving, status_of
+from tests.support.servers import GUNICORN, serving, status_of
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(connection.vendor != "postgresql", reason="The audit log is shipped into PostgreSQL."),
 ]
 
-AT = datetime(2026, 3, 1, tzinfo=UTC)
 USES = 20
 
 

@@ -13,12 +13,8 @@ from keys.audit.shipping import Shipper
 from keys.audit.stream import GROUP, Stream, StreamError, measure
 from keys.models import AuditEvent
 from tests.support.log import errors, ticketed
-from tests.support.redis_servers import RedisServer, redis_server
-from tests.support.servers import eventually
-from tests.support.shippers import server, ship, stream
-from tests.support.streams import running
-
-__all__ = ["running", "server", "stream"]
+from tests.support.processes import eventually
+from tests.support.redis_servers import RedisServer, redis_server, ship
 
 pytestmark = [
     pytest.mark.django_db,

@@ -15,13 +15,11 @@ from pytest_django import Settings
 from keys.audit.stream import decode, encode
 from keys.decorators import api_key_required
 from keys.models import APIKey, AuditEvent
-from tests.support.checks import serve
+from tests.support.callers import UNKNOWN, get
+from tests.support.commands import serve
 from tests.support.log import row
+from tests.support.processes import eventually
 from tests.support.redis_servers import RedisServer
-from tests.support.servers import eventually
-from tests.support.streams import UNKNOWN, get, key, own_server, running, server
-
-__all__ = ["key", "own_server", "running", "server"]
 
 pytestmark = pytest.mark.django_db
 

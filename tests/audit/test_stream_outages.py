@@ -12,13 +12,12 @@ from pytest_django import Settings
 from keys.audit.stream import Stream, StreamError
 from keys.decorators import api_key_required
 from keys.models import APIKey
-from tests.support.checks import serve
+from tests.support.callers import UNAVAILABLE, UNKNOWN, get
+from tests.support.commands import serve
 from tests.support.log import errors, ticketed
+from tests.support.processes import SECONDS_TO_WAIT, eventually
 from tests.support.redis_servers import RedisServer, redis_server
-from tests.support.servers import SECONDS_TO_WAIT, UVICORN, eventually, serving, status_of
-from tests.support.streams import UNAVAILABLE, UNKNOWN, get, key, own_server, running, server
-
-__all__ = ["key", "own_server", "running", "server"]
+from tests.support.servers import UVICORN, serving, status_of
 
 pytestmark = pytest.mark.django_db
 

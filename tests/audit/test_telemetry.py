@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +16,9 @@ from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
 from keys.models import APIKey
 from keys.testing import APIKeyClient
+from tests.support.processes import ROOT
 from tests.support.redis_servers import redis_server
 
-ROOT = Path(__file__).resolve().parents[2]
 WRONG = "0123456789abcdef0123456789abcdef01234567"
 
 

@@ -15,11 +15,8 @@ from keys.audit.triggers import TriggerError
 from keys.models import APIKey, AuditEvent, AuditSeal
 from tests.support import runs
 from tests.support.log import row
-from tests.support.old_system import execute, migrate
-from tests.support.partitions import begin, home, homes, months_ago, needs_partitions
-from tests.support.sealed_logs import FULL, OPEN, REFUSED, STEP, set_key, write, write_and_seal
-
-__all__ = ["set_key"]
+from tests.support.sealed_logs import FULL, OPEN, REFUSED, STEP, write, write_and_seal
+from tests.support.tables import begin, execute, home, homes, migrate, months_ago, needs_partitions
 
 HAS_TRIGGERS = connection.vendor in {"postgresql", "sqlite"}
 events = AuditEvent._base_manager
@@ -44,7 +41,7 @@ def test_elsewhere_they_cannot_be_had() -> None:
 
 @pytest.mark.skipif(not HAS_TRIGGERS, reason="The triggers are for PostgreSQL and SQLite.")
 @pytest.mark.django_db
-@pytest.mark.usefixtures("key")
+@pytest.mark.usefixtures("seal_key")
 class TestTriggers:
     @pytest.fixture(autouse=True)
     def installed(self) -> None:
@@ -217,10 +214,6 @@ class TestRole:
 
     pytestmark = pytest.mark.django_db(transaction=True)
     ROLE = runs.own("web")
-
-    @pytest.fixture
-    def key(self) -> APIKey:
-        return APIKey.objects.create(name="TTS")
 
     @pytest.fixture
     def as_role(self, key: APIKey, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -7,7 +7,8 @@ import pytest
 from django.utils import timezone
 
 from tests.support.admin import LIST, LOG
-from tests.support.commands import make_key, record
+from tests.support.keys import make_key
+from tests.support.log import record
 
 
 @pytest.mark.parametrize("address", [LIST, LOG])

@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from keys.models import APIKey
 from tests.support.admin import LIST, USAGE, page_of
-from tests.support.commands import make_key, record
+from tests.support.keys import make_key
+from tests.support.log import record
 
 
 @pytest.fixture

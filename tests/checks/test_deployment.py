@@ -17,7 +17,7 @@ from keys.authentication import APIKeyAuthentication, EnvironmentKeyAuthenticati
 from keys.models import APIKey
 from keys.permissions import HasAPIKey
 from keys.throttling import APIKeyRateThrottle
-from tests.support.checks import found, serve
+from tests.support.commands import found, serve
 from tests.views import plain
 
 SECURITY = "django.middleware.security.SecurityMiddleware"

@@ -16,7 +16,7 @@ from keys.decorators import api_key_required
 from keys.keyrings import DatabaseKeyring, EnvironmentKeyring
 from keys.permissions import HasAPIKey
 from keys.verification import Guard
-from tests.support.checks import found, serve
+from tests.support.commands import found, serve
 
 DEDICATED, SHARED, SWITCH = "TEST_DEDICATED_KEY", "TEST_SHARED_KEY", "TEST_ALLOW_SHARED_KEY"
 GOOD = "0123456789abcdef0123456789abcdef"

@@ -8,7 +8,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from keys.models import APIKey
-from tests.support.checks import found
+from tests.support.commands import found
 
 pytestmark = [
     pytest.mark.skipif(connection.vendor != "mysql", reason="MariaDB's alone."),

@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy
 from pytest_django import Settings
 
 from keys.conf import DEFAULTS
-from tests.support.checks import found
+from tests.support.commands import found
 
 NONSENSE = [
     None, True, False, 0, -1, 1.5, float("nan"), 10**40, "", "nonsense", "é", "x" * 999, b"bytes", timedelta(-1),

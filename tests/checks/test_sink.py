@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from pytest_django import Settings
 
-from tests.support.checks import found
+from tests.support.commands import found
 
 HERE = "redis://localhost:6379/0"
 

@@ -17,7 +17,7 @@ from keys.authentication import APIKeyAuthentication
 from keys.decorators import api_key_required
 from keys.middleware import APIKeyMiddleware
 from keys.permissions import HasAPIKey, HasScope
-from tests.support.checks import found, serve
+from tests.support.commands import found, serve
 
 OURS = "keys.middleware.APIKeyMiddleware"
 

@@ -21,7 +21,7 @@ from rest_framework.viewsets import ViewSet
 from keys.authentication import APIKeyAuthentication, EnvironmentKeyAuthentication, KeyringAuthentication
 from keys.decorators import api_key_required
 from keys.permissions import HasAPIKey, HasScope
-from tests.support.checks import found, serve
+from tests.support.commands import found, serve
 
 
 class Open(APIView):

@@ -6,23 +6,15 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
 
 from keys.client import APIKeySession, KeyRefused
-from tests.support.recording_service import Answer, RecordingService, redirect
+from tests.support.processes import ROOT
+from tests.support.recording_service import KEY, Answer, RecordingService, redirect
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
-
-KEY = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture
-def service() -> Iterator[RecordingService]:
-    with RecordingService(KEY) as service:
-        yield service
 
 
 @pytest.fixture
@@ -30,12 +22,6 @@ def stranger() -> Iterator[RecordingService]:
     with RecordingService() as stranger:
         stranger.answers["/"] = [Answer()]
         yield stranger
-
-
-@pytest.fixture
-def session(service: RecordingService) -> Iterator[APIKeySession]:
-    with APIKeySession(service.url, KEY) as session:
-        yield session
 
 
 # Where a request goes
@@ -234,8 +220,6 @@ def test_a_pickled_session_works(service: RecordingService, session: APIKeySessi
 
 def test_importing_without_requests_names_the_extra() -> None:
     code = "import sys; sys.modules['requests'] = None; import keys.client"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.endswith("ImportError: keys.client needs requests: install django-service-keys[client].\n")

@@ -5,7 +5,7 @@ import logging
 import subprocess
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,13 @@ import httpx
 import pytest
 
 from keys.httpx_client import APIKeyAuth, KeyRefused
-from tests.support.recording_service import REFUSED, Answer, RecordingService, redirect
+from tests.support.processes import ROOT
+from tests.support.recording_service import NEW, OLD, REFUSED, Answer, RecordingService, redirect
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
-OLD = "0000000000000000000000000000000000000000"
-NEW = "1111111111111111111111111111111111111111"
 
 Call = Callable[..., httpx.Response]
-
-
-@pytest.fixture
-def service() -> Iterator[RecordingService]:
-    """A service after the rotation: it knows the new key alone."""
-    with RecordingService(NEW) as service:
-        yield service
 
 
 def call_sync(auth: APIKeyAuth, method: str, url: str, **options: Any) -> httpx.Response:
@@ -127,7 +119,7 @@ def test_the_variable_is_read_where_the_key_was(service: RecordingService, tmp_p
         "from keys.httpx_client import APIKeyAuth\n"
         f"print(httpx.get('{service.url}/x', auth=APIKeyAuth('{service.url}', '{OLD}')).status_code)\n"
     )
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "NO_PROXY": "127.0.0.1"}
+    environment = {"PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}
     done = subprocess.run(
         [sys.executable, str(file)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60,
         check=False,
@@ -202,7 +194,5 @@ def test_a_key_that_no_header_can_carry_is_refused_without_being_shown() -> None
 
 def test_importing_without_httpx_names_the_extra() -> None:
     code = "import sys; sys.modules['httpx'] = None; import keys.httpx_client"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stderr.endswith("ImportError: keys.httpx_client needs httpx: install django-service-keys[httpx].\n")

@@ -3,28 +3,14 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
 import requests
 
 from keys.client import APIKeySession
-from tests.support.recording_service import Answer, RecordingService
-
-KEY = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture
-def service() -> Iterator[RecordingService]:
-    with RecordingService(KEY) as service:
-        yield service
-
-
-@pytest.fixture
-def session(service: RecordingService) -> Iterator[APIKeySession]:
-    with APIKeySession(service.url, KEY) as session:
-        yield session
+from tests.support.recording_service import KEY, Answer, RecordingService
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import io
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,27 +11,12 @@ import pytest
 import requests
 
 from keys.client import APIKeySession, KeyRefused
-from tests.support.recording_service import REFUSED, Answer, RecordingService, redirect
+from tests.support.processes import ROOT
+from tests.support.recording_service import NEW, OLD, REFUSED, Answer, RecordingService, redirect
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
-ROOT = Path(__file__).resolve().parents[2]
-OLD = "0000000000000000000000000000000000000000"
-NEW = "1111111111111111111111111111111111111111"
 NEWEST = "2222222222222222222222222222222222222222"
-
-
-@pytest.fixture
-def service() -> Iterator[RecordingService]:
-    """A service after the rotation: it knows the new key alone."""
-    with RecordingService(NEW) as service:
-        yield service
-
-
-@pytest.fixture
-def session(service: RecordingService) -> Iterator[APIKeySession]:
-    with APIKeySession(service.url, OLD, next_key=NEW) as session:
-        yield session
 
 
 # The key is refused
@@ -74,15 +58,15 @@ def test_both_keys_refused(service: RecordingService) -> None:
 # The next key
 
 
-def test_the_next_key_is_tried_once_and_stays(service: RecordingService, session: APIKeySession) -> None:
-    assert session.get("/x").ok
-    assert session.get("/x").ok
+def test_the_next_key_is_tried_once_and_stays(service: RecordingService, rotating: APIKeySession) -> None:
+    assert rotating.get("/x").ok
+    assert rotating.get("/x").ok
     assert service.received_keys == [OLD, NEW, NEW]
 
 
-def test_the_next_key_after_a_redirect_within_the_origin(service: RecordingService, session: APIKeySession) -> None:
+def test_the_next_key_after_a_redirect_within_the_origin(service: RecordingService, rotating: APIKeySession) -> None:
     service.answers["/old"] = [redirect("/x")]
-    assert session.get("/old").ok
+    assert rotating.get("/old").ok
     assert [(received.path, received.key) for received in service.received] == [
         ("/old", OLD),
         ("/x", OLD),
@@ -93,21 +77,21 @@ def test_the_next_key_after_a_redirect_within_the_origin(service: RecordingServi
 @pytest.mark.parametrize(
     "body", [b"text", "text", io.BytesIO(b"text"), io.StringIO("text")], ids=["bytes", "str", "file", "text file"]
 )
-def test_a_post_is_sent_again_whole(service: RecordingService, session: APIKeySession, body: bytes) -> None:
-    assert session.post("/x", data=body).ok
+def test_a_post_is_sent_again_whole(service: RecordingService, rotating: APIKeySession, body: bytes) -> None:
+    assert rotating.post("/x", data=body).ok
     assert [received.body for received in service.received] == [b"text", b"text"]
 
 
-def test_a_file_is_sent_again_from_where_it_stood(service: RecordingService, session: APIKeySession) -> None:
+def test_a_file_is_sent_again_from_where_it_stood(service: RecordingService, rotating: APIKeySession) -> None:
     file = io.BytesIO(b"head:tail")
     file.seek(5)
-    assert session.put("/x", data=file).ok
+    assert rotating.put("/x", data=file).ok
     assert [received.body for received in service.received] == [b"tail", b"tail"]
 
 
-def test_a_generator_cannot_be_sent_again(service: RecordingService, session: APIKeySession) -> None:
+def test_a_generator_cannot_be_sent_again(service: RecordingService, rotating: APIKeySession) -> None:
     with pytest.raises(KeyRefused, match=r"the body cannot be sent again. Look at AUTH_API_KEY") as caught:
-        session.post("/x", data=(part for part in [b"te", b"xt"]))
+        rotating.post("/x", data=(part for part in [b"te", b"xt"]))
     assert caught.value.response is not None
     assert [received.body for received in service.received] == [b"text"]
 
@@ -171,7 +155,7 @@ def test_a_next_key_that_is_none_is_not_tried(
 
 @pytest.mark.parametrize("of_the_request", [True, False])
 def test_hooks_that_raise_come_after_the_next_key(
-    service: RecordingService, session: APIKeySession, of_the_request: bool
+    service: RecordingService, rotating: APIKeySession, of_the_request: bool
 ) -> None:
     heard: list[int] = []
 
@@ -180,21 +164,21 @@ def test_hooks_that_raise_come_after_the_next_key(
         response.raise_for_status()
 
     if not of_the_request:
-        session.hooks["response"].append(check)
+        rotating.hooks["response"].append(check)
     hooks = {"response": check} if of_the_request else None
     service.answers["/old"] = [redirect("/x")]
-    response = session.get("/old", hooks=hooks)
+    response = rotating.get("/old", hooks=hooks)
     assert (response.status_code, heard) == (200, [302, 200])
     assert response.request.hooks["response"] == [check]
     service.keys.clear()
     with pytest.raises(KeyRefused):
-        session.get("/x", hooks=hooks)
+        rotating.get("/x", hooks=hooks)
     assert heard == [302, 200]
 
 
-def test_what_follows_a_redirect_is_sent_with_the_next_key(service: RecordingService, session: APIKeySession) -> None:
+def test_what_follows_a_redirect_is_sent_with_the_next_key(service: RecordingService, rotating: APIKeySession) -> None:
     service.answers["/new"] = [REFUSED, redirect("/x", 303)]
-    assert session.post("/new", json={}).ok
+    assert rotating.post("/new", json={}).ok
     assert [(received.path, received.key) for received in service.received] == [
         ("/new", OLD), ("/new", NEW), ("/x", NEW)
     ]  # fmt: skip
@@ -213,15 +197,15 @@ def test_another_services_next_key_is_left_alone(
     assert service.received_keys == [OLD]
 
 
-def test_threads_share_a_session_through_a_rotation(service: RecordingService, session: APIKeySession) -> None:
+def test_threads_share_a_session_through_a_rotation(service: RecordingService, rotating: APIKeySession) -> None:
     service.keys = {OLD, NEW}
     half_way = threading.Barrier(5)
 
     def call() -> list[int]:
-        before = [session.get("/x").status_code for _ in range(5)]
+        before = [rotating.get("/x").status_code for _ in range(5)]
         half_way.wait(timeout=60)
         half_way.wait(timeout=60)
-        return before + [session.post("/x", json={}).status_code for _ in range(5)]
+        return before + [rotating.post("/x", json={}).status_code for _ in range(5)]
 
     with ThreadPoolExecutor(4) as pool:
         calls = [pool.submit(call) for _ in range(4)]
@@ -229,7 +213,7 @@ def test_threads_share_a_session_through_a_rotation(service: RecordingService, s
         service.keys = {NEW}
         half_way.wait(timeout=60)
         assert [status for each in calls for status in each.result(timeout=60)] == [200] * 40
-    assert session.get("/x").request.headers["X-API-Key"] == NEW
+    assert rotating.get("/x").request.headers["X-API-Key"] == NEW
 
 
 def test_a_thread_that_was_refused_takes_the_key_another_has_found(

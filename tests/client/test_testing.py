@@ -14,8 +14,7 @@ from pytest_django.fixtures import Settings
 
 from keys.models import APIKey, AuditEvent
 from keys.testing import APIKeyClient
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.processes import ROOT
 
 
 class TestWithUnittest(TestCase):

@@ -13,10 +13,11 @@ from types import TracebackType
 from typing import Self
 
 from tests.cluster.load import Kind
-from tests.cluster.nodes import ROOT, Form, Node
+from tests.cluster.nodes import Form, Node
 from tests.cluster.processes import ClusterError, uninterrupted, workspace
 from tests.cluster.shippers import DATABASE, STREAM, Shipper
 from tests.cluster.stores import PgBouncer, PostgreSQL, RedisServer
+from tests.support.processes import ROOT
 
 NODES = 4
 SHIPPERS = 2

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from tests.cluster.processes import Process, free_port
+from tests.support.processes import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 GUNICORN = ["-m", "gunicorn", "example_project.wsgi:application", "--worker-class", "gthread", "--preload"]
 GUNICORN += ["--workers", "2", "--threads", "3", "--timeout", "120", "--no-control-socket", "--log-level", "warning"]
 # The header in which a worker names itself.

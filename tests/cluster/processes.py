@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
+
+from tests.support.processes import eventually
 
 # How long anything may take on a slow machine that others use too, in seconds.
 PATIENCE = 120.0
@@ -24,14 +25,6 @@ _reservations: list[socket.socket] = []
 
 class ClusterError(Exception):
     """The cluster did not do what it has to before anything can be counted."""
-
-
-def eventually(is_so: Callable[[], bool], seconds: float = PATIENCE) -> bool:
-    """Ask again and again, for a bounded time, whether something is so, and return the last answer."""
-    end = monotonic() + seconds
-    while not (said := is_so()) and monotonic() < end:
-        sleep(0.02)
-    return said
 
 
 def wait_until(is_so: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:

@@ -9,7 +9,8 @@ from tests.cluster.counting import Counts, Row, count
 from tests.cluster.deactivations import Deactivations
 from tests.cluster.incidents import Incident, Incidents
 from tests.cluster.load import Load, Request
-from tests.cluster.processes import ClusterError, eventually, wait_until
+from tests.cluster.processes import PATIENCE, ClusterError, wait_until
+from tests.support.processes import eventually
 
 ROWS = "SELECT request_id, event, reason, status, count FROM keys_auditevent WHERE request_id <> ''"
 
@@ -54,7 +55,7 @@ def run(plan: Plan, progress: Callable[[str], None]) -> Result:
             return count(requests, rows(cluster), incidents)
 
         # The last outcomes are written a moment after their answers.
-        eventually(lambda: not counted().broken)
+        eventually(lambda: not counted().broken, PATIENCE)
         return Result(plan.sink, requests, incidents, deactivated, counted(), monotonic() - started)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import redis
 
-from tests.cluster.nodes import ROOT
 from tests.cluster.processes import Process, wait_until
 from tests.cluster.stores import RedisServer
+from tests.support.processes import ROOT
 
 STREAM, GROUP = "keys:audit", "keys_ship"
 # In a database of Redis beside that of the cache.

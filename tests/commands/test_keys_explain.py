@@ -8,7 +8,8 @@ from pytest_django import Settings
 
 from keys import actor
 from keys.models import APIKey, AuditEvent
-from tests.support.commands import Run, Terminal, finish, make_key, manage, run
+from tests.support.commands import Run, Terminal, finish, manage, run
+from tests.support.keys import make_key
 
 SHARED = "shared-secret-of-five-apis-0123456789"
 

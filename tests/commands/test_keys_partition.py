@@ -17,9 +17,9 @@ from keys.audit.partitions import missing, present
 from keys.models import AuditEvent
 from tests.audit.test_retention import in_a_thread
 from tests.benchmarks import retention as benchmark
-from tests.support.commands import record, run
-from tests.support.log import row
-from tests.support.partitions import begin, begin_anew, forget_maintenance, home, homes, months_ago, needs_partitions
+from tests.support.commands import run
+from tests.support.log import record, row
+from tests.support.tables import begin, begin_anew, forget_maintenance, home, homes, months_ago, needs_partitions
 
 
 @pytest.mark.skipif(connection.vendor == "postgresql", reason="PostgreSQL has partitions.")

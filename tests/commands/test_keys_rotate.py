@@ -9,7 +9,9 @@ from django.test import Client
 from django.utils import timezone
 
 from keys.models import APIKey, AuditEvent
-from tests.support.commands import Terminal, finish, make_key, manage, record, run, start
+from tests.support.commands import Terminal, finish, manage, run, start
+from tests.support.keys import make_key
+from tests.support.log import record
 
 
 @pytest.mark.django_db(transaction=True)

@@ -8,14 +8,12 @@ import pytest
 
 from keys.models import AuditEvent, AuditSeal
 from tests.support.commands import manage, run
-from tests.support.sealed_logs import FULL, KEY, OPEN, OTHER_KEY, set_key, write, write_and_seal
-
-__all__ = ["set_key"]
+from tests.support.sealed_logs import FULL, KEY, OPEN, OTHER_KEY, write, write_and_seal
 
 pytestmark = pytest.mark.django_db
 
 
-@pytest.mark.usefixtures("key")
+@pytest.mark.usefixtures("seal_key")
 class TestSeal:
     def test_each_seal_is_a_line_for_keeping_and_nothing_else_is_on_standard_output(self) -> None:
         write(*[FULL] * 5)
@@ -41,7 +39,7 @@ class TestSeal:
         assert done.err == "KEYS_SEAL_KEY is not set; `manage.py keys_generate` makes a good value."
 
 
-@pytest.mark.usefixtures("key")
+@pytest.mark.usefixtures("seal_key")
 class TestVerify:
     def test_a_log_that_is_as_it_was(self) -> None:
         write_and_seal()
@@ -130,7 +128,7 @@ class TestVerify:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("key")
+@pytest.mark.usefixtures("seal_key")
 def test_in_processes_of_their_own() -> None:
     write_and_seal(rows=3)
     assert manage("keys_verify").status == 0

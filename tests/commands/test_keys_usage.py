@@ -9,7 +9,9 @@ from django.test import Client
 from django.utils import timezone
 
 from keys.models import AuditEvent
-from tests.support.commands import Terminal, finish, make_key, record, run
+from tests.support.commands import Terminal, finish, run
+from tests.support.keys import make_key
+from tests.support.log import record
 
 SHARED = "shared-secret-of-five-apis-0123456789"
 

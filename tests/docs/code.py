@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.docs.pages import ROOT
+from tests.support.processes import ROOT
 
 MESSAGES = {"CheckMessage", "Debug", "Info", "Warning", "Error", "Critical"}
 

@@ -2,10 +2,9 @@
 
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.processes import ROOT
 
 # By the path from the root: `README.md`, `docs/guarding.md`.
 PAGES = {

@@ -19,8 +19,9 @@ from pytest_django import Settings
 from keys import signals
 from keys.models import APIKey
 from keys.testing import APIKeyClient
-from tests.docs.pages import PAGES, ROOT, block, blocks, run, sections
+from tests.docs.pages import PAGES, block, blocks, run, sections
 from tests.support import commands
+from tests.support.processes import ROOT
 from tests.support.recording_service import Answer, RecordingService
 from tests.support.redis_servers import redis_server
 

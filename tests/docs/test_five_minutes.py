@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT, blocks
+from tests.docs.pages import blocks
+from tests.support.processes import ROOT
 
 
 @pytest.fixture

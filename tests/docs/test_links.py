@@ -5,7 +5,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from tests.docs.pages import CHAPTERS, PAGES, ROOT, prose, sections
+from tests.docs.pages import CHAPTERS, PAGES, prose, sections
+from tests.support.processes import ROOT
 
 
 def links(page: str) -> list[str]:

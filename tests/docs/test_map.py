@@ -2,7 +2,8 @@
 
 import re
 
-from tests.docs.pages import ROOT, table
+from tests.docs.pages import table
+from tests.support.processes import ROOT
 
 NOT_ON_THE_MAP = {"__init__.py", "__pycache__", "py.typed"}
 

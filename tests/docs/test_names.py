@@ -11,7 +11,8 @@ from django.core.management import get_commands, load_command_class
 
 from keys import conf
 from tests.docs.code import check_ids, strings
-from tests.docs.pages import PAGES, ROOT, prose, sections, table
+from tests.docs.pages import PAGES, prose, sections, table
+from tests.support.processes import ROOT
 
 COMMANDS = sorted(name for name, app in get_commands().items() if app == "keys")
 EVERYTHING = "\n".join(PAGES.values())

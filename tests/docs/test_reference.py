@@ -21,7 +21,8 @@ from keys.models import AuditEvent
 from keys.testing import APIKeyClient
 from tests.benchmarks import report
 from tests.docs.code import check_ids
-from tests.docs.pages import PAGES, ROOT, table
+from tests.docs.pages import PAGES, table
+from tests.support.processes import ROOT
 
 REFERENCE = "docs/reference.md"
 UNITS = {"ms": timedelta(milliseconds=1), "hour": timedelta(hours=1), "days": timedelta(days=1)}

@@ -9,32 +9,18 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from rest_framework_simplejwt.tokens import AccessToken
 
 from example_project.accounts.models import Employee
 from keys.models import APIKey
+from tests.support.callers import bearer
 
 pytestmark = pytest.mark.django_db
 
 USERS_INFO = "/api/v1/tts/users-info/"
 
 
-@pytest.fixture
-def ada() -> User:
-    return User.objects.create_user("ada", "ada@example.com", "correct horse", first_name="Ada", last_name="Lovelace")
-
-
-@pytest.fixture
-def bob() -> User:
-    return User.objects.create_user("bob", "bob@example.com", "battery staple")
-
-
 def header(*scopes: str) -> dict[str, str]:
     return {"X-API-Key": APIKey.objects.create(name="TTS-Backend", scopes=list(scopes)).key}
-
-
-def bearer(user: User) -> dict[str, str]:
-    return {"Authorization": f"Bearer {AccessToken.for_user(user)}"}
 
 
 def look_up(client: Client, body: Any) -> Any:

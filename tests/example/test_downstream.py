@@ -22,11 +22,9 @@ from example_project.downstream import auth_service
 from example_project.downstream import settings as downstream_settings
 from example_project.downstream.management.commands.announce import Command as Announce
 from example_project.settings import BASE_DIR
-from tests.support.recording_service import Answer, RecordingService
+from tests.support.recording_service import NEW, OLD, Answer, RecordingService
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/")
-OLD = "0000000000000000000000000000000000000000"
-NEW = "1111111111111111111111111111111111111111"
 BATCH = "/api/v1/tts/users-info/"
 FOUND = b'{"users": [{"id": 7, "first_name": "Anna", "last_name": "Berg"}], "missing": [99]}'
 TOKEN = jwt.encode({"user_id": "7"}, "a secret of the auth service's own")

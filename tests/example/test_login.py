@@ -10,24 +10,11 @@ from django.utils import timezone
 from rest_framework_simplejwt.tokens import AccessToken
 
 from keys.models import APIKey, AuditEvent
+from tests.support.callers import bearer
 
 pytestmark = pytest.mark.django_db
 
 LOGIN = "/api/v1/auth/login/"
-
-
-@pytest.fixture
-def ada() -> User:
-    return User.objects.create_user("ada", password="correct horse")
-
-
-@pytest.fixture
-def bob() -> User:
-    return User.objects.create_user("bob", password="battery staple")
-
-
-def bearer(user: User) -> dict[str, str]:
-    return {"Authorization": f"Bearer {AccessToken.for_user(user)}"}
 
 
 class TestOwnDetails:

@@ -8,23 +8,13 @@ from django.test import Client
 
 from example_project.jobs.models import Job
 from example_project.tracking.models import Link, Record
+from tests.support.callers import post
 
 pytestmark = pytest.mark.django_db
 
 LINKS = "/api/link-tracking/links"
 RECORDS = "/api/db/records"
 RUN = "/api/automation/run"
-SHARED_KEY = "shared-webhook-key-of-32-characters-or-more"
-
-
-@pytest.fixture
-def shared(monkeypatch: pytest.MonkeyPatch) -> Client:
-    monkeypatch.setenv("WEBHOOK_API_KEY", SHARED_KEY)
-    return Client(headers={"X-API-Key": SHARED_KEY})
-
-
-def post(client: Client, address: str, body: Any) -> Any:
-    return client.post(address, body, content_type="application/json")
 
 
 class TestLinks:

@@ -13,12 +13,12 @@ from django.test.utils import CaptureQueriesContext
 
 from example_project.tracking.batches import read_batch, store_batch
 from example_project.tracking.models import Click, Link
+from tests.support.callers import post
 
 pytestmark = pytest.mark.django_db
 
 BATCH = "/api/tracking-ingest/batch"
 ANALYSIS = "/api/analyze/clicks"
-SHARED_KEY = "shared-webhook-key-of-32-characters-or-more"
 
 # How many wait for a lock, where it can be asked.
 WAITING = {
@@ -30,25 +30,12 @@ WAITING = {
 
 
 @pytest.fixture
-def shared(monkeypatch: pytest.MonkeyPatch) -> Client:
-    """A client that sends the shared key, which all five APIs take."""
-    monkeypatch.setenv("WEBHOOK_API_KEY", SHARED_KEY)
-    monkeypatch.setenv("TRACKING_INGEST_API_KEY", "")
-    monkeypatch.setenv("TRACKING_INGEST_ALLOW_SHARED_KEY", "true")
-    return Client(headers={"X-API-Key": SHARED_KEY})
-
-
-@pytest.fixture
 def promo() -> Link:
     return Link.objects.create(slug="promo", url="https://example.com/promo")
 
 
 def click(**changes: Any) -> dict[str, Any]:
     return {"click_id": str(uuid4()), "link": "promo", "clicked_at": "2026-03-01T12:00:00Z", **changes}
-
-
-def post(client: Client, address: str, body: Any) -> Any:
-    return client.post(address, body, content_type="application/json")
 
 
 def send(client: Client, *clicks: Any) -> Any:

@@ -23,11 +23,6 @@ CONFLICT = {"detail": "More than one API key was presented."}
 both_kinds = pytest.mark.parametrize("path", ["/scoped/", "/plain/"])
 
 
-@pytest.fixture
-def key() -> APIKey:
-    return APIKey.objects.create(name="TTS", scopes=["users:read"])
-
-
 def get(path: str, x_api_key: str | None = None, authorization: str | None = None, **extra: Any) -> Any:
     headers = {"X-API-Key": x_api_key, "Authorization": authorization}
     return Client().get(path, headers={name: value for name, value in headers.items() if value is not None}, **extra)

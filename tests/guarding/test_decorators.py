@@ -21,16 +21,10 @@ from keys.decorators import api_key_required
 from keys.keyrings import DatabaseKeyring
 from keys.models import APIKey
 from keys.verification import Guard
+from tests.support.callers import UNKNOWN
 from tests.support.log import rows
 
 pytestmark = pytest.mark.django_db
-
-UNKNOWN = "0" * 40
-
-
-@pytest.fixture
-def key() -> APIKey:
-    return APIKey.objects.create(name="TTS", scopes=["users:read"])
 
 
 @pytest.fixture

@@ -10,30 +10,12 @@ from django.test import Client
 from pytest_django import Settings
 
 from keys.models import APIKey, AuditEvent
+from tests.support.callers import UNKNOWN
 from tests.support.log import rows
 
 pytestmark = pytest.mark.django_db
 # Where it matters that a view's transaction is a real one, and not a savepoint in the test's.
 in_earnest = pytest.mark.django_db(transaction=True)
-
-UNKNOWN = "0" * 40
-
-
-@pytest.fixture(params=[True, False], ids=["atomic requests", "autocommit"])
-def atomic_requests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", request.param)
-    return bool(request.param)
-
-
-@pytest.fixture
-def key(db: None) -> APIKey:
-    return APIKey.objects.create(name="TTS", scopes=["users:read"])
-
-
-@pytest.fixture
-def caller(key: APIKey) -> Client:
-    """A client that presents the key and gets 500s as answers."""
-    return Client(raise_request_exception=False, headers={"X-API-Key": key.key})
 
 
 @in_earnest

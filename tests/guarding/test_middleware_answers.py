@@ -13,16 +13,6 @@ from tests.support.log import rows
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def key() -> APIKey:
-    return APIKey.objects.create(name="TTS", scopes=["users:read"])
-
-
-@pytest.fixture
-def caller(key: APIKey) -> Client:
-    return Client(raise_request_exception=False, headers={"X-API-Key": key.key})
-
-
 class TestTheAnswer:
     def test_that_another_middleware_replaces(self, settings: Settings, caller: Client) -> None:
         settings.MIDDLEWARE = ["tests.guarding.test_middleware_answers.answer_teapot", *settings.MIDDLEWARE]

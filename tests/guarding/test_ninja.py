@@ -17,7 +17,7 @@ from keys.models import APIKey, AuditEvent
 from keys.ninja import APIKeyAuth
 from keys.testing import APIKeyClient
 from keys.verification import Guard
-from tests.support.checks import found
+from tests.support.commands import found
 from tests.support.witnesses import uses_seen_from_outside
 
 WRONG = "0123456789abcdef0123456789abcdef01234567"

@@ -14,25 +14,13 @@ from django.test import AsyncClient, Client
 from pytest_django import Settings
 
 from keys.models import APIKey, AuditEvent
+from tests.support.callers import UNAVAILABLE, UNKNOWN, get
 from tests.support.log import errors
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-UNAVAILABLE = {"detail": "API keys cannot be checked right now."}
-UNKNOWN = "0" * 40
 # The views answer so when they run.
 TEAPOT = {"/guarded/?status=404": 404, "/plain/": 200, "/after-session/?status=400": 400, "/throttled/": 200}
-
-
-@pytest.fixture(params=[True, False], ids=["atomic requests", "autocommit"])
-def atomic_requests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", request.param)
-    return bool(request.param)
-
-
-@pytest.fixture
-def key() -> APIKey:
-    return APIKey.objects.create(name="TTS", scopes=["users:read"])
 
 
 @pytest.fixture
@@ -56,10 +44,6 @@ def no_database(key: APIKey, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         connection.close()
         yield
     connection.close()
-
-
-def get(path: str, key: str) -> Any:
-    return Client(raise_request_exception=False, headers={"X-API-Key": key}).get(path)
 
 
 class TestWithoutTheLog:

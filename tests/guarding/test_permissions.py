@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.test import Client
 from rest_framework.permissions import AllowAny, IsAdminUser, IsAuthenticated
 from rest_framework.test import APIRequestFactory, force_authenticate
 from rest_framework.views import APIView
@@ -12,6 +11,7 @@ from rest_framework.views import APIView
 from keys.authentication import APIKeyAuthentication
 from keys.models import APIKey, AuditEvent
 from keys.permissions import HasAPIKey, HasScope
+from tests.support.callers import get
 from tests.views import DenyObject, Guarded
 
 pytestmark = pytest.mark.django_db
@@ -23,10 +23,6 @@ FORBIDDEN = "You do not have permission to perform this action."
 
 def key_with(*scopes: str) -> APIKey:
     return APIKey.objects.create(name="TTS", scopes=scopes)
-
-
-def get(path: str, key: APIKey) -> Any:
-    return Client().get(path, headers={"X-API-Key": key.key})
 
 
 def last_row() -> tuple[str, str, int | None]:

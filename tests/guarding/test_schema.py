@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,9 +26,9 @@ from keys.keyrings import DatabaseKeyring, EnvironmentKeyring
 from keys.permissions import HasAPIKey, HasScope
 from keys.throttling import APIKeyRateThrottle
 from keys.verification import Guard
+from tests.support.processes import ROOT
 from tests.views import InternalAuthentication
 
-ROOT = Path(__file__).resolve().parents[2]
 READ, WRITE, DELETE = HasScope("orders:read"), HasScope("orders:write"), HasScope("orders:delete")
 
 

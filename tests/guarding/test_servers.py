@@ -10,7 +10,8 @@ from django.db import connection
 
 from keys.models import APIKey, AuditEvent
 from tests.support.log import rows
-from tests.support.servers import GUNICORN, SECONDS_TO_WAIT, UVICORN, Server, eventually, serving, status_of
+from tests.support.processes import SECONDS_TO_WAIT, eventually
+from tests.support.servers import GUNICORN, UVICORN, Server, serving, status_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -34,11 +35,6 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 
 on_both = pytest.mark.parametrize("server", ["gunicorn", "uvicorn"], indirect=True)
-
-
-@pytest.fixture
-def key() -> APIKey:
-    return APIKey.objects.create(name="TTS", scopes=["users:read"])
 
 
 def header(key: APIKey) -> bytes:

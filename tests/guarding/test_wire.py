@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from keys.models import APIKey, AuditEvent
-from tests.support.servers import GUNICORN, UVICORN, Server, eventually, serving, status_of
+from tests.support.processes import eventually
+from tests.support.servers import GUNICORN, UVICORN, Server, serving, status_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -8,20 +8,11 @@ import pytest
 from django.db import connection
 
 from keys.models import APIKey, AuditEvent
-from tests.support.keys import opens, stored
+from tests.support.callers import opens
+from tests.support.keys import stored
 from tests.support.log import events
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def made() -> APIKey:
-    return APIKey.objects.create(name="A")
-
-
-@pytest.fixture
-def old(made: APIKey) -> APIKey:
-    return APIKey.objects.get(pk=made.pk)
 
 
 class TestEnding:

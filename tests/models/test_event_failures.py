@@ -10,15 +10,10 @@ from django.test import Client, override_settings
 
 from keys.models import APIKey, AuditEvent
 from keys.signals import key_changed
-from tests.support.keys import assign, change, made_before
+from tests.support.keys import assign, change
 from tests.support.log import told
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def key() -> APIKey:
-    return made_before()
 
 
 @pytest.fixture

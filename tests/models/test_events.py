@@ -12,15 +12,10 @@ from django.utils import timezone
 
 from keys import actor
 from keys.models import APIKey, AuditEvent
-from tests.support.keys import assign, change, made_before
+from tests.support.keys import assign, change
 from tests.support.log import told
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def key() -> APIKey:
-    return made_before()
 
 
 class TestWhatIsTold:

@@ -13,7 +13,8 @@ from django.test import override_settings
 
 from keys import tokens
 from keys.models import APIKey
-from tests.support.keys import column, in_table, opens, pickled
+from tests.support.callers import opens
+from tests.support.keys import column, in_table, pickled
 
 pytestmark = pytest.mark.django_db
 

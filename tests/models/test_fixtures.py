@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from keys import tokens
 from keys.models import APIKey
-from tests.support.keys import in_table, opens
+from tests.support.callers import opens
+from tests.support.keys import in_table
 
 pytestmark = pytest.mark.django_db
 

@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from keys import lifecycle, signals
 from keys.models import APIKey
-from tests.support.commands import make_key
+from tests.support.keys import make_key
 
 
 @pytest.mark.django_db

@@ -14,7 +14,8 @@ from keys import tokens
 from keys.models import APIKey
 from keys.models.fields import Digest
 from keys.tokens import Secret
-from tests.support.keys import column, opens
+from tests.support.callers import opens
+from tests.support.keys import column
 
 pytestmark = pytest.mark.django_db
 

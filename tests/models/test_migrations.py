@@ -11,19 +11,9 @@ from django.test import override_settings
 
 from keys import tokens
 from keys.models import APIKey, AuditEvent
-from tests.support.keys import opens
-from tests.support.old_system import (
-    KEY,
-    NORMAL,
-    OLD_KEYS,
-    TYPED,
-    UPPER,
-    execute,
-    insert,
-    make_old_system,
-    migrate,
-    table,
-)
+from tests.support.callers import opens
+from tests.support.old_system import KEY, NORMAL, OLD_KEYS, TYPED, UPPER, insert, make_old_system, table
+from tests.support.tables import execute, migrate
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("tables_put_back")]
 

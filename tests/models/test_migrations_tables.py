@@ -9,7 +9,7 @@ from django.db import DatabaseError, IntegrityError, connection
 
 from keys import tokens
 from keys.models import APIKey
-from tests.support.keys import opens
+from tests.support.callers import opens
 from tests.support.old_system import (
     KEY,
     NARROW_ID,
@@ -17,13 +17,11 @@ from tests.support.old_system import (
     NOT_UNIQUE,
     OLD_KEYS,
     OLD_TABLE,
-    drop_tables,
-    execute,
     insert,
     make_old_system,
-    migrate,
     table,
 )
+from tests.support.tables import drop_tables, execute, migrate
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("tables_put_back")]
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from keys import tokens
 from keys.models import APIKey, AuditEvent, RotationError
 from keys.tokens import Secret
-from tests.support.keys import opens
+from tests.support.callers import opens
 from tests.support.processes import at_once
 
 pytestmark = pytest.mark.django_db
@@ -231,3 +231,20 @@ def test_no_token_of_a_chain_is_in_the_table(key: APIKey) -> None:
         table += str(cursor.fetchall())
     assert len({link.key for link in chain}) == 4
     assert [link.key for link in chain if link.key in table] == []
+
+
+# Another value than its default for each field that a successor takes over.
+COPIED = {"name": "TTS", "scopes": ["tracking:write"], "allowed_ips": ["127.0.0.0/8"], "rate": "1000/min"}
+
+
+def test_each_field_is_copied_or_the_successors_own() -> None:
+    placed = [*APIKey.COPIED_BY_ROTATION, *APIKey.OWN_AFTER_ROTATION]
+    assert sorted(placed) == sorted(field.name for field in APIKey._meta.concrete_fields)
+
+
+def test_each_field_that_is_to_be_copied_is() -> None:
+    assert COPIED.keys() == APIKey.COPIED_BY_ROTATION
+    assert [name for name, value in COPIED.items() if getattr(APIKey(), name) == value] == []
+    key = APIKey.objects.create(**COPIED)
+    successor = key.rotate()
+    assert APIKey.objects.filter(pk=successor.pk).values(*COPIED).get() == COPIED

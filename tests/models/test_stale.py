@@ -10,7 +10,8 @@ from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from keys.models import APIKey, StaleKeyError
-from tests.support.keys import opens, stored
+from tests.support.callers import opens
+from tests.support.keys import stored
 from tests.support.log import events
 from tests.support.processes import at_once
 
@@ -33,11 +34,6 @@ CONTESTED = [name for name in VALUES if name != "is_active"]
 @pytest.fixture
 def made() -> APIKey:
     return APIKey.objects.create(**{name: values[0] for name, values in VALUES.items()})
-
-
-@pytest.fixture
-def old(made: APIKey) -> APIKey:
-    return APIKey.objects.get(pk=made.pk)
 
 
 @pytest.mark.parametrize("field", VALUES)

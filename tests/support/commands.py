@@ -1,24 +1,23 @@
-"""Runs management commands as people and cron jobs do, and says what became of them."""
+"""Runs management commands and system checks as people and cron jobs do, and says what became of them."""
 
 import os
 import pty
 import select
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from io import StringIO
-from pathlib import Path
 from typing import Any, Self, TextIO
 from unittest.mock import patch
 
+from django.core.checks import run_checks
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.urls import path
+from pytest_django import Settings
 
-from keys.models import APIKey, AuditEvent
-from tests.support.processes import database_url
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.processes import ROOT, database_url
 
 
 @dataclass(frozen=True)
@@ -119,17 +118,13 @@ class Terminal:
             seen += part
 
 
-def make_key(name: str = "TTS-Backend", **fields: Any) -> APIKey:
-    """Make a key; `created_at` may be given, too."""
-    created_at = fields.pop("created_at", None)
-    key = APIKey.objects.create(name=name, **fields)
-    if created_at is not None:
-        APIKey._base_manager.filter(pk=key.pk).update(created_at=created_at)
-    return key
+def found(check_id: str, *, deploy: bool = False, databases: list[str] | None = None) -> list[str]:
+    """Return, as they are printed, the messages of one id."""
+    # None means no database before Django 6, and every one since.
+    messages = run_checks(tags=["keys"], include_deployment_checks=deploy, databases=databases or [])
+    return [str(message) for message in messages if message.id == check_id]
 
 
-def record(key: APIKey | None = None, **fields: Any) -> AuditEvent:
-    """Write an event as a request would have left it."""
-    known = {} if key is None else {"api_key": key, "key_name": key.name, "key_prefix": key.prefix}
-    event: AuditEvent = AuditEvent.objects.create(**{"event": "used", "status": 200, **known, **fields})
-    return event
+def serve(settings: Settings, *views: Callable[..., Any]) -> None:
+    """Let the URLconf hold nothing but the views, at /0/, /1/ and so on."""
+    settings.ROOT_URLCONF = tuple(path(f"{number}/", view) for number, view in enumerate(views))

@@ -1,5 +1,6 @@
 """The log as tests read it, and rows for those that write them by themselves."""
 
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
@@ -8,6 +9,8 @@ from django.utils import timezone
 
 from keys.models import APIKey, AuditEvent
 
+# When something happened long ago.
+AT = datetime(2026, 3, 1, tzinfo=UTC)
 _tickets = count(1)
 
 
@@ -47,3 +50,10 @@ def events(key: APIKey) -> list[tuple[str, str]]:
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return what the app said as an error."""
     return [record.message for record in caplog.records if record.levelname == "ERROR" and record.name == "api_keys"]
+
+
+def record(key: APIKey | None = None, **fields: Any) -> AuditEvent:
+    """Write an event as a request would have left it."""
+    known = {} if key is None else {"api_key": key, "key_name": key.name, "key_prefix": key.prefix}
+    event: AuditEvent = AuditEvent.objects.create(**{"event": "used", "status": 200, **known, **fields})
+    return event

@@ -2,11 +2,11 @@
 
 from datetime import UTC, datetime
 from functools import reduce
-from typing import Any
 
-from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
+
+from tests.support.tables import drop_tables, execute
 
 NORMAL = "0123456789abcdef0123456789abcdef01234567"
 UPPER = "FEDCBA9876543210FEDCBA9876543210FEDCBA98"
@@ -42,23 +42,6 @@ NARROW_ID = {
     for vendor, statements in OLD_TABLE.items()
 }
 NOT_UNIQUE = {vendor: [statements[0].replace(" UNIQUE", "")] for vendor, statements in OLD_TABLE.items()}
-
-
-def execute(statement: str, values: Any = None) -> list[tuple[Any, ...]]:
-    """Run SQL past the models, and return the rows that it gives."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        return list(cursor.fetchall()) if cursor.description else []
-
-
-def migrate(target: str = "") -> None:
-    call_command("migrate", "keys", *([target] if target else []), verbosity=0)
-
-
-def drop_tables() -> None:
-    for table in ("keys_auditseal", "keys_auditevent", "keys_apikey"):
-        execute(f"DROP TABLE IF EXISTS {table}")
-    MigrationRecorder.Migration.objects.filter(app="keys").delete()
 
 
 def make_old_system(table: dict[str, list[str]] = OLD_TABLE) -> None:

@@ -1,18 +1,24 @@
-"""Other processes that work on the tests' database: `manage.py shell`, as people use it."""
+"""Other processes that work on the tests' database, and waiting for what they do."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, sleep
 
-from django.conf import settings
 from django.db import connection
+
+ROOT = Path(__file__).resolve().parents[2]
+# Nobody waits so long but where something is wrong, or the machine does too much at once.
+SECONDS_TO_WAIT = 60
 
 
 class Shell:
     """A `manage.py shell -c`. Lines that begin with `print("ready", flush=True); input()` wait for `go`."""
 
     def __init__(self, lines: str) -> None:
-        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "shell", "-v", "0", "-c", lines]
+        command = [sys.executable, str(ROOT / "manage.py"), "shell", "-v", "0", "-c", lines]
         environment = {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "example_project.settings"}
         self._process = subprocess.Popen(
             command,
@@ -55,3 +61,11 @@ def database_url() -> str:
     if connection.vendor == "sqlite":
         return f"sqlite:///{database['NAME']}"
     return "{vendor}://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(vendor=connection.vendor, **database)
+
+
+def eventually(is_so: Callable[[], bool], seconds: float = SECONDS_TO_WAIT) -> bool:
+    """Ask again and again, for a bounded time, what another process is about to make true; return the last answer."""
+    end = monotonic() + seconds
+    while not (said := is_so()) and monotonic() < end:
+        sleep(0.02)
+    return said

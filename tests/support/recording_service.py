@@ -9,6 +9,11 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+# The key of today, and that of before with the one that replaces it.
+KEY = "0123456789abcdef0123456789abcdef01234567"
+OLD = "0000000000000000000000000000000000000000"
+NEW = "1111111111111111111111111111111111111111"
+
 
 @dataclass
 class Received:

@@ -1,4 +1,4 @@
-"""A Redis server of a test's own, which may be killed."""
+"""A Redis server of a test's own, which may be killed, and the stream in it."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 import redis
 from django.conf import settings
 
+from keys.audit.shipping import Shipper
 from keys.audit.stream import Stream, decode
-from tests.support.servers import SECONDS_TO_WAIT, eventually
+from tests.support.processes import SECONDS_TO_WAIT, eventually
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
@@ -81,3 +83,10 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
         finally:
             server.client.close()
             server.kill()
+
+
+def ship(stream: Stream, **options: Any) -> Shipper:
+    """Ship what lies in a stream, what others have taken too, and return who did."""
+    shipper = Shipper(stream, claim_after=timedelta(0), **options)
+    shipper.run_once()
+    return shipper

@@ -1,12 +1,15 @@
 """A log of a few rows of every kind, from a day ago, with its seals."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
+from django.db import transaction
 from django.utils import timezone
 
-from keys.audit import sealing
+from keys.audit import sealing, verifying
+from keys.audit.verifying import Findings
 from keys.models import AuditEvent, AuditSeal
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -30,13 +33,6 @@ OPEN = {**FULL, "status": None, "duration_ms": None}
 STEP = {"event": "created", "key_name": "TTS", "actor": "command line: root"}
 
 
-@pytest.fixture(name="key")
-def set_key(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The environment holds the key that signs seals."""
-    monkeypatch.setenv("KEYS_SEAL_KEY", KEY)
-    return KEY
-
-
 def a_day_ago() -> datetime:
     return (timezone.now() - timedelta(days=1)).replace(microsecond=0).astimezone(UTC)
 
@@ -53,6 +49,20 @@ def write_and_seal(rows: int = 12, most_rows: int = 4) -> list[int]:
     ids = write(*(kinds[number % 4] for number in range(rows)))
     list(sealing.seal(most_rows))
     return ids
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """Forget what is done in the block."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+def problems(findings: Findings | None = None) -> list[tuple[str, int, int | None]]:
+    """Return kind, seal and row of all that is found; without findings, of all that is found now."""
+    found = (findings or verifying.verify()).problems
+    return [(problem.kind, problem.seal, problem.row) for problem in found]
 
 
 def numbers() -> list[int]:

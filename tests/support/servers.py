@@ -5,11 +5,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from time import monotonic, sleep
 
-from tests.support.processes import database_url
+from tests.support.processes import SECONDS_TO_WAIT, database_url
 
 WSGI = "example_project.wsgi:application"
 ASGI = "example_project.asgi:application"
@@ -28,9 +27,6 @@ GUNICORN = (
 )
 # Left to itself, uvicorn believes the X-Forwarded-For of a peer on its own machine.
 UVICORN = ("-m", "uvicorn", ASGI, "--fd", "{fd}", "--no-proxy-headers")
-
-# Nobody waits so long but where something is wrong, or the machine does too much at once.
-SECONDS_TO_WAIT = 60
 
 
 class Server:
@@ -87,11 +83,3 @@ def serving(command: tuple[str, ...], settings: str = "tests.settings") -> Itera
             print(said)
         assert "SynchronousOnlyOperation" not in said
         assert "could not be added to the audit log" not in said
-
-
-def eventually(is_so: Callable[[], bool]) -> bool:
-    """Ask again and again, for a bounded time, what another process is about to make true."""
-    end = monotonic() + SECONDS_TO_WAIT
-    while not (said := is_so()) and monotonic() < end:
-        sleep(0.02)
-    return said

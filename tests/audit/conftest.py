@@ -1,18 +1,19 @@
-"""Requests whose rows go through a Redis stream, for the tests of both halves: that it works, and that it is away."""
+"""A key, and a Redis server whose stream takes the audit log."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from django.test import Client
 from pytest_django import Settings
 
 from keys.audit.floods import floods
+from keys.audit.stream import Stream
 from keys.models import APIKey
 from tests.support.redis_servers import RedisServer, redis_server
 
-UNKNOWN = "0" * 40
-UNAVAILABLE = {"detail": "API keys cannot be checked right now."}
+
+@pytest.fixture
+def key(db: None) -> APIKey:
+    return APIKey.objects.create(name="TTS", scopes=["users:read"])
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,7 @@ def running() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def server(running: RedisServer, settings: Settings) -> RedisServer:
+    """A server with nothing in it, to which the audit log goes."""
     running.client.flushall()
     floods.forget()
     settings.KEYS = {"AUDIT_SINK": running.address}
@@ -39,10 +41,5 @@ def own_server(settings: Settings) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def key() -> APIKey:
-    return APIKey.objects.create(name="TTS", scopes=["users:read"])
-
-
-def get(path: str, key: APIKey | str, **headers: str) -> Any:
-    token = key if isinstance(key, str) else key.key
-    return Client(raise_request_exception=False, headers={"X-API-Key": token, **headers}).get(path)
+def stream(server: RedisServer) -> Stream:
+    return server.stream

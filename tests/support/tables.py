@@ -1,16 +1,35 @@
-"""An audit log on PostgreSQL whose partitions are those of another time."""
+"""The tables past the models: made anew, and on PostgreSQL with the partitions of another time."""
 
 from datetime import datetime
+from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection, transaction
+from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from keys.audit import partitions
 from keys.audit.partitions import log, month_of, present
-from tests.support.old_system import execute
 
 needs_partitions = pytest.mark.skipif(connection.vendor != "postgresql", reason="Only PostgreSQL has partitions.")
+
+
+def execute(statement: str, values: Any = None) -> list[tuple[Any, ...]]:
+    """Run SQL past the models, and return the rows that it gives."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def migrate(target: str = "") -> None:
+    call_command("migrate", "keys", *([target] if target else []), verbosity=0)
+
+
+def drop_tables() -> None:
+    for table in ("keys_auditseal", "keys_auditevent", "keys_apikey"):
+        execute(f"DROP TABLE IF EXISTS {table}")
+    MigrationRecorder.Migration.objects.filter(app="keys").delete()
 
 
 def months_ago(number: int) -> datetime:

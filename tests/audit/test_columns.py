@@ -1,0 +1,91 @@
+"""Each column of the log is in everything that lists the columns: a new one is missed until it is placed."""
+
+import csv
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.db import connection, models
+from django.test import RequestFactory
+
+from keys.admin import export
+from keys.audit import outcomes, sealing, sql, statements
+from keys.audit.stream import decode, encode
+from keys.models import AuditEvent
+from keys.models.audit_event import OUTCOME
+
+AT = datetime(2026, 3, 1, 12, 30, 59, 123_456, tzinfo=UTC)
+FIELDS: list[Any] = list(AuditEvent._meta.concrete_fields)
+COLUMNS = [field.attname for field in FIELDS]
+# Two values that a column of each type may hold; neither is what the column holds where nothing is known.
+VALUES: dict[Any, Callable[[Any], tuple[Any, Any]]] = {
+    models.BigAutoField: lambda field: (7, 8),
+    models.BigIntegerField: lambda field: (2**40, 2**40 + 1),
+    models.CharField: lambda field: (f"é{field.attname}"[: field.max_length], "\\"),
+    models.DateTimeField: lambda field: (AT, AT.replace(microsecond=123_457)),
+    models.ForeignKey: lambda field: (11, 12),
+    models.GenericIPAddressField: lambda field: ("2001:db8::7", "192.0.2.1"),
+    models.PositiveIntegerField: lambda field: (70_000, 70_001),
+    models.PositiveSmallIntegerField: lambda field: (418, 419),
+}
+
+
+def filled() -> dict[str, Any]:
+    """Return a row with a value in every column."""
+    return {field.attname: VALUES[type(field)](field)[0] for field in FIELDS}
+
+
+def without_id() -> dict[str, Any]:
+    return {name: value for name, value in filled().items() if name != "id"}
+
+
+def test_no_value_is_that_of_a_blank_column() -> None:
+    assert [field.attname for field in FIELDS if filled()[field.attname] in ("", None, field.get_default())] == []
+
+
+def test_each_column_is_sealed() -> None:
+    assert sorted(sealing.COLUMNS) == sorted(COLUMNS)
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=COLUMNS)
+def test_another_value_in_any_column_is_another_row_to_a_seal(field: Any) -> None:
+    row = filled()
+    other = {**row, field.attname: VALUES[type(field)](field)[1]}
+    assert len({sealing.encoded([each[name] for name in sealing.COLUMNS]) for each in (row, other)}) == 2
+
+
+def test_each_column_but_the_id_goes_through_a_stream() -> None:
+    row = without_id()
+    assert decode({b"row": encode(row).encode()}) == row
+
+
+def test_each_column_but_the_id_is_shipped() -> None:
+    assert sorted(sql.SHIPPED_NAMES) == sorted(without_id())
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="Streams are shipped into PostgreSQL.")
+def test_what_is_shipped_is_in_the_table() -> None:
+    statements.ship([without_id()])
+    (row,) = AuditEvent.objects.values()
+    assert {**row, "id": 7} == filled()
+
+
+@pytest.mark.django_db
+def test_each_column_is_exported() -> None:
+    AuditEvent.objects.create(**filled())
+    exported = {
+        form: b"".join(export.response(RequestFactory().get("/"), AuditEvent.objects.all(), form)).decode()
+        for form in ("csv", "jsonl")
+    }
+    written = {**filled(), "at": AT.isoformat()}
+    assert json.loads(exported["jsonl"]) == written
+    (line,) = csv.DictReader(exported["csv"].splitlines())
+    assert line == {name: str(value) for name, value in written.items()}
+
+
+def test_an_outcome_begins_with_what_is_added_to_a_use_and_ends_with_what_names_it() -> None:
+    assert outcomes.Outcome._fields[: len(OUTCOME)] == OUTCOME
+    assert outcomes.Outcome._fields[len(OUTCOME) :] == outcomes.RowHandle._fields
