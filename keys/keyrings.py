@@ -38,7 +38,11 @@ class Keyring(Protocol):
         """Tell whether the keyring could hold a key at all."""
 
     def find(self, token: str) -> Holder | None:
-        """Return the holder of the token, in whatever state the key is; None where it is not one of this keyring."""
+        """Return the holder of the token; None where it is not one of this keyring.
+
+        A holder may say in `objection` why it is refused, by a reason of AuditEvent, and in `allowed_ips` from where it
+        may be used, as APIKey does; one that has neither is accepted.
+        """
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,9 @@ class DatabaseKeyring:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "find" in vars(cls) and "find_and_record" not in vars(cls):
-            # The one statement knows nothing of a look-up that a project has put in the place of this one.
+        # The one statement knows nothing of a look-up that a project has put in the place of this one.
+        first = next(base for base in cls.__mro__ if {"find", "find_and_record"} & vars(base).keys())
+        if "find_and_record" not in vars(first):
             cls.find_and_record = None  # type: ignore[assignment]
 
     def is_configured(self) -> bool:

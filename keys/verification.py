@@ -182,13 +182,11 @@ def _look_up(use: Use, token: str) -> tuple[Holder | None, str]:
 
 def objection_to(holder: Holder, address: Address | None) -> str:
     """Return why a key that was found is refused from this address at this moment; empty where it is not."""
-    if not isinstance(holder, APIKey):
-        return ""
-    if objection := holder.objection:
-        return objection
-    if holder.allowed_ips != [] and not contains(holder.allowed_ips, address):
-        return Reason.ADDRESS
-    return ""
+    if objection := getattr(holder, "objection", ""):
+        return str(objection)
+    networks = getattr(holder, "allowed_ips", ())
+    # What is not a list was put there past the validators, and holds nobody.
+    return Reason.ADDRESS if networks not in ([], ()) and not contains(networks, address) else ""
 
 
 def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str) -> None:

@@ -46,11 +46,11 @@ class Pruning(NamedTuple):
     @classmethod
     def read(cls, detail: str) -> Self | None:
         """Return what the `detail` of an event says; None for what says nothing of the kind."""
-        with suppress(ValueError, TypeError, KeyError):
+        with suppress(ValueError, TypeError, KeyError, OverflowError):
             said = json.loads(detail)
             before = datetime.fromisoformat(said["before"])
             if timezone.is_aware(before):
-                return cls(before, said["life_cycle"] is True, said["is_done"] is True)
+                return cls(before.astimezone(UTC), said["life_cycle"] is True, said["is_done"] is True)
         return None
 
     @property
@@ -58,7 +58,7 @@ class Pruning(NamedTuple):
         """What is deleted, in words."""
         words = _("events before %(before)s") if self.life_cycle else _("uses and refusals before %(before)s")
         words = words if self.is_done else _("deleting %(events)s") % {"events": words}
-        return words % {"before": f"{timezone.localtime(self.before):%Y-%m-%d %H:%M:%S %Z}"}
+        return words % {"before": f"{self.before:%Y-%m-%d %H:%M:%S %Z}"}
 
 
 def prunings() -> list[Pruning]:

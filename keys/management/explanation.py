@@ -53,6 +53,8 @@ def _refusal(key: APIKey, address: Address | None, scopes: Sequence[str]) -> str
             return f"expired {ago(key.expires_at)}, on {exactly(key.expires_at)}{successor}"
         case Reason.ADDRESS if address is not None:
             return f"may not be used from {address}, only from {', '.join(key.allowed_ips)}"
+        case other if other not in ("", Reason.ADDRESS):
+            return f"is refused: {Reason(other).label}"
     if (missing := first_missing(key.scopes, scopes)) is not None:
         held = f"it holds {', '.join(key.scopes)}" if key.scopes else "it holds none"
         return f"lacks the scope {missing}; {held}"

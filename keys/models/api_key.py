@@ -121,7 +121,7 @@ class APIKey(RecordedModel):
     def objection(self) -> str:
         """Why the key is refused wherever it is used from, a reason of AuditEvent; empty where it is accepted.
 
-        `objects.accepted()` says the same of many keys: a rule that is added here is added there.
+        `querysets.accepted_at` says the same of many keys: a rule that is added here is added there.
         """
         if not self.is_active:
             return Reason.INACTIVE
@@ -162,8 +162,10 @@ class APIKey(RecordedModel):
 
     def _make_successor(self, using: str, grace: timedelta) -> APIKey:
         if self.objection:
-            message = _("%(key)s is %(state)s: make a new key instead of rotating it.")
-            raise RotationError(message % {"key": self, "state": STATES[self.state]})
+            sentence = _("%(key)s is inactive: make a new key instead of rotating it.")
+            if self.state == "expired":
+                sentence = _("%(key)s is expired: make a new key instead of rotating it.")
+            raise RotationError(sentence % {"key": self})
         now = timezone.now()
         successor = type(self)(
             **{name: getattr(self, name) for name in self.COPIED_BY_ROTATION},
@@ -175,7 +177,7 @@ class APIKey(RecordedModel):
         end = min((moment for moment in (_after(now, grace), self.expires_at) if moment is not None), default=None)
         type(self)._base_manager.using(using).filter(pk=self.pk).update(replaced_by=successor, expires_at=end)
         until = f"accepted until {end:%Y-%m-%d %H:%M:%S %Z}" if end is not None else "accepted for ever"
-        self.record(Event.ROTATED, f"successor {successor.prefix}, {until}")
+        self.record(Event.ROTATED, f"successor {successor.prefix}, {until}", using=using)
         return successor
 
     def deactivate(self) -> None:
@@ -184,7 +186,7 @@ class APIKey(RecordedModel):
         with transaction.atomic(using=using):
             rows = type(self)._base_manager.using(using).filter(pk=self.pk, is_active=True).update(is_active=False)
             if rows:
-                self.record(Event.DEACTIVATED)
+                self.record(Event.DEACTIVATED, using=using)
         self.is_active = False
         if self.loaded is not None:
             self.remember({"is_active"})

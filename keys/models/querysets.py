@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
 from django.db import models, transaction
@@ -20,15 +20,20 @@ Event = AuditEvent.Event
 Key = TypeVar("Key", bound=RecordedModel)
 
 
+def accepted_at(now: datetime) -> Q:
+    """Return the condition of keys that are accepted at that time: those in which `APIKey.objection` finds nothing."""
+    return Q(Q(expires_at=None) | Q(expires_at__gt=now), is_active=True)
+
+
 class APIKeyQuerySet(models.QuerySet[Key]):
     def accepted(self) -> Self:
-        """Return the keys that are accepted now: those in which `APIKey.objection` finds nothing."""
-        return self.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), is_active=True)
+        """Return the keys that are accepted now."""
+        return self.filter(accepted_at(timezone.now()))
 
     def in_state(self, state: str) -> Self:
         """Return the keys whose `APIKey.state` is that one. Raises KeyError for what is no state."""
-        accepted, now = self.accepted(), timezone.now()
-        refused = self.exclude(pk__in=type(self)(self.model, using=self.db).accepted().values("pk"))
+        now = timezone.now()
+        accepted, refused = self.filter(accepted_at(now)), self.exclude(accepted_at(now))
         has_expired, soon = Q(is_active=True, expires_at__lte=now), Q(expires_at__lte=now + EXPIRES_SOON)
         return {
             "inactive": refused.exclude(has_expired),
@@ -65,7 +70,7 @@ class APIKeyQuerySet(models.QuerySet[Key]):
         with transaction.atomic(using=self.db):
             created = super().bulk_create(keys, batch_size)
             for key in created:
-                key.record(Event.CREATED)
+                key.record(Event.CREATED, using=self.db)
         for key in created:
             key.remember()
         return created
@@ -85,7 +90,7 @@ class APIKeyQuerySet(models.QuerySet[Key]):
             rows = models.QuerySet.update(self.filter(pk__in=before), **kwargs)
             for key in matching.all():
                 key.loaded = before[key.pk]
-                key.record_changes(key.changed_fields())
+                key.record_changes(key.changed_fields(), using=self.db)
         return rows
 
     update.alters_data = True  # type: ignore[attr-defined]
@@ -112,7 +117,7 @@ class APIKeyQuerySet(models.QuerySet[Key]):
         with transaction.atomic(using=self.db):
             matching = self._locked()
             for key in matching:
-                key.record(Event.DELETED)
+                key.record(Event.DELETED, using=self.db)
             # Only what is locked, and with Django's own objections to a slice.
             return models.QuerySet.delete(self.filter(pk__in=[key.pk for key in matching]))
 

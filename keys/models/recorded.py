@@ -49,9 +49,10 @@ class RecordedModel(TrackedModel):
     save.alters_data = True  # type: ignore[attr-defined]
 
     def _insert(self, *args: Any, **kwargs: Any) -> None:
-        with transaction.atomic(using=self._alias(kwargs)):
+        using = self._alias(kwargs)
+        with transaction.atomic(using=using):
             super().save(*args, **kwargs)
-            self.record(Event.CREATED)
+            self.record(Event.CREATED, using=using)
         self.remember()
 
     def _save_changes(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
@@ -64,13 +65,14 @@ class RecordedModel(TrackedModel):
             changes = {name: value for name, value in self.changed_fields().items() if name in names}
             if written := list(self.lock_and_compare(using, changes)) if changes else []:
                 super().save(*args, update_fields=[*written, *(["prefix"] if "key" in written else [])], **kwargs)
-                self.record_changes(written)
+                self.record_changes(written, using=using)
         self.remember({*names, "prefix"})
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete the row, with an event for it in the same transaction. Its other events stay."""
-        with transaction.atomic(using=self._alias(kwargs)):
-            self.record(Event.DELETED)
+        using = self._alias(kwargs)
+        with transaction.atomic(using=using):
+            self.record(Event.DELETED, using=using)
             return super().delete(*args, **kwargs)
 
     delete.alters_data = True  # type: ignore[attr-defined]
@@ -78,9 +80,11 @@ class RecordedModel(TrackedModel):
     def _alias(self, kwargs: dict[str, Any]) -> str:
         return kwargs.get("using") or router.db_for_write(type(self), instance=self)
 
-    def record(self, event: str, detail: str = "") -> None:
-        """Write a step of this key's life into the log, inside the transaction that makes it, and tell who listens."""
-        using = self._state.db or router.db_for_write(type(self))
+    def record(self, event: str, detail: str = "", *, using: str) -> None:
+        """Write a step of this key's life into the log, inside the transaction that makes it, and tell who listens.
+
+        `using` is the database that the step is taken in; the key itself may have been read from a replica.
+        """
         AuditEvent.record_step(event, detail, using=using, key=self)
         signals.key_changed.send(sender=type(self), key=self, event=event, detail=detail)
         if signals.key_life_cycle.receivers:
@@ -91,9 +95,9 @@ class RecordedModel(TrackedModel):
             )  # fmt: skip
             transaction.on_commit(tell, using=using, robust=True)
 
-    def record_changes(self, changed: Collection[str]) -> None:
+    def record_changes(self, changed: Collection[str], *, using: str) -> None:
         """Write which fields changed; switching a key off or on is an event of its own."""
         if "is_active" in changed:
-            self.record(Event.ACTIVATED if self.is_active else Event.DEACTIVATED)
+            self.record(Event.ACTIVATED if self.is_active else Event.DEACTIVATED, using=using)
         if others := [name for name in changed if name not in {"is_active", "prefix"}]:
-            self.record(Event.CHANGED, ", ".join(others))
+            self.record(Event.CHANGED, ", ".join(others), using=using)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.db.models import signals as model_signals
+from pytest_django import Settings
 
 from keys import signals
 from keys.models import APIKey, AuditEvent
@@ -63,3 +64,24 @@ def test_a_slice_of_keys_cannot_be_deleted() -> None:
         APIKey.objects.all()[:1].delete()
     assert APIKey.objects.count() == 1
     assert not AuditEvent.objects.filter(event="deleted").exists()
+
+
+class Router:
+    """Reads go to a replica, which no test has; whatever writes there, or decides there, fails."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return "replica"
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "default"
+
+
+@pytest.mark.parametrize("step", ["save", "rotate", "deactivate", "delete"])
+def test_a_key_that_was_read_from_a_replica_is_changed_where_it_is_written(settings: Settings, step: str) -> None:
+    key = APIKey.objects.create(name="A")
+    settings.DATABASE_ROUTERS = [f"{__name__}.Router"]
+    key._state.db = "replica"
+    take, expected = STEPS[step]
+    take(key)
+    events = AuditEvent._base_manager.using("default").order_by("id").values_list("event", flat=True)
+    assert sorted(events[1:]) == expected
