@@ -58,9 +58,9 @@ class Command(KeysCommand):
             else:
                 self._ship(stream, **options)
         except RedisError as error:
-            from keys.audit.shipping import told
+            from keys.audit.shipping import one_line
 
-            raise CommandError(f"Redis answered: {told(error)}") from error
+            raise CommandError(f"Redis answered: {one_line(error)}") from error
 
     def _stream(self) -> "Stream":
         if conf.AUDIT_SINK == DATABASE:
