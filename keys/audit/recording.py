@@ -26,8 +26,7 @@ class AuditUnavailable(Exception):  # noqa: N818  not a programming error
 def describe(request: HttpRequest, presented: Iterable[str], address: Address | None) -> Row:
     """Return the row of a use without the key: what is known of the request before the decision.
 
-    It holds two headers, the user agent and the request id, and no query string. Presented secrets are masked
-    everywhere.
+    It holds two headers, the user agent and the request id, and no query string. Presented secrets are masked.
     """
     match, meta = request.resolver_match, request.META
     endpoint = (match.view_name or match._func_path) if match is not None else ""

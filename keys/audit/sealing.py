@@ -196,9 +196,9 @@ def seal(most_rows: int = MOST_ROWS) -> Iterator[AuditSeal]:
     """Seal the finished rows, and yield each seal once it is saved. Several processes may do so at once.
 
     Finished are the rows before the first one younger than `KEYS["SEAL_AFTER"]`, in the order of ids, in which rows
-    came: a late row with an old time does not block sealing. With entries in a stream, age counts from the oldest
-    of them, which may be an outcome. Raises SealError without a key, or while a transaction may still add one of
-    these rows.
+    came: a late row with an old time does not block sealing. If entries are in a stream, age counts back from the
+    oldest of them, which may be an outcome. Raises SealError without a key, or while a transaction may still add
+    one of these rows.
     """
     key = sealing_keys()[0]
     previous = seals().last()
