@@ -1,4 +1,4 @@
-"""Holding the log against its seals: every change is found, and the first is named."""
+"""Verifying the log against its seals: every change is found, and the first is named."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from keys.audit.sealing import COLUMNS, SealError
 from keys.audit.verifying import Findings
 from keys.models import AuditEvent, AuditSeal
 from tests.support.old_system import execute
-from tests.support.partitions import begin, home, months_ago, needs_partitions
+from tests.support.partitions import months_ago, needs_partitions, start_log, suffix
 from tests.support.sealed_logs import (
     FULL,
     KEY,
@@ -275,7 +275,7 @@ class TestPartitions:
     @pytest.fixture(autouse=True)
     def months(self, key: str) -> None:
         """Three months, each with a step of a key's life and two uses."""
-        begin(3)
+        start_log(3)
         for number in (3, 2, 1):
             write(STEP, FULL, FULL, at=months_ago(number))
         list(sealing.seal())
@@ -287,7 +287,7 @@ class TestPartitions:
 
     def test_one_that_somebody_dropped_is_found(self) -> None:
         list(retention.drop_months(months_ago(2)))
-        execute(f"DROP TABLE keys_auditevent_{home(months_ago(1))}")
+        execute(f"DROP TABLE keys_auditevent_{suffix(months_ago(1))}")
         assert verifying.verify().counts == {"altered": 0, "missing": 3, "added": 0}
 
     def test_one_id_in_two_partitions_is_found(self) -> None:

@@ -9,12 +9,12 @@ from pytest_django import Settings
 
 
 def found(check_id: str, *, deploy: bool = False, databases: list[str] | None = None) -> list[str]:
-    """Return, as they are printed, the messages of one id."""
-    # None means no database before Django 6, and every one since.
+    """Return the messages with this id, as they are printed."""
+    # Before Django 6, None means no database; since then, all of them.
     messages = run_checks(tags=["keys"], include_deployment_checks=deploy, databases=databases or [])
     return [str(message) for message in messages if message.id == check_id]
 
 
 def serve(settings: Settings, *views: Callable[..., Any]) -> None:
-    """Let the URLconf hold nothing but the views, at /0/, /1/ and so on."""
+    """Set a URLconf with only these views, at /0/, /1/ and so on."""
     settings.ROOT_URLCONF = tuple(path(f"{number}/", view) for number, view in enumerate(views))

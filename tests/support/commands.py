@@ -1,4 +1,4 @@
-"""Runs management commands as people and cron jobs do, and says what became of them."""
+"""Runs management commands as people and cron jobs do, and returns their results."""
 
 import os
 import pty
@@ -45,7 +45,7 @@ def run(*arguments: str, stdin: str | TextIO = "") -> Run:
 
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """Start `manage.py` in a process of its own, on the database of the test, which must have been committed."""
+    """Start `manage.py` in its own process, on the test's database, whose rows must be committed."""
     streams: dict[str, Any] = {
         "stdin": subprocess.PIPE,
         "stdout": subprocess.PIPE,
@@ -63,19 +63,19 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str], stdin: str | None = None) -> Run:
-    """Wait for the end of a command. What it wrote to a terminal is not in the result."""
+    """Wait for a command to end. The result lacks what it wrote to a terminal."""
     with process:
         out, err = process.communicate(stdin, timeout=120)
     return Run(process.returncode, out or "", err or "")
 
 
 def manage(*arguments: str, stdin: str = "") -> Run:
-    """Run `manage.py` to its end in a process of its own."""
+    """Run `manage.py` in its own process until it ends."""
     return finish(start(*arguments), stdin)
 
 
 class Terminal:
-    """A terminal that a command can be given for one of its streams, and what appears on it."""
+    """A terminal that can be one of a command's streams, and what is written to it."""
 
     def __init__(self) -> None:
         self.ours, self.theirs = pty.openpty()
@@ -87,13 +87,13 @@ class Terminal:
         os.close(self.ours)
 
     def as_stdin(self) -> TextIO:
-        """Return the terminal for a command in this process to read from; closing it is the caller's."""
+        """Return the terminal for a command in this process to read from; the caller closes it."""
         return os.fdopen(self.theirs)
 
     def start(self, *arguments: str, streams: Collection[str]) -> subprocess.Popen[str]:
-        """Start `manage.py` with the terminal for these of its streams."""
+        """Start `manage.py` with the terminal for these streams."""
         process = start(*arguments, **dict.fromkeys(streams, self.theirs), start_new_session=True)
-        # The other end is the command's alone, so that reading ends when it does.
+        # Only the command keeps the other end open, so that reading ends when it exits.
         os.close(self.theirs)
         return process
 
@@ -112,7 +112,7 @@ class Terminal:
         while True:
             try:
                 part = os.read(self.ours, 4096)
-            except OSError:  # how Linux says that the other end has been closed
+            except OSError:  # on Linux: the other end was closed
                 part = b""
             if not part:
                 return seen.decode()
@@ -129,7 +129,7 @@ def make_key(name: str = "TTS-Backend", **fields: Any) -> APIKey:
 
 
 def record(key: APIKey | None = None, **fields: Any) -> AuditEvent:
-    """Write an event as a request would have left it."""
+    """Write an event as a request would have."""
     known = {} if key is None else {"api_key": key, "key_name": key.name, "key_prefix": key.prefix}
     event: AuditEvent = AuditEvent.objects.create(**{"event": "used", "status": 200, **known, **fields})
     return event

@@ -1,4 +1,4 @@
-"""An audit log on PostgreSQL whose partitions are those of another time."""
+"""An audit log on PostgreSQL whose partitions were created at another time."""
 
 from datetime import datetime
 
@@ -14,12 +14,12 @@ needs_partitions = pytest.mark.skipif(connection.vendor != "postgresql", reason=
 
 
 def months_ago(number: int) -> datetime:
-    """Return the beginning of a month, in UTC."""
+    """Return the start of a month, in UTC."""
     return month_of(timezone.now(), -number)
 
 
-def begin_anew() -> None:
-    """Give the log the partitions of a new one, and no events."""
+def reset_partitions() -> None:
+    """Give the log the partitions of a new one, without events."""
     with transaction.atomic():
         for partition in present():
             execute(f'DROP TABLE "{partition.name}"')
@@ -27,8 +27,8 @@ def begin_anew() -> None:
             execute(statement)
 
 
-def begin(months: int) -> None:
-    """Make it a log that was begun so many months ago, with a partition for each month since."""
+def start_log(months: int) -> None:
+    """Turn the log into one that was created so many months ago, with a partition for each month since."""
     table = log()
     execute(table.detach("keys_auditevent_past"))
     execute(table.attach("keys_auditevent_past", f"FOR VALUES FROM (MINVALUE) TO ('{months_ago(months)}')"))
@@ -36,19 +36,19 @@ def begin(months: int) -> None:
         assert partitions.make(months_ago(number))
 
 
-def forget_maintenance(months: int = 0) -> None:
-    """Take away the partitions of so many months ago and of all since, which must be empty."""
+def drop_partitions_since(months: int = 0) -> None:
+    """Drop the partitions from so many months ago on, which must be empty."""
     for partition in present():
         if partition.since is not None and partition.since >= months_ago(months):
             execute(f'DROP TABLE "{partition.name}"')
 
 
-def homes() -> dict[str, int]:
-    """Return how many events lie in which partition."""
+def row_counts() -> dict[str, int]:
+    """Return the number of events in each partition, by the end of its name."""
     rows = execute("SELECT tableoid::regclass::text, count(*) FROM keys_auditevent GROUP BY 1 ORDER BY 1")
     return {name.removeprefix("keys_auditevent_"): count for name, count in rows}
 
 
-def home(month: datetime) -> str:
-    """Return the name of a month's partition as `homes` has it."""
+def suffix(month: datetime) -> str:
+    """Return the end of the name of a month's partition."""
     return f"{month:%Y_%m}"

@@ -1,4 +1,4 @@
-"""Other processes that work on the tests' database: `manage.py shell`, as people use it."""
+"""Other processes on the tests' database: `manage.py shell`."""
 
 import os
 import subprocess
@@ -33,14 +33,14 @@ class Shell:
         self._process.stdin.flush()
 
     def output(self) -> str:
-        """Wait for the end and return what was printed. Fails where the lines failed."""
+        """Wait until it ends, and return what it printed. Fails if the lines failed."""
         printed, errors = self._process.communicate(timeout=120)
         assert self._process.returncode == 0, errors
         return printed
 
 
 def at_once(*lines: str) -> list[str]:
-    """Run lines in a shell of their own each, all at the same time, and return what each printed."""
+    """Run each of the texts in its own shell, all at the same time, and return what each printed."""
     shells = [Shell(f'print("ready", flush=True); input()\n{each}') for each in lines]
     for shell in shells:
         shell.wait_until_ready()
@@ -50,7 +50,7 @@ def at_once(*lines: str) -> list[str]:
 
 
 def database_url() -> str:
-    """Return the address of the tests' database. Its test must be a transactional one."""
+    """Return the URL of the tests' database. The test must be a transactional one."""
     database = connection.settings_dict
     if connection.vendor == "sqlite":
         return f"sqlite:///{database['NAME']}"

@@ -1,4 +1,4 @@
-"""A Redis server of a test's own, which may be killed."""
+"""A Redis server for one test, which may be killed."""
 
 import os
 import shutil
@@ -20,13 +20,13 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 
 
 def shared_redis() -> str:
-    """Return the address of a Redis that other runs may use, too: that of the tests' cache, if it is in one."""
+    """Return the address of a Redis that other runs may use too: the tests' cache, if it is a Redis."""
     location = str(settings.CACHES["default"].get("LOCATION", ""))
     return location if location.startswith("redis") else "redis://127.0.0.1:6379/15"
 
 
 class RedisServer:
-    """Listens on a socket in its folder, where it also keeps what it writes to disk."""
+    """Listens on a socket in its folder, where it also stores its files."""
 
     def __init__(self, program: str, folder: str, options: Sequence[str]) -> None:
         self._command = [program, "--port", "0", "--unixsocket", f"{folder}/redis.sock", "--dir", folder, *options]
@@ -41,13 +41,13 @@ class RedisServer:
 
     @property
     def entries(self) -> list[Entry]:
-        """What has not been shipped."""
+        """The entries that are not shipped yet."""
         entries: list[Entry] = self.client.xrange("log")
         return entries
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The rows that the entries hold, in their order."""
+        """The rows of the entries, in their order."""
         return [decode(fields) for _, fields in self.entries]
 
     def start(self) -> None:
@@ -57,7 +57,7 @@ class RedisServer:
     def _answers(self) -> bool:
         try:
             return bool(self.client.ping())
-        except redis.RedisError:  # it is still starting, or loading what it wrote
+        except redis.RedisError:  # it is still starting, or loading its files
             return False
 
     def kill(self) -> None:
@@ -67,13 +67,13 @@ class RedisServer:
 
 @contextmanager
 def redis_server(*options: str) -> Iterator[RedisServer]:
-    """Run a server until the end of the block. Skips the test where there is none, and Redis was not asked for."""
+    """Run a server until the end of the block. Skips the test without redis-server; fails if CACHE_URL needs it."""
     program = shutil.which("redis-server")
     if program is None:
         if os.environ.get("CACHE_URL", "").startswith("redis"):
             pytest.fail("redis-server is not installed.")
         pytest.skip("redis-server is not installed.")
-    # Not pytest's own folder: the path of a socket must be short.
+    # Not in pytest's own folder: a socket's path must be short.
     with tempfile.TemporaryDirectory() as folder:
         server = RedisServer(program, folder, ["--save", "", *options])
         try:

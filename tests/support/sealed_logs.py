@@ -1,4 +1,4 @@
-"""A log of a few rows of every kind, from a day ago, with its seals."""
+"""A log with a few rows of every kind, from a day ago, and its seals."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,7 +32,7 @@ STEP = {"event": "created", "key_name": "TTS", "actor": "command line: root"}
 
 @pytest.fixture(name="key")
 def set_key(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The environment holds the key that signs seals."""
+    """Set the key that signs seals in the environment."""
     monkeypatch.setenv("KEYS_SEAL_KEY", KEY)
     return KEY
 
@@ -42,7 +42,7 @@ def a_day_ago() -> datetime:
 
 
 def write(*rows: dict[str, Any], at: datetime | None = None, step: timedelta = timedelta(seconds=1)) -> list[int]:
-    """Write rows, one a second from a day ago on, and return their ids."""
+    """Write rows, one a second, starting a day ago, and return their ids."""
     begin = at or a_day_ago()
     return [AuditEvent.objects.create(**{"at": begin + number * step, **row}).pk for number, row in enumerate(rows)]
 

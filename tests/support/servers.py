@@ -1,4 +1,4 @@
-"""Real servers in processes of their own, on the tests' database."""
+"""Real servers in their own processes, on the tests' database."""
 
 import os
 import socket
@@ -26,15 +26,14 @@ GUNICORN = (
     "--preload",
     "--no-control-socket",
 )
-# Left to itself, uvicorn believes the X-Forwarded-For of a peer on its own machine.
+# By default uvicorn trusts the X-Forwarded-For of a peer on its own machine.
 UVICORN = ("-m", "uvicorn", ASGI, "--fd", "{fd}", "--no-proxy-headers")
 
-# Nobody waits so long but where something is wrong, or the machine does too much at once.
-SECONDS_TO_WAIT = 60
+SECONDS_TO_WAIT = 60  # seconds; reached only on an error, or on an overloaded machine
 
 
 class Server:
-    """A server that is starting or running: connections wait for it on a socket that is open already."""
+    """A server that is starting or running; its socket is open already, so connections wait for it."""
 
     def __init__(self, process: subprocess.Popen[bytes], address: tuple[str, int]) -> None:
         self.process = process
@@ -44,10 +43,10 @@ class Server:
         return socket.create_connection(self.address, SECONDS_TO_WAIT)
 
     def send(self, *lines: bytes, path: bytes = b"/guarded/", method: bytes = b"GET") -> bytes:
-        """Send a request of these header lines, and return all that comes back until the server hangs up."""
+        """Send a request with these header lines, and return everything until the server disconnects."""
         with self.connect() as client:
             start = [method + b" " + path + b" HTTP/1.1", b"Host: localhost", b"Connection: close"]
-            # A server that has read enough of a bad request may hang up.
+            # A server may disconnect before it has read all of a bad request.
             with suppress(ConnectionError):
                 client.sendall(b"\r\n".join([*start, *lines, b"", b""]))
             return received(client)
@@ -68,7 +67,7 @@ def status_of(answer: bytes) -> int:
 
 @contextmanager
 def serving(command: tuple[str, ...], settings: str = "tests.settings") -> Iterator[Server]:
-    """Run a server until the end of the block; what it said is shown where the block fails."""
+    """Run a server until the end of the block; its output is shown if the block fails."""
     with socket.create_server(("127.0.0.1", 0)) as listener, tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, *(part.format(fd=listener.fileno()) for part in command)],
@@ -90,7 +89,7 @@ def serving(command: tuple[str, ...], settings: str = "tests.settings") -> Itera
 
 
 def eventually(is_so: Callable[[], bool]) -> bool:
-    """Ask again and again, for a bounded time, what another process is about to make true."""
+    """Poll, for a limited time, for what another process is about to make true."""
     end = monotonic() + SECONDS_TO_WAIT
     while not (said := is_so()) and monotonic() < end:
         sleep(0.02)

@@ -1,4 +1,4 @@
-"""A stream and what ships it, for the tests of both halves: that it works, and that a server is away."""
+"""A stream and its shipper, for tests with working and with unavailable servers."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

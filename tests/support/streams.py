@@ -1,4 +1,4 @@
-"""Requests whose rows go through a Redis stream, for the tests of both halves: that it works, and that it is away."""
+"""Requests whose rows go through a Redis stream, which works or is unavailable."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +31,7 @@ def server(running: RedisServer, settings: Settings) -> RedisServer:
 
 @pytest.fixture
 def own_server(settings: Settings) -> Iterator[RedisServer]:
-    """A server that may come to harm."""
+    """Return a Redis server that the test may stop."""
     floods.forget()
     with redis_server() as server:
         settings.KEYS = {"AUDIT_SINK": server.address}
