@@ -1,4 +1,4 @@
-"""What of a client's text may be written down: escaped, and without the secret. Pure functions, no Django."""
+"""Makes a client's text safe to log: escaped, and without the secret. Pure functions, no Django."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from . import tokens
 
 MASK = "********"
-# Nobody sends a header more often by mistake. Each part costs a search, and a client may send thousands.
-MOST_PARTS = 8
+MOST_PARTS = 8  # a client may send thousands, and each costs a search
 
 
 def printable(text: str) -> str:
@@ -18,10 +17,10 @@ def printable(text: str) -> str:
 
 
 def redacted(texts: Mapping[str, str], presented: Iterable[str], prefix: str) -> dict[str, str]:
-    """Return the texts, printable, with a mask wherever a client has put one of the tokens that it presented.
+    """Return the texts, printable, with each of the presented tokens masked.
 
-    A header that was sent twice is masked in its parts, too. `prefix` is what the project puts before its keys: it is
-    no secret, so a token is masked with and without it.
+    For a header that was sent twice, its parts are masked too. `prefix` is the project's prefix of keys: it is no
+    secret, so a token is masked with and without it.
     """
     repeated = [token for token in presented if not token.isalnum()]
     parts = {part for token in repeated for part in re.split(r"[,\s]+", token, maxsplit=MOST_PARTS)}

@@ -1,4 +1,4 @@
-"""A life-cycle event is written by a call: nobody can take it away by disconnecting a receiver."""
+"""Life-cycle events are written by a call: disconnecting a receiver does not prevent them."""
 
 from collections.abc import Callable
 from typing import Any
