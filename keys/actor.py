@@ -1,4 +1,4 @@
-"""Who is changing keys: named once where the change comes in, read where it is recorded."""
+"""Who is changing keys: set where a change comes in, read where it is recorded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,5 +18,5 @@ def acting_as(name: str) -> Iterator[None]:
 
 
 def current() -> str:
-    """Return who acts now; `shell` where nobody was named."""
+    """Return the current actor; `shell` if none is set."""
     return _actor.get()

@@ -15,7 +15,7 @@ class KeysConfig(AppConfig):
         from . import checks  # noqa: F401  registers them
 
         if apps.is_installed("drf_spectacular"):
-            from . import schema  # noqa: F401  the documentation learns of the authentication classes
-        # Where opentelemetry-api is not installed, it cannot be imported and nothing listens.
+            from . import schema  # noqa: F401  registers its extension
+        # Without opentelemetry-api the import fails, and nothing is reported to it.
         with suppress(ModuleNotFoundError):
             from .audit import telemetry  # noqa: F401

@@ -1,4 +1,4 @@
-"""Authentication for Django REST framework: translates what `verification` decided."""
+"""Authentication for Django REST framework, with the decisions of `verification`."""
 
 from typing import Any, ClassVar
 
@@ -14,8 +14,8 @@ from .verification import Guard, Use, use_of
 class ServicePrincipal:
     """`request.user` of a request with a key: a service. Authenticated, but no database user, with no permissions.
 
-    `pk` is a text that stands for the service and is like no user's, such as `key:7` or `env:INTERNAL_API_KEY`. It
-    stays when the key is rotated: what counts by it, such as Django REST framework's own throttles, counts on.
+    `pk` is a text that no user has, such as `key:7` or `env:INTERNAL_API_KEY`. It does not change when the key is
+    rotated, so counters by it, such as Django REST framework's own throttles, go on.
     """
 
     is_authenticated = True
@@ -48,9 +48,10 @@ class ServicePrincipal:
 
 
 class KeyRefused(exceptions.APIException):
-    """The answer to a key that was refused, with the status that `verification` gave it.
+    """The answer to a refused key, with the status from `verification`.
 
-    Not `AuthenticationFailed`, which Django REST framework turns into 403 behind an authenticator without a challenge.
+    Not `AuthenticationFailed`, which Django REST framework turns into 403 if the first authenticator has no
+    challenge.
     """
 
     def __init__(self, use: Use) -> None:
@@ -60,12 +61,12 @@ class KeyRefused(exceptions.APIException):
 
 
 class KeyringAuthentication(BaseAuthentication):
-    """Authenticates requests by a key from one of `keyrings`, tried in their order.
+    """Authenticates requests by a key from one of `keyrings`, tried in order.
 
-    Subclass it to accept several kinds of key in one header. `header` and, with `keyword`, `Authorization`
-    are where a key is read from; `refused_detail` and `not_configured_detail` are the words of a 401 and of
-    the 503 that answers while no keyring is configured; with `answers_missing` a request without a key gets
-    `refused_detail` too, instead of being left to the authenticators that follow.
+    Subclass it to accept several kinds of key in one header. The key is read from `header` and, with `keyword`,
+    from `Authorization`. `refused_detail` is the text of a 401, `not_configured_detail` that of the 503 if no
+    keyring is configured. With `answers_missing`, a request without a key gets `refused_detail` too, instead of the
+    next authenticator.
     """
 
     header: ClassVar[str] = "X-API-Key"
@@ -88,7 +89,7 @@ class KeyringAuthentication(BaseAuthentication):
         )
 
     def authenticate(self, request: Request) -> tuple[ServicePrincipal, Holder] | None:
-        """Return the principal and the key, or None where no key was presented. Raises KeyRefused."""
+        """Return the principal and the key, or None if no key was presented. Raises KeyRefused."""
         use = use_of(request._request, self.guard)
         if use is None:
             return None
@@ -110,7 +111,7 @@ class APIKeyAuthentication(KeyringAuthentication):
 class EnvironmentKeyAuthentication(KeyringAuthentication):
     """Keys from environment variables, e.g. a dedicated one that falls back to a shared one.
 
-    Set `variables`, in order of priority, and where needed `header` and the texts.
+    Set `variables`, in order of priority, and if needed `header` and the texts.
     """
 
     variables: ClassVar[tuple[str, ...]] = ()

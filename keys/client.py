@@ -1,4 +1,4 @@
-"""The calling side, with the extra `client`: a requests session that hands a service's key to that service alone."""
+"""Client for requests, with the extra `client`: a session that sends a service's key to that service only."""
 
 import copy
 import logging
@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 
 class KeyRefused(requests.HTTPError):
-    """The service answered 401. The text names the variable to look at; `response` is the answer."""
+    """The service answered 401. The text names the variable to check; `response` is the answer."""
 
 
 def origin_of(url: str | None) -> tuple[str, str | None, int | None] | None:
-    """Return scheme, host and port, read as requests reads them when it connects; None if the port is no number."""
+    """Return scheme, host and port, as requests reads them to connect; None if the port is no number."""
     parts = urlsplit(url or "")
     try:
         return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
@@ -37,41 +37,41 @@ def origin_of(url: str | None) -> tuple[str, str | None, int | None] | None:
 
 
 class CarefulRetry(urllib3.Retry):
-    """Repeats GET and HEAD alone, no time-out of the answer, and nothing that has to wait long."""
+    """Retries GET and HEAD only, no read time-out, and nothing that asks for a long wait."""
 
-    RETRY_AFTER_STATUS_CODES = frozenset()  # urllib3 would also wait for the end of a 429 or 413
+    RETRY_AFTER_STATUS_CODES = frozenset()  # urllib3 would also retry a 429 or 413
 
     def increment(self, method: Any = None, *args: Any, **details: Any) -> Self:
         error, response = details.get("error"), details.get("response")
         if isinstance(error, urllib3.exceptions.ReadTimeoutError):
-            raise error  # slow is not broken: repeating it would multiply the caller's wait
-        patient = response is None or (self.get_retry_after(response) or 0) <= LONGEST_RETRY_AFTER
-        attempts = self if patient and method in ("GET", "HEAD") else self.new(total=0)  # urllib3 repeats any method
+            raise error  # a retry would multiply the caller's wait for a slow service
+        is_soon = response is None or (self.get_retry_after(response) or 0) <= LONGEST_RETRY_AFTER
+        attempts = self if is_soon and method in ("GET", "HEAD") else self.new(total=0)  # urllib3 retries any method
         return super(CarefulRetry, attempts).increment(method, *args, **details)
 
     def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
         try:
             return super().get_retry_after(response)
         except urllib3.exceptions.InvalidHeader:
-            return None  # a header that nobody can read asks for nothing
+            return None  # an invalid header is ignored
 
 
 class APIKeySession(requests.Session):
     """A `requests.Session` for one service: `APIKeySession(config("AUTH_SERVICE_URL"), config("AUTH_API_KEY"))`.
 
-    - A relative URL goes behind `base_url`, whose path stays: with `https://host/v1/`, `users/7` and `/users/7` both
-      mean `https://host/v1/users/7`. Absolute URLs may lead anywhere.
-    - The key goes in `X-API-Key` to the origin (scheme, host, port) of `base_url` only. A redirect elsewhere loses it,
-      even when it leads back. An `X-API-Key` of your own is replaced there, and taken off everywhere else.
+    - A relative URL is joined to `base_url`, whose path is kept: with `https://host/v1/`, `users/7` and
+      `/users/7` both mean `https://host/v1/users/7`. Absolute URLs may have any origin.
+    - The key is sent in `X-API-Key`, to the origin (scheme, host, port) of `base_url` only. A redirect elsewhere drops
+      it, even if it leads back. An `X-API-Key` of your own is replaced there, and removed for other origins.
     - `timeout`: seconds to connect, and to wait for data; `(None, None)` waits for ever.
-    - `retries`: repeats of a GET or HEAD, with growing pauses or as `Retry-After` asks (up to 30 s), after a connection
-      error, 502, 503 or 504. The last answer is returned. Neither a 429 nor a wait for data that was too long is one.
-    - A 401 from the origin raises `KeyRefused`, which names `variable`. First the next key is tried once, with any
-      method, as nothing was done; if it works, it stays. It is `next_key` ("" for none), or `<variable>_NEXT`, which
-      decouple reads at that moment: from the environment, else from the `.env` in or above the working directory,
-      else from the one in or above the folder of the file that made the session. Response hooks come after all that.
+    - `retries`: how often a GET or HEAD is repeated after a connection error, 502, 503 or 504, with growing pauses or
+      as `Retry-After` asks (up to 30 s). The last answer is returned. A 429 and a read time-out are not retried.
+    - A 401 from the origin raises `KeyRefused`, which names `variable`. Before that the next key is tried once, with
+      any method, as nothing was done; if it works, it is kept. It is `next_key` ("" for none), or `<variable>_NEXT`,
+      which decouple reads at that moment: from the environment, else from the `.env` in or above the working directory,
+      else from the one in or above the folder of the file that made the session. Response hooks run after all that.
 
-    ValueError: `base_url` is no plain http(s) URL, or a key cannot be a header. A pickle of the session holds the keys.
+    Raises ValueError if `base_url` is no plain http(s) URL, or a key cannot be a header. A pickle holds the keys.
     """
 
     __attrs__ = [*requests.Session.__attrs__, "base_url", "timeout", "_origin", "_keys", "_bearer"]
@@ -97,9 +97,10 @@ class APIKeySession(requests.Session):
     def forward_user(self, request: "HttpRequest") -> "APIKeySession":
         """Return a session like this one that sends the user's JWT too, as `Authorization: Bearer`, to the origin only.
 
-        Taken from the request's `Authorization: Bearer`, else its cookie `access_token`. ValueError if it has neither:
-        a call meant for the user must not become the service's. A 401 that asks for `Bearer` is about the user, and so
-        returned. Connections and keys are shared with this session, cookies are not; it needs no closing.
+        The JWT is read from the request's `Authorization: Bearer`, else from its cookie `access_token`. Raises
+        ValueError without either: a call meant for the user must not become the service's. A 401 that asks for
+        `Bearer` concerns the user, and is returned. Connections and keys are shared with this session, cookies
+        are not; it needs no closing.
         """
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         token = token if scheme.lower() == "bearer" else request.COOKIES.get("access_token", "")
@@ -125,8 +126,8 @@ class APIKeySession(requests.Session):
         return prepared
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Called at each redirect, where requests itself would pass X-API-Key on to any host."""
-        secrets = _taken_from(prepared_request)
+        """Called for each redirect; requests itself would send X-API-Key to any host."""
+        secrets = _pop_secrets(prepared_request)
         super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call] # bare in types-requests
         if origin_of(prepared_request.url) == self._origin:
             prepared_request.headers.update(secrets)
@@ -136,14 +137,14 @@ class APIKeySession(requests.Session):
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         kwargs["timeout"] = kwargs.get("timeout") or self.timeout
         if origin_of(request.url) != self._origin:
-            _taken_from(request)  # its address was changed after `prepare_request`
-        own = [hook for hook in request.hooks["response"] if hook != self._answered]
-        # Before the caller's own hooks, which may raise an error of each 401, and again for each redirect.
-        request.hooks = {"response": [self._answered, *own]}
+            _pop_secrets(request)  # its URL was changed after `prepare_request`
+        own = [hook for hook in request.hooks["response"] if hook != self._retry_refused]
+        # Before the caller's own hooks, which may raise for a 401; set again for each redirect.
+        request.hooks = {"response": [self._retry_refused, *own]}
         try:
             return super().send(request, **kwargs)
         except requests.RequestException as error:
-            raise error.with_traceback(None) from None  # the frames below hold the key, and error reports show them
+            raise error.with_traceback(None) from None  # error reports show the frames below, which hold the key
         finally:
             request.hooks = {"response": own}
 
@@ -151,18 +152,18 @@ class APIKeySession(requests.Session):
         if self._owns_connections:
             super().close()
 
-    def _answered(self, response: requests.Response, **kwargs: Any) -> requests.Response:
-        """Return the answer, or that to the next key where it is a refusal. Raises KeyRefused."""
+    def _retry_refused(self, response: requests.Response, **kwargs: Any) -> requests.Response:
+        """Return the answer; for a refusal, the answer to the next key. Raises KeyRefused."""
         if not self._is_refusal(response):
             return response
         if not kwargs.get("stream"):
-            _ = response.content  # read to its end, so that its connection serves the next call
+            _ = response.content  # read it all, so that the connection is reused
         request = response.request
         used = request.headers.get(HEADER)
-        key = self._next_key(used, response) if used else None  # without one, a redirect may have led here
+        key = self._next_key(used, response) if used else None  # without a key: perhaps after a redirect
         if not key:
             raise self._refused(response, "the API key was refused" if used else "no API key was sent")
-        request.headers[HEADER] = key  # for redirects from here on, too
+        request.headers[HEADER] = key  # for later redirects too
         retry = request.copy()
         retry.hooks = {"response": []}
         try:
@@ -188,12 +189,12 @@ class APIKeySession(requests.Session):
         return response.status_code == 401 and origin_of(response.url) == self._origin and not about_user
 
     def _refused(self, response: requests.Response, reason: str) -> KeyRefused:
-        response.close()  # a streamed answer would keep its connection
+        response.close()  # a streamed answer would hold its connection
         return KeyRefused(f"{self.base_url} answered 401: {reason}. {self._keys.advice}", response=response)
 
 
-def _taken_from(request: requests.PreparedRequest) -> dict[str, Secret]:
-    """Take the key and the user's JWT off a request, and return them."""
+def _pop_secrets(request: requests.PreparedRequest) -> dict[str, Secret]:
+    """Remove the key and the user's JWT from a request, and return them."""
     secrets = {name: value for name, value in request.headers.items() if isinstance(value, Secret)}
     for name in secrets:
         del request.headers[name]

@@ -1,4 +1,4 @@
-"""The app's settings: one object over `settings.KEYS`, read when first asked, again when a test changes them."""
+"""The app's settings: `settings.KEYS`, read on first use, and again when a test changes them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -31,7 +31,7 @@ DEFAULTS: dict[str, Any] = {option.name: getattr(Options(), option.name) for opt
 
 
 class _Settings:
-    """Reads `settings.KEYS` at the first question, and then answers as fast as any attribute."""
+    """Reads `settings.KEYS` on first access, and then is as fast as any attribute."""
 
     def __getattr__(self, name: str) -> Any:
         if name not in DEFAULTS:
@@ -44,7 +44,7 @@ conf = cast(Options, _Settings())
 
 
 def environment_folder() -> str:
-    """Return the folder whose `.env` is read: the project's `BASE_DIR`, else the working directory."""
+    """Return the folder of the `.env` file: the project's `BASE_DIR`, else the working directory."""
     return str(getattr(settings, "BASE_DIR", Path.cwd()))
 
 

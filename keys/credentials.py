@@ -1,4 +1,4 @@
-"""What a request presents: its key, or keys, and the address it comes from. Proxies are trusted here alone."""
+"""What a request presents: one key or several, and its address. Only this module trusts proxies."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from .conf import conf
 from .networks import Address, parse_address
 from .tokens import Secret
 
-# What may surround the value of a header (RFC 9110, 5.5); str.strip() alone would take line breaks along.
+# Whitespace around a header's value (RFC 9110, 5.5); str.strip() alone would also remove line breaks.
 BLANKS = " \t"
 
 
@@ -23,7 +23,7 @@ class Credential:
 
     @property
     def may_be_a_key(self) -> bool:
-        """Whether a look-up could find it: what cannot be a key costs none."""
+        """Whether it can be a key at all; otherwise no look-up is needed."""
         return not self.in_conflict and tokens.is_presentable(self.token)
 
     @property
@@ -33,9 +33,9 @@ class Credential:
 
 
 def read(meta: Mapping[str, Any], header: str, keyword: str | None = None) -> Credential | None:
-    """Return what the header, or `Authorization` with the keyword in any case, presents; None without either.
+    """Return what is presented in `header`, or in `Authorization` with `keyword` in any case; None without either.
 
-    Two different keys are a conflict: neither is preferred to the other.
+    Two different keys are a conflict; neither is preferred.
     """
     presented = []
     if (value := meta.get("HTTP_" + header.upper().replace("-", "_"))) is not None:
@@ -45,7 +45,7 @@ def read(meta: Mapping[str, Any], header: str, keyword: str | None = None) -> Cr
         if scheme == keyword.lower():
             presented.append(Secret(value))
         elif any(_split(part)[0] == keyword.lower() for part in authorization.split(",")):
-            # Sent twice, for two schemes: taken whole it is in conflict with itself.
+            # The header was sent twice, for two schemes. The whole value cannot be a key.
             presented.append(Secret(authorization))
     if not presented:
         return None
@@ -54,17 +54,17 @@ def read(meta: Mapping[str, Any], header: str, keyword: str | None = None) -> Cr
 
 
 def _split(authorization: str) -> tuple[str, str]:
-    """Return the scheme, in lower case, and what follows it."""
+    """Return the scheme, in lower case, and the rest."""
     scheme, _, value = authorization.strip(BLANKS).partition(" ")
     return scheme.lower(), value.strip(BLANKS)
 
 
 def client_address(meta: Mapping[str, Any]) -> Address | None:
-    """Return the client's address, or None where it cannot be known.
+    """Return the client's address, or None if it is unknown.
 
-    With `KEYS["TRUSTED_PROXIES"]` = n, the n-th entry of `X-Forwarded-For` from the right, which the
-    outermost trusted proxy wrote; fewer entries than proxies tell nothing. With 0 no forwarded header is
-    believed (OWASP ASVS 5.0, 4.1.3).
+    With `KEYS["TRUSTED_PROXIES"]` = n it is the n-th entry of `X-Forwarded-For` from the right, which the outermost
+    trusted proxy wrote; None with fewer entries than proxies. With 0 no forwarded header is trusted (OWASP ASVS
+    5.0, 4.1.3).
     """
     forwarded = meta.get("HTTP_X_FORWARDED_FOR") if conf.TRUSTED_PROXIES > 0 else None
     if forwarded is None:

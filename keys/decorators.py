@@ -1,4 +1,4 @@
-"""The same guard for plain Django views, function and class, sync and async."""
+"""The guard for plain Django views: functions and classes, sync and async."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -16,11 +16,12 @@ MISSING_DETAIL = "Authentication credentials were not provided."
 
 
 def api_key_required(*scopes: str, guard: Guard = GUARD) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Guard a view with a key that holds every one of the scopes, and set `request.auth` to the key.
+    """Guard a view with a key that holds all the scopes, and set `request.auth` to the key.
 
     Answers 401, 400, 403 and 503 as the authentication classes do, as JSON. The view is exempt from CSRF
-    protection, since no cookie opens it. For a class: `@method_decorator(api_key_required(), name="dispatch")`.
-    Views of Django REST framework have authentication classes of their own, which say what its `request.auth` is.
+    protection, as no cookie authenticates it. For a class: `@method_decorator(api_key_required(),
+    name="dispatch")`. Views of Django REST framework have their own authentication classes, which set its
+    `request.auth`.
     """
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,7 +37,7 @@ def api_key_required(*scopes: str, guard: Guard = GUARD) -> Callable[[Callable[.
         guarded.api_key_guard = guard  # type: ignore[attr-defined]
         guarded.api_key_scopes = scopes  # type: ignore[attr-defined]
         if hasattr(view, "initkwargs"):
-            # Whoever makes an instance of the view's class, as documentation does, is to know of the guard around it.
+            # Tools that instantiate the view's class, such as API documentation, find the guard here.
             guarded.initkwargs = {**view.initkwargs, "api_key_view": guarded}  # type: ignore[attr-defined]
         return guarded
 
@@ -54,12 +55,12 @@ def _is_awaited(view: Any) -> bool:
 
 
 def _plain(request: HttpRequest) -> HttpRequest:
-    """Return Django's request, where a method of a view of Django REST framework gets one that is put around it."""
+    """Return Django's request; methods of Django REST framework's views get a wrapper of it."""
     return getattr(request, "_request", request)
 
 
 def _refusal(request: HttpRequest, use: Use | None, guard: Guard, scopes: tuple[str, ...]) -> JsonResponse | None:
-    """Return the answer that refuses the request; None, with `request.auth` set, where nothing is refused."""
+    """Return the answer that refuses the request; None, with `request.auth` set, if the key is good."""
     if use is None:
         return _answer(guard, 401, MISSING_DETAIL)
     if use.holder is None or not use.is_good:

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them on a command line: `90d`, `12h`, `0`. Pure functions, no Django."""
+"""Lengths of time as written on a command line: `90d`, `12h`, `0`. Pure functions, no Django."""
 
 import re
 from datetime import timedelta

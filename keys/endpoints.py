@@ -1,4 +1,4 @@
-"""What guards a view: of a request before its view runs, and of every view of the URLconf."""
+"""Which guards a view has: for one request before its view runs, and for every view of the URLconf."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -21,17 +21,17 @@ from .verification import Guard
 
 
 def guards_ahead(view: Any, request: HttpRequest, args: Any, kwargs: Any) -> list[Guard | None]:
-    """Return the guard of each authenticator that the view will ask, in their order; None for one of another kind."""
+    """Return the guard of each authenticator the view will use, in order; None for one of another kind."""
     if hasattr(view, "api_key_guard"):
         return [view.api_key_guard]
     view_class: Any = getattr(view, "cls", None)
     if not hasattr(view_class, "get_authenticators"):
-        asked = (operation for operation in operations_of(view) if request.method in operation.methods)
-        return [_guard_of(callback) for operation in islice(asked, 1) for callback in operation.auth_callbacks]
+        matching = (operation for operation in operations_of(view) if request.method in operation.methods)
+        return [_guard_of(callback) for operation in islice(matching, 1) for callback in operation.auth_callbacks]
     if view_class.get_authenticators.__module__ == APIView.__module__:
         authenticators = _declared(view, "authentication_classes")
     else:
-        # The view has a method of its own for it, and is asked as it will ask itself.
+        # The view overrides the method, so call it as the view itself will.
         instance = view_class(**view.initkwargs)
         instance.setup(request, *args, **kwargs)
         instance.action_map = getattr(view, "actions", None)
@@ -41,10 +41,10 @@ def guards_ahead(view: Any, request: HttpRequest, args: Any, kwargs: Any) -> lis
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One view of the URLconf, or operation of Django Ninja, and what it says of its guards.
+    """A view of the URLconf, or an operation of Django Ninja, and what it declares about its guards.
 
-    A view that answers by `get_authenticators()` or `get_permissions()` says less here than it does to a request.
-    `name` is what the audit log calls it.
+    What a view decides in `get_authenticators()` or `get_permissions()` is not included. `name` is its name in the
+    log.
     """
 
     route: str
@@ -62,7 +62,7 @@ class Endpoint:
 
     @property
     def source(self) -> Any:
-        """The class or the function that somebody wrote, the same for all of its addresses."""
+        """The class or the function in the code, the same for all of its addresses."""
         if self._is_operation:
             return self.view.view_func
         view = self.view.func if isinstance(self.view, partial) else self.view
@@ -70,12 +70,12 @@ class Endpoint:
 
     @property
     def authenticators(self) -> list[Any]:
-        """The authentication classes, or Ninja's authenticators, in their order; none for a plain Django view."""
+        """The authentication classes, or Ninja's authenticators, in order; none for a plain Django view."""
         return list(self.view.auth_callbacks if self._is_operation else _declared(self.view, "authentication_classes"))
 
     @property
     def permissions(self) -> list[Any]:
-        """The permission classes, those joined by `&`, `|` and `~` one by one."""
+        """The permission classes; those joined by `&`, `|` and `~` one by one."""
         return [
             operand for permission in _declared(self.view, "permission_classes") for operand in _operands(permission)
         ]
@@ -87,21 +87,21 @@ class Endpoint:
 
     @property
     def guards(self) -> list[Guard]:
-        """What asks for a key, the decorator's guards before the authenticators'."""
+        """The guards, those of the decorator before those of the authenticators."""
         decorated = [function.api_key_guard for function in self._decorated]
         declared = [guard for guard in map(_guard_of, self.authenticators) if guard is not None]
         return list(dict.fromkeys([*decorated, *declared]))
 
     @property
     def guarded_methods(self) -> list[Any]:
-        """The methods, other than `dispatch`, that `api_key_required` was put on."""
+        """The methods, other than `dispatch`, that have `api_key_required`."""
         view_class = getattr(self.view, "view_class", None)
-        names = {*View.http_method_names, *(getattr(self.view, "actions", None) or {}).values()}
-        return [function for name in sorted(names) for function in decorated(getattr(view_class, name, None))]
+        method_names = {*View.http_method_names, *(getattr(self.view, "actions", None) or {}).values()}
+        return [function for name in sorted(method_names) for function in decorated(getattr(view_class, name, None))]
 
     @property
     def guard_scopes(self) -> list[Any]:
-        """The scopes that `api_key_required` or Ninja's authenticators ask for."""
+        """The scopes that `api_key_required` or Ninja's authenticators require."""
         declared = [authenticator for authenticator in self.authenticators if _guard_of(authenticator) is not None]
         return [
             *(scope for function in self._decorated for scope in function.api_key_scopes),
@@ -110,17 +110,17 @@ class Endpoint:
 
     @property
     def keyrings(self) -> list[Keyring]:
-        """Where the keys live that open this view."""
+        """The keyrings whose keys open this view."""
         return [ring for guard in self.guards if isinstance(guard.keyrings, list | tuple) for ring in guard.keyrings]
 
     @property
     def asks_for_a_key(self) -> bool:
-        """Whether it has a guard, or a permission that only a key passes."""
+        """Whether it has a guard, or a permission that requires a key."""
         return bool(self.guards) or any(_is_a(permission, (HasAPIKey, HasScope)) for permission in self.permissions)
 
     @property
     def is_behind_another(self) -> bool:
-        """Whether an authenticator of another kind is asked before the one that reads keys."""
+        """Whether an authenticator of another kind comes before the one that reads keys."""
         if hasattr(self.view, "api_key_guard"):
             return False
         return any(dropwhile(bool, (_guard_of(authenticator) is not None for authenticator in self.authenticators)))
@@ -135,23 +135,23 @@ class Endpoint:
         return [*decorated(self.view), *self.guarded_methods]
 
     def overrides(self, method: str) -> bool:
-        """Tell whether the view has its own version of one of the methods of `APIView`."""
+        """Tell whether the view overrides this method of `APIView`."""
         source = self.source
         return _is_a(source, (APIView,)) and getattr(source, method) is not getattr(APIView, method)
 
 
 def endpoints() -> list[Endpoint]:
-    """Return every view of the URLconf, in the order in which their addresses are tried."""
-    return list(_below(get_resolver(), "", [])) if getattr(settings, "ROOT_URLCONF", None) else []
+    """Return every view of the URLconf, in the order in which Django tries their addresses."""
+    return list(_walk(get_resolver(), "", [])) if getattr(settings, "ROOT_URLCONF", None) else []
 
 
 def operations_of(view: Any) -> list[Any]:
-    """Return the operations behind a view that Django Ninja has made, each with its own methods and authenticators."""
+    """Return the operations of a Django Ninja view, each with its own methods and authenticators; none for others."""
     library = sys.modules.get("ninja.operation")
     while library is not None and view is not None:
-        # Nothing but the variables of its function leads from the view in a URLconf to what Ninja knows of it.
+        # Ninja's object is reachable from the view in a URLconf only as a variable of its closure.
         for cell in getattr(view, "__closure__", None) or ():
-            with suppress(ValueError):  # an empty one
+            with suppress(ValueError):  # an empty cell
                 if issubclass(type(cell.cell_contents), library.PathView):
                     return list(cell.cell_contents.operations)
         view = getattr(view, "__wrapped__", None)
@@ -169,18 +169,18 @@ def environment_keyrings() -> list[tuple[Endpoint, EnvironmentKeyring]]:
 
 
 def decorated(function: Any) -> Iterator[Any]:
-    """Yield the function, and what it wraps, each time `api_key_required` is found on it."""
+    """Yield the function and those it wraps that have `api_key_required`."""
     while function is not None:
         if hasattr(function, "api_key_guard"):
             yield function
         function = getattr(function, "__wrapped__", None)
 
 
-def _below(resolver: URLResolver, prefix: str, namespaces: list[str | None]) -> Iterator[Endpoint]:
+def _walk(resolver: URLResolver, prefix: str, namespaces: list[str | None]) -> Iterator[Endpoint]:
     for pattern in resolver.url_patterns:
         route = prefix + str(pattern.pattern)
         if isinstance(pattern, URLResolver):
-            yield from _below(pattern, route, [*namespaces, pattern.namespace])
+            yield from _walk(pattern, route, [*namespaces, pattern.namespace])
         elif isinstance(pattern, URLPattern):
             name = ResolverMatch(pattern.callback, (), {}, pattern.name, namespaces=namespaces).view_name
             for view in operations_of(pattern.callback) or [pattern.callback]:
@@ -197,10 +197,10 @@ def _operands(permission: Any) -> Iterator[Any]:
 
 
 def _declared(view: Any, attribute: str) -> Iterable[Any]:
-    """Return what the view declares, an argument of `as_view()` before the attribute of its class."""
+    """Return what the view declares: an argument of `as_view()`, else the attribute of its class."""
     initial = getattr(view, "initkwargs", {}).get(attribute)
     declared = getattr(getattr(view, "cls", None), attribute, ()) if initial is None else initial
-    return declared if isinstance(declared, Iterable) else ()
+    return declared if hasattr(declared, "__iter__") else ()
 
 
 def _guard_of(authenticator: Any) -> Guard | None:

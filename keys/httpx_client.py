@@ -1,4 +1,4 @@
-"""The calling side for httpx, with the extra `httpx`: `httpx.AsyncClient(base_url=url, auth=APIKeyAuth(url, key))`."""
+"""Client for httpx, with the extra `httpx`: `httpx.AsyncClient(base_url=url, auth=APIKeyAuth(url, key))`."""
 
 from collections.abc import Generator
 
@@ -11,54 +11,53 @@ except ImportError as error:
 
 
 class KeyRefused(httpx.HTTPStatusError):
-    """The service answered 401. The text names the variable to look at; `response` is the answer."""
+    """The service answered 401. The text names the variable to check; `response` is the answer."""
 
 
 class APIKeyAuth(httpx.Auth):
-    """Sends the key to the origin of `base_url` alone, and the next one when it is refused, as `keys.client` does.
+    """Sends the key to the origin of `base_url` only, and the next key if it is refused, as `keys.client` does.
 
-    It goes in `Authorization: Api-Key`, which httpx takes off when a redirect leads to another origin; X-API-Key would
-    stay. It stays too from http to https on the same host and the usual ports. Time-outs and retries are httpx's own:
-    5 s for each step, and no retry unless `httpx.HTTPTransport(retries=3)` asks for it, of connecting alone. A response
-    hook that raises an error of a 401 comes before the next key.
-
-    ValueError: a key cannot be a header.
+    It uses `Authorization: Api-Key`, which httpx removes on a redirect to another origin; it would keep X-API-Key.
+    It also keeps the key from http to https on the same host with the default ports. Time-outs and retries are
+    httpx's own: 5 s for each step, and no retry unless `httpx.HTTPTransport(retries=3)` asks for it, of connecting
+    only. A response hook that raises for a 401 runs before the next key is tried. Raises ValueError if a key cannot
+    be a header.
     """
 
-    requires_request_body = True  # so that a stream can be sent again
+    requires_request_body = True  # to send a stream again
 
     def __init__(self, base_url: str, key: str, *, next_key: str | None = None, variable: str = "AUTH_API_KEY") -> None:
         self._url = httpx.URL(base_url)
         self._keys = KeyChain(key, next_key, variable, folder_of_caller())
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        if not self._is_ours(request.url):
+        if not self._is_own_origin(request.url):
             yield request
             return
         used = self._keys.current
-        response = yield _carrying(used, request)
+        response = yield _with_key(used, request)
         key, reason = None, "the API key was refused" if used else "no API key was sent"
-        # What was redirected may have been acted upon, so it is not sent again.
+        # A redirected request may have been processed, so it is not sent again.
         if used and self._is_refusal(response) and not response.history:
             try:
                 key = self._keys.after(used)
             except ValueError:
                 reason += ", and the next one cannot be read"
         if key:
-            response, reason = (yield _carrying(key, request)), "both API keys were refused"
+            response, reason = (yield _with_key(key, request)), "both API keys were refused"
         if self._is_refusal(response):
             text = f"{self._url} answered 401: {reason}. {self._keys.advice}"
             raise KeyRefused(text, request=request, response=response)
         self._keys.current = key or self._keys.current
 
-    def _is_ours(self, url: httpx.URL) -> bool:
+    def _is_own_origin(self, url: httpx.URL) -> bool:
         return (url.scheme, url.netloc) == (self._url.scheme, self._url.netloc)
 
     def _is_refusal(self, response: httpx.Response) -> bool:
-        return response.status_code == 401 and self._is_ours(response.url)
+        return response.status_code == 401 and self._is_own_origin(response.url)
 
 
-def _carrying(key: str, request: httpx.Request) -> httpx.Request:
+def _with_key(key: str, request: httpx.Request) -> httpx.Request:
     if key:
         request.headers["Authorization"] = f"Api-Key {key}"
     return request

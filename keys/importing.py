@@ -1,7 +1,7 @@
-"""Keys of other packages, taken over: their clients go on with the keys they have.
+"""Imports the keys of other packages, so that their clients keep the keys they have.
 
-Nobody has to know a secret. What a package has stored in a key's place is kept, where it is the digest that
-`tokens.digest` gives of the same key; what is hashed in another way cannot be found by one look-up and is left.
+No secret is needed. The stored digest is kept if it equals `tokens.digest` of the key. A key that is hashed in another
+way cannot be found by one look-up, and is not imported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ THE_USER = "The user. request.user is the service that the key stands for, named
 
 @dataclass(frozen=True)
 class Found:
-    """A key of another package; `obstacle` says why it cannot be taken over."""
+    """A key of another package; `obstacle` says why it cannot be imported."""
 
     name: str
     created_at: datetime
@@ -40,7 +40,7 @@ class Found:
     obstacle: str = ""
 
     def key(self, scopes: Sequence[str] | None) -> APIKey:
-        """Return the key as it is to be kept here."""
+        """Return the key as it is saved here, with the default scopes if `scopes` is None."""
         key = APIKey(
             name=(self.name.strip() or self.prefix)[: APIKey._meta.get_field("name").max_length],
             key=Digest(self.digest),
@@ -55,7 +55,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Report:
-    """How many keys were taken over, how many had been before, and how many were left, by the obstacle."""
+    """How many keys were imported, how many were here before, and how many were not imported, by obstacle."""
 
     imported: int
     here_already: int
@@ -64,7 +64,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Source:
-    """A package whose keys can be taken over: its model and the fields read, and what a key loses on the way."""
+    """A package to import from: its model, the fields read from it, and what a key loses."""
 
     model: str
     columns: tuple[str, ...]
@@ -73,7 +73,7 @@ class Source:
 
 
 def take_over(found: Iterable[Found], *, scopes: Sequence[str] | None = None, dry_run: bool = False) -> Report:
-    """Make a key of each that can be taken over and is not here yet, all or none, and return the numbers.
+    """Import the keys that have no obstacle and are not here yet, all or none, and return the numbers.
 
     Without `scopes` they get `KEYS["DEFAULT_SCOPES"]`. With `dry_run` nothing is written. Raises ValidationError.
     """
@@ -95,7 +95,7 @@ def take_over(found: Iterable[Found], *, scopes: Sequence[str] | None = None, dr
             APIKey.objects.bulk_create([key for _, key in new], BATCH_SIZE)
             for one, key in new:
                 key.created_at = one.created_at
-            # No event of its own: each key has just been said to be created.
+            # Not in the log: each key has just got its created event.
             APIKey._base_manager.using(using).bulk_update([key for _, key in new], ["created_at"], BATCH_SIZE)
     return Report(len(new), here_already, left)
 
@@ -137,7 +137,7 @@ def _rows(model: Any, *related: str) -> Iterator[Any]:
 
 
 def _obstacle(sample: str, hexadecimal: str) -> str:
-    """Return why keys like this one, just made by the package, cannot be found by what it stores of them."""
+    """Return why a key like this sample, just made by the package, would not match what the package stores of it."""
     is_found = tokens.is_presentable(sample) and fields.digest(sample) == f"sha512${hexadecimal}"
     return "" if is_found else UNLIKE_OURS
 
@@ -180,9 +180,9 @@ SOURCES = {
 
 
 def model_of(source: Source, label: str = "") -> type[Model]:
-    """Return the model to read, the package's own unless another is named.
+    """Return the model to read: the package's own, or the one named `label`.
 
-    Raises LookupError, with a sentence, where it is not installed or not such a model.
+    Raises LookupError, with a sentence, if it is not installed or lacks a field.
     """
     label = label or source.model
     try:

@@ -1,4 +1,4 @@
-"""Which key a calling service sends, and which it tries when that one is refused. What the clients have in common."""
+"""Which key a calling service sends, and which one it tries after a refusal. Shared by the clients."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from decouple import AutoConfig
 
 
 class Secret(str):
-    """A header's value, stripped. Error reports show it as `***`. ValueError, without it, if no header can carry it."""
+    """A header's value, stripped; its repr is `***`. Raises ValueError, without it, if no header can carry it."""
 
     def __new__(cls, value: str, source: str = "A header") -> "Secret":
         if not (value.strip().isascii() and value.strip().isprintable()):
@@ -19,10 +19,11 @@ class Secret(str):
 
 
 class KeyChain:
-    """The key in use and the one to try when it is refused: `next_key` ("" for none), else `<variable>_NEXT`.
+    """The current key and the one to try after a refusal: `next_key` ("" for none), else `<variable>_NEXT`.
 
-    decouple reads that variable at that moment: from the environment, else from the `.env` in or above the working
-    directory, else from the one in or above `folder`. ValueError, without it: a key cannot be a header.
+    decouple reads that variable when it is needed: from the environment, else from the `.env` in or above the
+    working directory, else from the one in or above `folder`. Raises ValueError, without the key, if it cannot be a
+    header.
     """
 
     def __init__(self, key: str, next_key: str | None, variable: str, folder: Path) -> None:
@@ -33,9 +34,9 @@ class KeyChain:
         self._folder = folder
 
     def after(self, refused: str | bytes) -> Secret | None:
-        """Return what to try once `refused` has been: the key another thread has found working, else the next one.
+        """Return the key to try after `refused`: the one another thread found working, else the next one.
 
-        ValueError: what the variable holds cannot be read as a key.
+        Raises ValueError if the variable's value cannot be a header.
         """
         next_key = self._next_key
         if next_key is None:
@@ -44,12 +45,12 @@ class KeyChain:
 
     def _read(self) -> str:
         for folder in (Path.cwd(), self._folder):
-            read = AutoConfig(search_path=folder)  # a fresh one, as it keeps what it once read from .env
+            read = AutoConfig(search_path=folder)  # a new one, because it caches .env
             if value := str(read(self._next_variable, default="")):
                 return value
         return ""
 
 
 def folder_of_caller() -> Path:
-    """Return the folder of the file that calls the function that calls this one: where decouple's `config` looks."""
+    """Return the folder of the file that calls this function's caller, where decouple's `config` looks."""
     return Path(sys._getframe(2).f_code.co_filename).resolve().parent

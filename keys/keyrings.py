@@ -1,4 +1,4 @@
-"""Where keys live: in the database, and in the environment. A keyring turns a token into its holder, or nothing."""
+"""Where keys are stored: in the database, or in the environment. A keyring finds the owner of a token."""
 
 import hashlib
 import hmac
@@ -21,7 +21,7 @@ logger = logging.getLogger("api_keys")
 
 @dataclass(frozen=True)
 class EnvironmentKey:
-    """The holder of a key that came from an environment variable: `request.auth` of its requests."""
+    """The owner of a key from an environment variable: `request.auth` of its requests."""
 
     name: str
     scopes: Sequence[str] = ()
@@ -29,16 +29,20 @@ class EnvironmentKey:
 
 
 class Keyring(Protocol):
-    """One place where keys live.
+    """A place where keys are stored.
 
-    One whose keys lie in the database of the audit log may have `find_and_record` too, as `DatabaseKeyring` has.
+    A keyring whose keys are in the audit log's database may have `find_and_record` too, as `DatabaseKeyring` does.
     """
 
     def is_configured(self) -> bool:
-        """Tell whether the keyring could hold a key at all."""
+        """Tell whether the keyring can hold a key."""
 
     def find(self, token: str) -> Holder | None:
-        """Return the holder of the token, in whatever state the key is; None where it is not one of this keyring."""
+        """Return the token's owner; None if the key is not in this keyring.
+
+        A holder may say in `objection` why it is refused, by a reason of AuditEvent, and in `allowed_ips` from where it
+        may be used, as APIKey does. One that has neither is accepted.
+        """
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,9 @@ class DatabaseKeyring:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "find" in vars(cls) and "find_and_record" not in vars(cls):
-            # The one statement knows nothing of a look-up that a project has put in the place of this one.
+        # The combined statement would bypass a `find` of the project's own.
+        first = next(base for base in cls.__mro__ if {"find", "find_and_record"} & vars(base).keys())
+        if "find_and_record" not in vars(first):
             cls.find_and_record = None  # type: ignore[assignment]
 
     def is_configured(self) -> bool:
@@ -60,19 +65,19 @@ class DatabaseKeyring:
     def find_and_record(
         self, token: str, row: Row, may_use: Callable[[Holder], bool]
     ) -> tuple[APIKey | None, RowHandle | None]:
-        """Find the key and record its use in one go; return the holder, and the handle of the row if one was written.
+        """Find the key and record its use; return the key, and the handle of the row if one was written.
 
-        A use that `may_use` refuses may have been recorded all the same: the caller asks again, and corrects the row.
+        The use may be recorded even if `may_use` refuses it: the caller must ask again, and correct the row.
         """
         return statements.find_and_record(str(fields.digest(token)), row, may_use)
 
 
 @dataclass(frozen=True, eq=False)
 class EnvironmentKeyring:
-    """One variable, read with python-decouple (environment, then `.env`), of one or several comma-separated values.
+    """The keys in one variable, comma-separated, read with python-decouple (environment, then `.env`).
 
-    `enabled_by` names a boolean variable that switches the keyring off when it is false: how a transition
-    from a shared key ends. `scopes` are what the holder of the key may do.
+    `enabled_by` names a boolean variable that disables the keyring if it is false, to end the transition from a
+    shared key. `scopes` are what the key's owner may do.
     """
 
     variable: str
@@ -81,20 +86,20 @@ class EnvironmentKeyring:
 
     @property
     def name(self) -> str:
-        """What the audit log calls a key of this variable."""
+        """The name of this variable's keys in the audit log."""
         return f"{environment.PREFIX}{self.variable}"
 
     def is_enabled(self) -> bool:
-        """Tell whether the keyring is switched on. Raises ValueError where `enabled_by` holds no boolean."""
+        """Tell whether the keyring is enabled. Raises ValueError if `enabled_by` holds no boolean."""
         return self.enabled_by is None or environment.is_on(self.enabled_by, environment_folder())
 
     def values(self) -> list[str]:
-        """Return the values that are accepted now; none where the variable is unset, empty or blank."""
+        """Return the values that are accepted now; none if the variable is unset, empty or blank."""
         try:
             if not self.is_enabled():
                 return []
         except ValueError:
-            # Its value stays out of the log: somebody may have mistaken the variable for that of the key.
+            # The value is not logged: somebody may have put a key into the wrong variable.
             logger.error("%s is not a boolean: the keys of %s are refused.", self.enabled_by, self.variable)
             return []
         return environment.values(self.variable, environment_folder())
@@ -104,7 +109,7 @@ class EnvironmentKeyring:
 
     def find(self, token: str) -> EnvironmentKey | None:
         presented = hashlib.sha256(token.encode()).digest()
-        # Every value is compared, in constant time and by digests, so that time tells neither which nor how long.
+        # Compare every value in constant time, by digest, so that the time tells neither which matches nor its length.
         matches = [
             hmac.compare_digest(presented, hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest())
             for value in self.values()

@@ -1,4 +1,4 @@
-"""What people do with keys: make one, and remind of those that need a look."""
+"""Creates keys, and sends reminders about keys."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -18,9 +18,9 @@ def create(
     allowed_ips: Sequence[str] = (),
     rate: str = "",
 ) -> APIKey:
-    """Make a key and return it, with its secret. Without `scopes` it gets `KEYS["DEFAULT_SCOPES"]`.
+    """Create a key and return it, with its secret. Without `scopes` it gets `KEYS["DEFAULT_SCOPES"]`.
 
-    Raises ValidationError, for a name that is empty or too long, and an expiry in the past, too.
+    Raises ValidationError, also for a name that is empty or too long, or an expiry in the past.
     """
     if expires_at is not None and expires_at <= timezone.now():
         raise ValidationError({"expires_at": f"{expires_at:%Y-%m-%d %H:%M %Z} is in the past."})
@@ -33,6 +33,6 @@ def create(
 
 
 def remind(signal: Signal, keys: Iterable[APIKey]) -> list[Exception]:
-    """Send one of the reminders for each of the keys, and return what its receivers raised."""
+    """Send one of the reminder signals for each key, and return the exceptions of its receivers."""
     answers = [answer for key in keys for _, answer in signal.send_robust(sender=APIKey, key=key)]
     return [answer for answer in answers if isinstance(answer, Exception)]

@@ -1,8 +1,8 @@
-"""What makes the audit log independent of the view's transaction.
+"""Makes the audit log independent of the view's transaction.
 
-Authentication in Django REST framework runs inside the block of `ATOMIC_REQUESTS`, which every error answer
-rolls back, a row in the log included. `process_view` runs outside of it: there the key is verified and its use
-committed before the view starts, and the authenticator finds the decision on the request.
+Django REST framework authenticates inside the transaction of `ATOMIC_REQUESTS`, which every error answer rolls back,
+with its row in the log. `process_view` runs before that transaction: it verifies the key, commits its use, and leaves
+the decision on the request for the authenticator.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ CLIENT_CLOSED_REQUEST = 499
 
 
 class APIKeyMiddleware:
-    """Verifies and records keys before the view, and adds the outcome after it. Works in WSGI and ASGI."""
+    """Verifies and records keys before the view, and adds the outcome after it. Works with WSGI and ASGI."""
 
     sync_capable = True
     async_capable = True
@@ -42,7 +42,7 @@ class APIKeyMiddleware:
         try:
             response = self.get_response(request)
         except Exception:
-            # Under DEBUG_PROPAGATE_EXCEPTIONS; otherwise Django makes an answer of it before it comes here.
+            # Only with DEBUG_PROPAGATE_EXCEPTIONS; otherwise Django has turned it into an answer.
             _conclude_without_answer(request, 500)
             raise
         for use in _unfinished(request):
@@ -56,7 +56,7 @@ class APIKeyMiddleware:
         try:
             response = await self.get_response(request)
         except (Exception, asyncio.CancelledError) as error:
-            # In the thread that may still be verifying, behind it.
+            # In the thread that may still be verifying, so after it.
             status = 500 if isinstance(error, Exception) else CLIENT_CLOSED_REQUEST
             await asyncio.shield(sync_to_async(_conclude_without_answer)(request, status))
             raise
@@ -72,14 +72,15 @@ class APIKeyMiddleware:
     def process_view(
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
-        """Verify the key ahead of the view, as its authenticators will do, in their order."""
+        """Verify the key before the view, as its authenticators will, in their order."""
         guards = guards_ahead(view, request, args, kwargs)
         request.api_key_guards = [guard for guard in guards if guard is not None]  # type: ignore[attr-defined]
-        # Behind another kind of authenticator, which may let the request in first, the guard's own call decides.
+        # Only up to an authenticator of another kind: it may accept the request, so later guards check when they are
+        # called.
         for guard in takewhile(lambda guard: guard is not None, guards):
             request.api_key_uses[guard] = use = check(request, guard)  # type: ignore[attr-defined,arg-type]
             if use is not None:
-                # The view's own transaction could not begin on a database that is out of reach.
+                # Without the database, the view's own transaction could not begin.
                 return _unavailable() if use.is_unavailable else None
         return None
 
@@ -89,26 +90,25 @@ def _unavailable() -> JsonResponse:
 
 
 def _unfinished(request: HttpRequest) -> list[Use]:
-    """Return the uses that wait for their outcome; hardly ever more than one."""
+    """Return the uses without an outcome; hardly ever more than one."""
     uses: Iterable[Use | None] = request.api_key_uses.values()  # type: ignore[attr-defined]
     return [use for use in uses if use is not None and not use.is_concluded]
 
 
 def _with_headers(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """Keep answers that depend on a key out of every cache."""
-    # Those that the view was known to have, and those that turned up in it.
+    """Keep answers that depend on a key out of caches."""
+    # The guards known before the view, and those that were called in it.
     guards: list[Guard] = [*getattr(request, "api_key_guards", ()), *request.api_key_uses]  # type: ignore[attr-defined]
     if guards:
         if response.status_code == 401:
-            # Ninja leaves it out.
-            response.headers.setdefault("WWW-Authenticate", guards[0].challenge)
+            response.headers.setdefault("WWW-Authenticate", guards[0].challenge)  # Ninja does not set it
         response["Cache-Control"] = "no-store"
         patch_vary_headers(response, list(dict.fromkeys(header for guard in guards for header in guard.vary)))
     return response
 
 
 def _conclude_refusal(use: Use, response: HttpResponseBase) -> HttpResponseBase:
-    """Record a refusal now that the view's transaction is over."""
+    """Record a refusal after the view's transaction."""
     try:
         conclude(use, response.status_code)
     except AuditUnavailable:
@@ -123,12 +123,12 @@ def _conclude_without_answer(request: HttpRequest, status: int) -> None:
 
 
 def _conclude_when_sent(request: HttpRequest, response: HttpResponseBase, use: Use) -> None:
-    """Add the outcome once the answer has gone out, or when it is clear that it will not."""
+    """Add the outcome when the answer has been sent, or when it is clear that it will not be."""
     is_dropped = False
     if isinstance(response, StreamingHttpResponse):
-        follow = _followed_async if response.is_async else _followed
-        response.streaming_content = follow(response.streaming_content, response, use)  # type: ignore[arg-type]
-        # A stream that is dropped before its first part never enters the generator; one for HEAD has no parts.
+        wrap = _concluding_async if response.is_async else _concluding
+        response.streaming_content = wrap(response.streaming_content, response, use)  # type: ignore[arg-type]
+        # If the client leaves before the first part, the generator never starts; HEAD sends no parts.
         is_dropped = request.method != "HEAD"
     close = request.close
 
@@ -136,11 +136,11 @@ def _conclude_when_sent(request: HttpRequest, response: HttpResponseBase, use: U
         close()
         conclude(use, CLIENT_CLOSED_REQUEST if is_dropped else response.status_code)
 
-    # Django hangs this on the response that goes out in the end, even if a middleware put it in our answer's place.
+    # Django calls this for the response it sends, even if another middleware replaced ours.
     request.close = close_and_conclude  # type: ignore[method-assign]
 
 
-def _followed(parts: Iterator[bytes], response: HttpResponseBase, use: Use) -> Iterator[bytes]:
+def _concluding(parts: Iterator[bytes], response: HttpResponseBase, use: Use) -> Iterator[bytes]:
     status = CLIENT_CLOSED_REQUEST
     try:
         yield from parts
@@ -152,7 +152,7 @@ def _followed(parts: Iterator[bytes], response: HttpResponseBase, use: Use) -> I
         conclude(use, status)
 
 
-async def _followed_async(parts: AsyncIterator[bytes], response: HttpResponseBase, use: Use) -> AsyncIterator[bytes]:
+async def _concluding_async(parts: AsyncIterator[bytes], response: HttpResponseBase, use: Use) -> AsyncIterator[bytes]:
     status = CLIENT_CLOSED_REQUEST
     try:
         async for part in parts:
@@ -162,5 +162,5 @@ async def _followed_async(parts: AsyncIterator[bytes], response: HttpResponseBas
         status = 500
         raise
     finally:
-        # Under ASGI the response is not closed when its body raises, and a dropped client cancels this task.
+        # Under ASGI the response is not closed if its body raises, and a client that leaves cancels this task.
         await asyncio.shield(sync_to_async(conclude)(use, status))

@@ -10,10 +10,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @lru_cache(maxsize=1024)
 def parse_address(text: str) -> Address | None:
-    """Return the address that a peer or a proxy named, or None when the text is not one.
+    """Return the address that a peer or a proxy sent, or None if the text is not one.
 
-    A port (`192.0.2.1:80`, `[2001:db8::1]:80`) and a zone (`fe80::1%eth0`) are dropped, and an IPv4
-    address that is mapped into IPv6 (RFC 4291, 2.5.5.2) is the IPv4 address.
+    A port (`192.0.2.1:80`, `[2001:db8::1]:80`) and a zone (`fe80::1%eth0`) are dropped. An IPv4 address that is
+    mapped into IPv6 (RFC 4291, 2.5.5.2) becomes the IPv4 address.
     """
     text = text.strip()
     if text.startswith("["):
@@ -28,7 +28,7 @@ def parse_address(text: str) -> Address | None:
 
 
 class HostBitsError(ValueError):
-    """An address with a mask that does not hold all of it. `meant` is the network that it lies in."""
+    """An address with host bits set beyond its mask. `meant` is the network that contains it."""
 
     def __init__(self, meant: Network) -> None:
         super().__init__(f"Bits are set to the right of the mask of {meant}.")
@@ -36,9 +36,9 @@ class HostBitsError(ValueError):
 
 
 def parse_network(text: str) -> Network:
-    """Return the network, or the network of one host for a plain address.
+    """Return the network; for a plain address, the network of that host.
 
-    Raises HostBitsError where bits are set to the right of the mask, and ValueError for anything else.
+    Raises HostBitsError if host bits are set, and ValueError for anything else.
     """
     network = ipaddress.ip_network(text, strict=False)
     address = ipaddress.ip_interface(text).ip
@@ -52,9 +52,9 @@ def parse_network(text: str) -> Network:
 
 
 def contains(networks: Sequence[str], address: Address | None) -> bool:
-    """Tell whether one of the networks holds the address. An unknown address is in none.
+    """Tell whether one of the networks contains the address. An unknown address is in none.
 
-    Raw SQL can put anything past the validators: what cannot be read as a list of networks holds nobody.
+    Raw SQL bypasses the validators, so a value that is not a list of networks contains no address.
     """
     if address is None or not isinstance(networks, list | tuple):
         return False
@@ -70,7 +70,7 @@ def _holds(network: str, address: Address) -> bool:
 
 @lru_cache(maxsize=1024)
 def neighbourhood(address: Address | None) -> str:
-    """Return the network that is counted as one sender of refused requests: /24 for IPv4, /64 for IPv6."""
+    """Return the network whose refusals are counted together: /24 for IPv4, /64 for IPv6."""
     if address is None:
         return ""
     bits = 24 if address.version == 4 else 64

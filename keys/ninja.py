@@ -1,4 +1,4 @@
-"""Django Ninja: `@api.get("/orders", auth=APIKeyAuth("orders:read"))`. A key's rate is left to Ninja's throttles."""
+"""Django Ninja: `@api.get("/orders", auth=APIKeyAuth("orders:read"))`. Ninja's own throttles limit the rate."""
 
 from django.http import HttpRequest
 from ninja.errors import HttpError
@@ -9,9 +9,9 @@ from .verification import Guard, scope_denial, use_of
 
 
 class APIKeyAuth(AuthBase):
-    """Lets in requests whose key holds every one of the scopes; `guard` is where keys are looked for.
+    """Accepts requests whose key holds all the scopes; `guard` tells where keys are read from and stored.
 
-    Ninja's documentation has one scheme for each class: subclass it for another header.
+    Ninja documents one scheme for each class: subclass it for another header.
     """
 
     openapi_type = "apiKey"
@@ -23,7 +23,7 @@ class APIKeyAuth(AuthBase):
         super().__init__()
 
     def __call__(self, request: HttpRequest) -> Holder | None:
-        """Return the key, or None where none was presented. Raises HttpError where it is refused."""
+        """Return the key, or None if none was presented. Raises HttpError if it is refused."""
         use = use_of(request, self.guard)
         if use is None:
             return None

@@ -1,4 +1,4 @@
-"""Permissions for Django REST framework, by key and by scope."""
+"""Permissions for Django REST framework: any good key, or a key with given scopes."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from .verification import Reason, note_denial, scope_denial
 
 
 class HasAPIKey(BasePermission):
-    """Allows requests that came with a good key, whatever its scopes."""
+    """Allows requests with a good key, whatever its scopes."""
 
     message = _("This endpoint needs an API key.")
 
@@ -25,16 +25,16 @@ class HasAPIKey(BasePermission):
 
 
 class _Invertible(BasePermissionMetaclass):
-    """Makes `~HasScope(...)` a HasScope too, which can tell the audit log why it refused: `NOT` tells nobody."""
+    """Makes `~HasScope(...)` a HasScope too, so that it can report its reason to the audit log, as `NOT` cannot."""
 
     def __invert__(self: Any) -> type[BasePermission]:  # type: ignore[override]
         return type(self.__name__, (self,), {"is_inverted": not self.is_inverted})
 
 
 class HasScope(BasePermission, metaclass=_Invertible):
-    """Allows requests whose key holds every one of the scopes: `permission_classes = [HasScope("users:read")]`.
+    """Allows requests whose key holds all the scopes: `permission_classes = [HasScope("users:read")]`.
 
-    Where it says no, the answer names the scope that is missing. Composes with `&`, `|` and `~`, on objects too.
+    A refusal names the missing scope. Works with `&`, `|` and `~`, and for objects.
     """
 
     scopes: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class HasScope(BasePermission, metaclass=_Invertible):
     message: str | None = None
 
     def __new__(cls, *scopes: str) -> type[BasePermission]:  # type: ignore[misc]
-        """With scopes, return a permission class that asks for them; Django REST framework makes its instances."""
+        """With scopes, return a permission class that requires them; Django REST framework instantiates it."""
         if scopes:
             return type(cls.__name__, (cls,), {"scopes": scopes})
         if not cls.scopes:
@@ -53,7 +53,7 @@ class HasScope(BasePermission, metaclass=_Invertible):
         holder = request.auth
         if not isinstance(holder, APIKey | EnvironmentKey):
             return self.is_inverted
-        # Either way it is noted for the audit log. One half of `A | B` may refuse and the other let in: the status of
+        # Note the result for the audit log in both cases. In `A | B` one may refuse and the other accept: the status of
         # the answer decides.
         if self.is_inverted:
             is_allowed = first_missing(holder.scopes, self.scopes) is not None

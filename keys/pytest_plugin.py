@@ -1,4 +1,4 @@
-"""What pytest finds by itself where this package is installed: the fixture `api_key_client`."""
+"""The pytest fixture `api_key_client`, available wherever this package is installed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def api_key_client(db: None) -> type[APIKeyClient]:
-    """Return `APIKeyClient`, with the database ready: `client = api_key_client(scopes=["users:read"])`.
-
-    Needs pytest-django.
-    """
-    # pytest loads this file before Django is set up, and in projects that do not use Django at all.
+    """Return `APIKeyClient`, with the database ready: `api_key_client(scopes=["users:read"])`. Needs pytest-django."""
+    # Imported here: pytest loads this file before Django is set up, also in projects without Django.
     from .testing import APIKeyClient
 
     return APIKeyClient

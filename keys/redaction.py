@@ -1,13 +1,12 @@
-"""What of a client's text may be written down: escaped, and without the secret. Pure functions, no Django."""
+"""Makes a client's text safe to log: escaped, and without the secret. Pure functions, no Django."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from . import tokens
 
 MASK = "********"
-# Nobody sends a header more often by mistake. Each part costs a search, and a client may send thousands.
-MOST_PARTS = 8
+MOST_PARTS = 8  # a client may send thousands, and each costs a search
 
 
 def printable(text: str) -> str:
@@ -17,18 +16,19 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def secrets_of(presented: Iterable[str], prefix: str) -> list[str]:
-    """Return what must not show, the longest first: every token, and the parts of a header that was sent twice.
+def redacted(texts: Mapping[str, str], presented: Iterable[str], prefix: str) -> dict[str, str]:
+    """Return the texts, printable, with each of the presented tokens masked.
 
-    `prefix` is what the project puts before its keys. It is no secret, so a token is masked with and without it.
+    For a header that was sent twice, its parts are masked too. `prefix` is the project's prefix of keys: it is no
+    secret, so a token is masked with and without it.
     """
-    parts = {part for token in presented for part in re.split(r"[,\s]+", token, maxsplit=MOST_PARTS)}
+    repeated = [token for token in presented if not token.isalnum()]
+    parts = {part for token in repeated for part in re.split(r"[,\s]+", token, maxsplit=MOST_PARTS)}
     whole = {*presented, *(part for part in parts if len(part) >= tokens.PREFIX_LENGTH)}
-    return sorted({tokens.bare(token, prefix) for token in whole if token}, key=len, reverse=True)
-
-
-def masked(text: str, secrets: Iterable[str]) -> str:
-    """Return the text, printable, with a mask in the place of each secret."""
-    for secret in secrets:
-        text = text.replace(secret, MASK)
-    return printable(text)
+    secrets = sorted({tokens.bare(token, prefix) for token in whole if token}, key=len, reverse=True)
+    found = {}
+    for name, text in texts.items():
+        for secret in secrets:
+            text = text.replace(secret, MASK)
+        found[name] = printable(text)
+    return found

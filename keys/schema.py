@@ -1,6 +1,6 @@
-"""OpenAPI by drf-spectacular: how each operation's key is sent, what it must hold, and how it is refused.
+"""OpenAPI by drf-spectacular: how each operation's key is sent, the scopes it needs, and the answers of a refusal.
 
-The schemes are known wherever `drf_spectacular` is in `INSTALLED_APPS`. Scopes and answers are added by
+The schemes are registered if `drf_spectacular` is in `INSTALLED_APPS`. Scopes and answers are added by
 `REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "keys.schema.AutoSchema"}`.
 """
 
@@ -23,9 +23,9 @@ from .verification import Guard
 
 
 class KeyringScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """Gives each authentication class a scheme of its own, since different keys open what they guard.
+    """Gives each authentication class its own scheme, as different keys open what they guard.
 
-    It is named after the class; where the class reads `Authorization` too, that is a second scheme, and either will do.
+    It is named after the class. If the class reads `Authorization` too, that is a second scheme; either is enough.
     """
 
     target_class = KeyringAuthentication
@@ -41,7 +41,7 @@ class KeyringScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
 
     def get_security_definition(self, auto_schema: openapi.AutoSchema) -> list[dict[str, Any]]:
         in_header = {"type": "apiKey", "in": "header", "name": self.target.header}
-        # As an "http" scheme it would have to be a registered one, such as Bearer.
+        # An "http" scheme would have to be a registered one, such as Bearer.
         words = _("An API key after the word “%(keyword)s” and a blank.") % {"keyword": self.target.keyword}
         in_authorization = {"type": "apiKey", "in": "header", "name": "Authorization", "description": words}
         return [in_header, in_authorization]
@@ -49,14 +49,14 @@ class KeyringScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
 
 @dataclass(frozen=True)
 class Decoration:
-    """What one `api_key_required` asks for."""
+    """What one `api_key_required` requires."""
 
     guard: Guard
     scopes: tuple[str, ...]
 
     @property
     def authenticator(self) -> KeyringAuthentication:
-        """An authenticator that reads the same keys; but for the usual one its class is named after the header."""
+        """An authenticator that reads the same keys; unless it is the default, its class is named after the header."""
         if self.guard == APIKeyAuthentication.guard:
             return APIKeyAuthentication()
         reads = {name: getattr(self.guard, name) for name in ("header", "keyword", "keyrings")}
@@ -65,9 +65,9 @@ class Decoration:
 
 
 class AutoSchema(openapi.AutoSchema):
-    """drf-spectacular's schema of an operation, with what its guard adds: scopes, and the answers of a refusal.
+    """drf-spectacular's schema of an operation, plus its guard's scopes and refusals.
 
-    What a view declares itself, with `@extend_schema` for instance, stays as it is.
+    What a view declares itself, e.g. with `@extend_schema`, is not changed.
     """
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
@@ -89,7 +89,7 @@ class AutoSchema(openapi.AutoSchema):
         return operation
 
     def get_auth(self) -> list[dict[str, list[Any]]]:
-        """Return what opens the operation, one of the list and all of its parts: a guard around the view is one."""
+        """Return the alternatives that open the operation; each must include the guard around the view, if any."""
         ways: list[dict[str, list[Any]]] = super().get_auth()
         for decoration in self._decorations:
             scheme = KeyringScheme(decoration.authenticator)  # type: ignore[no-untyped-call]
@@ -107,14 +107,14 @@ class AutoSchema(openapi.AutoSchema):
 
     @property
     def _decorations(self) -> list["Decoration"]:
-        """What `api_key_required` asks for around the view, on its `dispatch`, and on the method."""
+        """What `api_key_required` requires around the view, on its `dispatch`, and on the method."""
         handler = getattr(self.view, getattr(self.view, "action", None) or self.method.lower(), None)
         functions = [getattr(self.view, "api_key_view", None), type(self.view).dispatch, handler]
         found = [function for outer in functions for function in decorated(outer)]
         return list(dict.fromkeys(Decoration(one.api_key_guard, one.api_key_scopes) for one in found))
 
     def _refusals(self, *, asks_for_scopes: bool, has_rates: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the answers of a refusal, each with its status."""
+        """Yield the status and the answer of each refusal."""
         detail = ResolvedComponent(  # type: ignore[no-untyped-call]
             name="APIKeyRefusal",
             type=ResolvedComponent.SCHEMA,
@@ -123,7 +123,7 @@ class AutoSchema(openapi.AutoSchema):
         )
         self.registry.register_on_missing(detail)
         content = {"application/json": {"schema": detail.ref}}
-        # Without its content: what the view itself says of a bad request may look different.
+        # Without content: the view's own answer to a bad request may look different.
         yield "400", {"description": _("More than one API key, or a request that is not valid.")}
         yield "401", {"description": _("No API key, or one that is refused."), "content": content}
         if asks_for_scopes:
@@ -137,10 +137,7 @@ class AutoSchema(openapi.AutoSchema):
 
 
 def scopes_asked(permissions: Iterable[Any]) -> str:
-    """Return in words which scopes the permissions ask for together, such as “`users:read` or `users:write`”.
-
-    Empty where they ask for none.
-    """
+    """Return the required scopes in words, such as “`users:read` or `users:write`”; empty if there are none."""
     return _joined([_words(permission) for permission in permissions], _(" and "))
 
 
@@ -155,7 +152,7 @@ def _words(permission: Any) -> str:
         return _("not ") + _in_brackets(words) if (words := _words(permission.op1)) else ""
     if kind is OR:
         halves = [permission.op1, permission.op2]
-        # Where one half asks for no scope, it must not look as if the scope of the other were needed.
+        # If one half requires no scope, name it, so that the other's scope does not look required.
         named = [_words(half) or type(half).__name__ for half in halves]
         return _joined(named, _(" or ")) if any(map(_words, halves)) else ""
     return ""

@@ -16,7 +16,7 @@ def is_well_formed(scope: str) -> bool:
 def grants(held: Sequence[str], required: str) -> bool:
     """Tell whether the held scopes include the required one, by name or by a wildcard.
 
-    Raw SQL can put anything past the validators, and a text holds every part of itself: only a list grants.
+    Only a list grants: raw SQL bypasses the validators, and `in` finds any part of a text.
     """
     if not isinstance(held, list | tuple):
         return False
@@ -24,14 +24,14 @@ def grants(held: Sequence[str], required: str) -> bool:
 
 
 def first_missing(held: Sequence[str], required: Iterable[str]) -> str | None:
-    """Return the first required scope that the held ones do not grant; None where they grant them all."""
+    """Return the first required scope that the held ones do not grant; None if they grant all."""
     return next((scope for scope in required if not grants(held, scope)), None)
 
 
 def unknown(scopes: Iterable[str], registry: Collection[str]) -> list[str]:
-    """Return the scopes that the registry does not hold. An empty registry holds every scope.
+    """Return the scopes that are not in the registry. An empty registry knows every scope.
 
-    `*` is always known; `resource:*` is known when a registered scope has that resource.
+    `*` is always known; `resource:*` is known if a registered scope has that resource.
     """
     if not registry:
         return []

@@ -1,7 +1,4 @@
-"""For the tests of projects whose views ask for a key: a client that sends one.
-
-With pytest-django there is the fixture `api_key_client` as well, without an import: see `pytest_plugin`.
-"""
+"""A test client that sends a key, for projects whose views need one. `pytest_plugin` has it as a fixture."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,14 +9,14 @@ from .models import APIKey
 
 
 class APIKeyClient(APIClient):
-    """Django REST framework's test client, whose requests carry a key made for it.
+    """Django REST framework's test client, which sends a key created for it.
 
-    `scopes` and any other field of `APIKey` (`is_active`, `expires_at`, `allowed_ips` ...) make the key, as
-    `APIKey.objects.create()` would: without `scopes` it gets `KEYS["DEFAULT_SCOPES"]`. `header` is where it is
-    sent. `.key` is the key, to be deactivated, rotated or compared; the client goes on sending what it sent.
+    `scopes` and any other field of `APIKey` (`is_active`, `expires_at`, `allowed_ips` ...) are passed to
+    `APIKey.objects.create()`: without `scopes` the key gets `KEYS["DEFAULT_SCOPES"]`. `header` is where it is sent.
+    `.key` is the key, to deactivate, rotate or compare; the client goes on sending it.
 
-    Needs the database, so make it in `setUp()` or in a test. Raises ValidationError as the model does, for a
-    scope that is not registered for instance.
+    Needs the database, so create it in `setUp()` or in a test. Raises ValidationError as the model does, e.g. for a
+    scope that is not registered.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ logger = logging.getLogger("api_keys")
 
 
 class RateUnavailable(APIException):
-    """The cache that counts requests cannot be reached, and `KEYS["RATE_FAIL_OPEN"]` is not set."""
+    """The cache that counts requests is unavailable, and `KEYS["RATE_FAIL_OPEN"]` is not set."""
 
     status_code = 503
     default_detail = UNAVAILABLE_DETAIL
@@ -24,14 +24,14 @@ class RateUnavailable(APIException):
 class APIKeyRateThrottle(SimpleRateThrottle):
     """Enforces the `rate` of the request's key, counted in Django's cache; keys without one are not limited.
 
-    A successor goes on in its predecessor's bucket, so that a rotation gives no second allowance.
+    A successor shares its predecessor's bucket, so that a rotation gives no second allowance. Raises
+    RateUnavailable.
     """
 
     scope = "api_key"
 
     def __init__(self) -> None:
-        # The rate comes from the key, not from settings.
-        pass
+        pass  # the rate comes from the key, not from settings
 
     def get_cache_key(self, request: Request, view: Any) -> str | None:
         key: Any = request.auth
@@ -45,7 +45,7 @@ class APIKeyRateThrottle(SimpleRateThrottle):
             self.rate = key.rate
             self.num_requests, self.duration = self.parse_rate(key.rate)
             is_allowed = super().allow_request(request, view)
-        except Exception as error:  # Each cache backend fails in its own way.
+        except Exception as error:  # each cache backend raises its own errors
             logger.error("The rate of an API key cannot be checked: %s", type(error).__name__)
             if not conf.RATE_FAIL_OPEN:
                 raise RateUnavailable from error
@@ -55,6 +55,6 @@ class APIKeyRateThrottle(SimpleRateThrottle):
         return bool(is_allowed)
 
     def wait(self) -> float:
-        """Return the seconds until the next request is let in, also where the rate has been lowered meanwhile."""
-        in_the_way = self.history[self.num_requests - 1]  # type: ignore[operator]
-        return float(self.duration - (self.now - in_the_way))
+        """Return the seconds until the next request is accepted, also if the rate has been lowered meanwhile."""
+        next_to_expire = self.history[self.num_requests - 1]  # type: ignore[operator]
+        return float(self.duration - (self.now - next_to_expire))

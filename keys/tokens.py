@@ -1,8 +1,8 @@
-"""What a token is: how it is made, recognised and digested. Pure functions, no Django.
+"""Tokens: how they are made, recognised and digested. Pure functions, no Django.
 
-A token is 160 random bits. A slow hash protects secrets that people choose, because those can be
-guessed; 2**160 cannot be searched at any speed, so one round of SHA-256 is enough here and keeps a
-look-up at the price of one index probe (OWASP ASVS 5.0, 11.4.1; NIST SP 800-63B, 5.1.2.2).
+A token is 160 random bits. A slow hash protects secrets that people choose and others can guess; 2**160 cannot be
+searched at any speed. So one round of SHA-256 is enough, and a look-up costs one index probe (OWASP ASVS 5.0, 11.4.1;
+NIST SP 800-63B, 5.1.2.2).
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _DIGEST = re.compile(r"(sha256\$[0-9a-f]{64}|sha512\$[0-9a-f]{128})\Z")
 
 
 class Secret(str):
-    """A token in plain text. Its repr, which tracebacks and error reports show, hides it."""
+    """A token in plain text. Its repr, which tracebacks and error reports show, is masked."""
 
     __slots__ = ()
 
@@ -32,40 +32,37 @@ def generate() -> str:
 
 
 def is_standard(token: str) -> bool:
-    """Tell whether the token has the shape that `generate` gives, and was not typed by hand."""
+    """Tell whether the token has the form that `generate` gives, and so was not typed by hand."""
     return _STANDARD.match(token) is not None
 
 
 def is_presentable(text: str) -> bool:
-    """Tell whether the text could be a token at all: 1 to 128 printable ASCII characters."""
+    """Tell whether the text can be a token: 1 to 128 printable ASCII characters."""
     return 0 < len(text) <= MAX_PRESENTED_LENGTH and text.isascii() and text.isprintable()
 
 
 def is_digest(text: str) -> bool:
-    """Tell whether the text has the shape that `digest` gives."""
+    """Tell whether the text has the form that `digest` gives."""
     return _DIGEST.match(text) is not None
 
 
 def bare(token: str, prefix: str) -> str:
-    """Return the token without the project's prefix, so that both forms have one digest."""
+    """Return the token without the project's prefix, so that both forms have the same digest."""
     if prefix and token.startswith(prefix) and is_standard(token[len(prefix) :]):
         return token[len(prefix) :]
     return token
 
 
 def visible_prefix(token: str) -> str:
-    """Return the 8 characters by which people tell keys apart.
-
-    Empty for a token that somebody typed: eight characters could be all of it.
-    """
+    """Return the 8 characters that identify a key to people; empty if a person chose it, as they could be all of it."""
     return token[:PREFIX_LENGTH] if is_standard(token) else ""
 
 
 def digest(token: str) -> str:
-    """Return what is stored in the token's place: its SHA-256, tagged with the algorithm.
+    """Return what is stored instead of the token: its SHA-256, tagged with the algorithm.
 
-    The SHA-512 of what is longer than a token of ours. That is what other packages keep of their keys, which
-    `keys_import` takes over; and as the length alone decides, there is one digest to look up.
+    A text longer than our tokens gets SHA-512, as other packages use whose keys `keys_import` imports. The length
+    alone decides, so there is one digest to look up.
     """
     octets = token.encode("utf-8", "surrogatepass")
     if len(token) <= LENGTH:

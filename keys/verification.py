@@ -1,4 +1,4 @@
-"""The one place that says yes or no to a key, and why."""
+"""Decides whether a key is accepted, and why not. Nothing else decides it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,8 +20,7 @@ from .networks import Address, contains
 
 Reason = AuditEvent.Reason
 
-# The answers of a permission or a throttle that refuses a good key.
-_STATUS_OF_DENIAL: dict[str, int] = {Reason.SCOPE: 403, Reason.RATE: 429}
+_STATUS_OF_DENIAL: dict[str, int] = {Reason.SCOPE: 403, Reason.RATE: 429}  # answers of denials of good keys
 
 UNAVAILABLE_DETAIL = "API keys cannot be checked right now."
 CONFLICT_DETAIL = "More than one API key was presented."
@@ -29,9 +28,9 @@ CONFLICT_DETAIL = "More than one API key was presented."
 
 @dataclass(frozen=True)
 class Guard:
-    """What guards a view: where the key is read from, where it is looked for, and the words of a refusal.
+    """What guards a view: the headers with the key, the keyrings that are searched, and the texts of a refusal.
 
-    Two that are equal ask the same of a request, which is asked once.
+    Equal guards make the same decision, so it is made once for each request.
     """
 
     header: str = "X-API-Key"
@@ -39,12 +38,17 @@ class Guard:
     keyrings: tuple[Keyring, ...] = (DatabaseKeyring(),)
     refused_detail: str = "Invalid API key."
     not_configured_detail: str = "API key not configured"
-    # Whether a request without a key gets `refused_detail` too, instead of being left to other authenticators.
+    # A request without a key gets `refused_detail` too, instead of going on to other authenticators.
     answers_missing: bool = False
 
     @property
+    def is_configured(self) -> bool:
+        """Whether one of the keyrings could hold a key at all."""
+        return any(ring.is_configured() for ring in self.keyrings)
+
+    @property
     def vary(self) -> tuple[str, ...]:
-        """The request headers that the answer depends on."""
+        """The request headers on which the answer depends."""
         return (self.header,) if self.keyword is None else (self.header, "Authorization")
 
     @property
@@ -55,40 +59,40 @@ class Guard:
 
 @dataclass(slots=True)
 class Use:
-    """One key presented on one request, what was decided about it, and its row in the audit log."""
+    """One key presented on one request: the decision, and its row in the audit log."""
 
     guard: Guard
     address: Address | None
     row: dict[str, Any] = field(default_factory=dict)
     holder: Holder | None = None
-    # 200 where the key is good; else the status and the words of the answer.
-    status: int = 200
+    status: int = 200  # 200 if the key is good, else the status of the answer, whose text is `detail`
     detail: str = ""
-    is_unavailable: bool = False
-    # The handle of the row that records the use; None where there is none yet.
-    recorded: RowHandle | None = None
-    # Decided inside the view's transaction, which may take its row along; `conclude` comes after it.
+    recorded: RowHandle | None = None  # the row that records the use; None if there is none yet
+    # Decided inside the view's transaction, which may roll the row back; `conclude` runs after it.
     in_transaction: bool = False
     is_concluded: bool = False
-    # Why a permission or throttle refused this good key: counts if the answer is 403 or 429.
-    denial: str = ""
+    denial: str = ""  # why a permission or throttle refused this good key, if the answer is 403 or 429
     started: float = field(default_factory=monotonic)
 
     @property
     def is_good(self) -> bool:
         return self.status == 200
 
+    @property
+    def is_unavailable(self) -> bool:
+        return self.detail == UNAVAILABLE_DETAIL
+
     def make_unavailable(self) -> None:
-        """Say that the key store or the audit log cannot be reached."""
-        self.status, self.detail, self.is_unavailable, self.is_concluded = 503, UNAVAILABLE_DETAIL, True, True
+        """Set the answer for a key store or an audit log that is unavailable."""
+        self.status, self.detail, self.is_concluded = 503, UNAVAILABLE_DETAIL, True
 
 
 def use_of(request: HttpRequest, guard: Guard) -> Use | None:
-    """Return what the middleware decided ahead of the view, or decide now where it is not there or could not know.
+    """Return the middleware's decision from before the view, or decide now if it made none.
 
-    None means that no key was presented and that other authenticators may try.
+    None means that no key was presented, and that other authenticators may try.
     """
-    # Django's `cache_page` asks this when the view is done: what it kept it would hand to anybody, key or no key.
+    # Tells Django's `cache_page` not to keep the answer: it would serve it without a key.
     request._cache_update_cache = False  # type: ignore[attr-defined]
     verified: dict[Guard, Use | None] | None = getattr(request, "api_key_uses", None)
     if verified is None:
@@ -99,20 +103,23 @@ def use_of(request: HttpRequest, guard: Guard) -> Use | None:
 
 
 def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -> Use | None:
-    """Decide whether the key on this request is good, record its use or its refusal, and return the decision.
+    """Decide whether this request's key is good, record its use or its refusal, and return the decision.
 
-    None means that no key was presented and that other authenticators may try. With `in_transaction` a
-    refusal is written by `conclude`, because its answer rolls back the transaction that is open now.
+    None means that no key was presented, and that other authenticators may try. With `in_transaction`, `conclude`
+    writes a refusal, because its answer rolls back the open transaction.
     """
     credential = credentials.read(request.META, guard.header, guard.keyword)
-    is_configured = any(ring.is_configured() for ring in guard.keyrings)
     if credential is None:
-        return None if is_configured and not guard.answers_missing else _without_key(guard, is_configured)
+        is_configured = guard.is_configured
+        if is_configured and not guard.answers_missing:
+            return None
+        status, detail = (401, guard.refused_detail) if is_configured else (503, guard.not_configured_detail)
+        return Use(guard, None, status=status, detail=detail, is_concluded=True)
     use = Use(guard, credentials.client_address(request.META), in_transaction=in_transaction)
     try:
         reason = _decide(use, request, credential)
         if reason:
-            _refuse(use, request, credential, reason, is_configured)
+            _refuse(use, request, credential, reason)
         elif use.recorded is None:
             use.recorded = recording.record_use(use.row)
     except recording.AuditUnavailable:
@@ -122,67 +129,64 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -
         use.make_unavailable()
     if use.is_good and use.holder is not None:
         announcements.tell_use(use.holder, use.row)
-    elif use.status != 503 or not is_configured:
+    elif not use.is_unavailable:
         announcements.tell_refusal(use.holder, use.row)
     return use
 
 
-def _without_key(guard: Guard, is_configured: bool) -> Use:
-    status, detail = (401, guard.refused_detail) if is_configured else (503, guard.not_configured_detail)
-    return Use(guard, None, status=status, detail=detail, is_concluded=True)
-
-
 def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
-    """Find the holder and return why it is refused; empty where it is not."""
+    """Find the owner of the key, and return why it is refused; empty if it is accepted."""
     if credential.in_conflict:
         return Reason.CONFLICT
     if not credential.may_be_a_key:
         return Reason.CONFLICT if credential.looks_repeated else Reason.MALFORMED
-    # Ready before the look-up, because a keyring may write it in the same statement.
+    # Built before the look-up, because a keyring may write it in the same statement.
     use.row = recording.describe(request, credential.presented, use.address)
-    use.holder = _look_up(use, credential.token)
+    use.holder, objection = _look_up(use, credential.token)
     if use.holder is None:
         return Reason.CONFLICT if credential.looks_repeated else Reason.UNKNOWN
-    use.row = {**use.row, **described(use.holder)}
-    # Asked whatever the keyring has written: this is the one rule, and it has the last word.
-    return objection_to(use.holder, use.address)
+    key_id = use.holder.pk if isinstance(use.holder, APIKey) else None
+    use.row = {**use.row, "api_key_id": key_id, **described(use.holder)}
+    return objection
 
 
-def _look_up(use: Use, token: str) -> Holder | None:
-    """Find the holder in the guard's keyrings; where one can, it records the use at once."""
+def _look_up(use: Use, token: str) -> tuple[Holder | None, str]:
+    """Return the owner from the guard's keyrings, and why it is refused. A keyring may record the use at once."""
+    checked, objection = None, ""
 
     def may_use(holder: Holder) -> bool:
-        return not objection_to(holder, use.address)
+        nonlocal checked, objection
+        checked, objection = holder, objection_to(holder, use.address)
+        return not objection
 
-    records = sinks.sink().shares_key_database
+    can_record = sinks.sink().shares_key_database
     for ring in use.guard.keyrings:
-        find_and_record = getattr(ring, "find_and_record", None) if records else None
+        find_and_record = getattr(ring, "find_and_record", None) if can_record else None
         try:
             if find_and_record is None:
                 holder = ring.find(token)
             else:
                 holder, use.recorded = find_and_record(token, use.row, may_use)
         except Error:
-            # It may be the log alone that is out of reach, which matters when the row is written.
+            # Perhaps only the log is unavailable, which is handled when the row is written.
             holder = ring.find(token)
         if holder is not None:
-            return holder
-    return None
+            # Always apply the rule, whatever the keyring has written.
+            return holder, objection if holder is checked else objection_to(holder, use.address)
+    return None, ""
 
 
 def objection_to(holder: Holder, address: Address | None) -> str:
-    """Return why a key that was found is refused from this address at this moment; empty where it is not."""
-    if not isinstance(holder, APIKey):
-        return ""
-    if objection := holder.objection:
-        return objection
-    if holder.allowed_ips != [] and not contains(holder.allowed_ips, address):
-        return Reason.ADDRESS
-    return ""
+    """Return why a key that was found is refused from this address now; empty if it is accepted."""
+    if objection := getattr(holder, "objection", ""):
+        return str(objection)
+    networks = getattr(holder, "allowed_ips", ())
+    # What is not a list was put there past the validators, and contains nobody.
+    return Reason.ADDRESS if networks not in ([], ()) and not contains(networks, address) else ""
 
 
-def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str, is_configured: bool) -> None:
-    if not is_configured:
+def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str) -> None:
+    if not use.guard.is_configured:
         use.status, use.detail = 503, use.guard.not_configured_detail
     elif reason == Reason.CONFLICT:
         use.status, use.detail = 400, CONFLICT_DETAIL
@@ -197,21 +201,21 @@ def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str,
 
 
 def note_denial(request: HttpRequest, reason: str) -> None:
-    """Note that a permission or throttle refused a good key; with no reason, that it lets the key in after all."""
+    """Note that a permission or throttle refused a good key; with no reason, that it accepts the key."""
     for use in getattr(request, "api_key_uses", {}).values():
         if use is not None:
             use.denial = reason
 
 
 def scope_denial(request: HttpRequest, holder: Holder, required: Iterable[str]) -> str:
-    """Return the sentence that names the first scope which the key lacks, and note it; empty where it lacks none."""
+    """Return a sentence that names the first scope the key lacks, and note the denial; empty if it lacks none."""
     missing = scopes.first_missing(holder.scopes, required)
     note_denial(request, Reason.NONE if missing is None else Reason.SCOPE)
     return "" if missing is None else _("This API key lacks the scope “%(scope)s”.") % {"scope": missing}
 
 
 def conclude(use: Use, status: int) -> None:
-    """Put on the record how the request ended, once; a refusal by scope or rate turns the use into one."""
+    """Record how the request ended, once. A use that its scopes or rate refused becomes a refusal."""
     if use.is_concluded:
         return
     use.is_concluded = True

@@ -1,4 +1,4 @@
-"""What belongs to the whole run, and fixtures that a module asks for by `pytest.mark.usefixtures`."""
+"""Hooks and fixtures of the whole run; modules request the fixtures by `pytest.mark.usefixtures`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,21 +15,21 @@ from tests.support.tables import drop_tables, migrate
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker, worker_id: str) -> None:
-    """The databases of the tests, and none of runs that were killed."""
+    """Create the tests' databases, and drop those of killed runs."""
     if worker_id in {"master", "gw0"}:
         with django_db_blocker.unblock():
-            runs.take_away_old_databases(connection)
+            runs.drop_old_databases(connection)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Take away what lies in a shared Redis, once all workers are done."""
+    """Delete this run's keys in a shared Redis, once all workers are done."""
     if not hasattr(session.config, "workerinput"):
-        runs.take_away_cache_keys(shared_redis())
+        runs.delete_cache_keys(shared_redis())
 
 
 @pytest.fixture(scope="module")
 def tables_put_back(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Each test of the module makes its old table; the tests of other modules find the tables of today."""
+    """Restore the current tables after the module, whose tests create the old table."""
     yield
     with django_db_blocker.unblock():
         drop_tables()
@@ -45,6 +45,6 @@ def seal_key(monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No next key in the environment, which goes before the .env of this checkout, and none in a .env above."""
+    """Set no next key: not in the environment, nor in a `.env` in or above the working directory."""
     monkeypatch.setenv("AUTH_API_KEY_NEXT", "")
     monkeypatch.chdir(tmp_path)

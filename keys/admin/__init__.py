@@ -1,4 +1,4 @@
-"""The pages at which people make, rotate and end keys, and read the log."""
+"""The admin pages to create, rotate and end keys, and to read the log."""
 
 from .audit_admin import AuditEventAdmin
 from .key_admin import APIKeyAdmin

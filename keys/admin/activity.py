@@ -1,7 +1,7 @@
 """What the log says about the keys on a page: few queries, however many keys there are.
 
-Every query names the keys and a span of time, which the index `keys_event_key_at` serves, and reads a bounded number
-of rows, however busy the keys are.
+Each query names the keys and a span of time, which the index `keys_event_key_at` serves, and reads a limited number of
+rows, however busy the keys are.
 """
 
 from collections import Counter
@@ -19,15 +19,13 @@ from ..models.audit_event import TRAFFIC
 
 Event = AuditEvent.Event
 
-# How many of one key's rows PostgreSQL counts in a fraction of a second.
-COUNTED = 100_000
-# How many of a key's latest requests tell where it comes from and what it calls.
-SAMPLE = 1000
+COUNTED = 100_000  # rows of one key, which PostgreSQL counts in a fraction of a second
+SAMPLE = 1000  # latest requests of a key, to tell where they come from and what they call
 
 
 @dataclass
 class Day:
-    """The requests of one key on one day; the latest of them, where it has more than are counted."""
+    """The requests of one key on one day; only the latest if `has_more`."""
 
     day: date
     allowed: int = 0
@@ -60,12 +58,12 @@ def start_of(day: date) -> datetime:
 
 
 def first_day(days: int) -> date:
-    """Return the first of the last days, of which today is one."""
+    """Return the first of the last `days` days, the last of which is today."""
     return timezone.localdate() - timedelta(days=days - 1)
 
 
 def by_day(keys: Collection[int], days: int, most: int) -> dict[int, Recent]:
-    """Return the uses and refusals of each key on each of the last days: of at most so many rows for each of both."""
+    """Return each key's uses and refusals on each of the last days, from at most `most` rows for each key and day."""
     first = first_day(days)
     span = [first + timedelta(days=one) for one in range(days + 1)]
     rows = BoundedRows(keys, [start_of(day) for day in span], most)
@@ -83,7 +81,7 @@ def by_day(keys: Collection[int], days: int, most: int) -> dict[int, Recent]:
         )
     )
     for row in counted:
-        # Where clocks are changed at midnight, a row of the first hour may belong to no day that is shown.
+        # If clocks change at midnight, a row of the first hour may belong to a day that is not shown.
         if 0 <= (position := (row["day"] - first).days) < days:
             day = recent[row["api_key"]].days[position]
             day.allowed, day.refused = row["allowed"], row["refused"]
@@ -92,7 +90,7 @@ def by_day(keys: Collection[int], days: int, most: int) -> dict[int, Recent]:
 
 @dataclass
 class Client:
-    """One address and program that used a key."""
+    """One address and user agent that used a key."""
 
     address: str | None
     user_agent: str
@@ -102,14 +100,14 @@ class Client:
 
 @dataclass
 class Clients:
-    """Who used a key, the latest first; where it has more requests than are read, those since `read_since`."""
+    """Who used a key, the latest first; since `read_since`, if not all of its requests were read."""
 
     found: list[Client] = field(default_factory=list)
     read_since: datetime | None = None
 
 
 def clients(keys: Collection[int], days: int) -> dict[int, Clients]:
-    """Return who used each key in the last days. The more keys, the fewer rows of each are read."""
+    """Return who used each key in the last days. The more keys, the fewer rows are read of each."""
     now = timezone.now()
     edges = [now - timedelta(days=days), now + timedelta(days=1)]
     rows = BoundedRows(keys, edges, COUNTED // max(len(keys), 1))
@@ -131,7 +129,7 @@ class Sample:
 
 
 def sample(key: int, since: datetime, most: int = 8) -> Sample:
-    """Return the places and endpoints of a key's latest requests."""
+    """Return the addresses and endpoints of a key's latest requests."""
     requests = AuditEvent.objects.filter(api_key=key, at__gte=since, event__in=TRAFFIC)
     rows = list(requests.order_by("-at").values_list("address", "method", "endpoint", "path")[:SAMPLE])
     addresses = Counter(address or "-" for address, *_ in rows)
@@ -140,23 +138,23 @@ def sample(key: int, since: datetime, most: int = 8) -> Sample:
 
 
 class BoundedRows:
-    """The rows of some keys within some spans of time: of each key and span no more than so many, the latest.
+    """The rows of some keys within some spans of time: for each key and span at most `most`, the latest.
 
-    `edges` are where the spans meet. `cuts` holds, by key and number of the span, from when on the rows are read
-    where there are more of them. `condition` finds all that are read.
+    `edges` are the borders of the spans. `cuts` holds, by key and number of the span, the time from which rows are
+    read if there are more of them. `condition` selects all rows that are read.
     """
 
     def __init__(self, keys: Collection[int], edges: Sequence[datetime], most: int) -> None:
         self.edges = edges
-        self.cuts = dict(self._found(keys, most))
+        self.cuts = dict(self._cuts(keys, most))
         busy = {key for key, _ in self.cuts}
         self.condition = Q(api_key__in={*keys} - busy, at__gte=edges[0], at__lt=edges[-1])
         for key in sorted(busy):
             for begin, end in self._ranges(key):
                 self.condition |= Q(api_key=key, at__gte=begin, at__lt=end)
 
-    def _found(self, keys: Collection[int], most: int) -> Iterator[tuple[tuple[int, int], datetime]]:
-        """Yield the cuts, from one query that takes but the index."""
+    def _cuts(self, keys: Collection[int], most: int) -> Iterator[tuple[tuple[int, int], datetime]]:
+        """Yield the cuts, from one query that reads only the index."""
         spans = list(pairwise(self.edges))
         of_key = AuditEvent.objects.filter(api_key=OuterRef("pk")).order_by("-at").values("at")
         cuts = {
@@ -169,7 +167,7 @@ class BoundedRows:
                     yield (key, number), at + timedelta(microseconds=1)
 
     def _ranges(self, key: int) -> Iterator[tuple[datetime, datetime]]:
-        """Yield what is read of a key, spans that are read as a whole joined to what follows them."""
+        """Yield the ranges of time that are read of a key. Spans that are read as a whole join what follows them."""
         begin = self.edges[0]
         for number, edge in enumerate(self.edges[:-1]):
             if (cut := self.cuts.get((key, number))) is not None:

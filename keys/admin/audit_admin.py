@@ -1,4 +1,4 @@
-"""The audit log: to be read, narrowed and taken away, and changed by nobody."""
+"""The audit log's pages: read, filter and download. Nobody can change it."""
 
 from typing import Any
 
@@ -36,8 +36,8 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
         css = {"all": ("keys/admin.css",)}
 
     def get_fields(self, request: HttpRequest, obj: AuditEvent | None = None) -> Any:
-        """Return what an event of its kind can have: a step of a key's life has no path, and a request no actor."""
-        # Read-only, all of them: nobody has the permission to change.
+        """Return the fields of the event's kind: a life-cycle event has no path, and a request no actor."""
+        # All are read-only, as nobody has the permission to change.
         subject = ["of_key", "key_prefix"]
         if obj is not None and not obj.is_request:
             return ["moment", "event", *subject, "actor", "count", "told"]
@@ -58,7 +58,7 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
         return AuditChangeList
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Refuse what an address could ask for beside the filters: `?path__icontains=` would read every row."""
+        """Refuse look-ups other than the filters: `?path__icontains=` would read every row."""
         return lookup in ADDRESSABLE
 
     def address_of(self, key: APIKey) -> str:
@@ -69,7 +69,7 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
         return [path("export/<slug:form>/", view, name="keys_auditevent_export"), *super().get_urls()]
 
     def export_view(self, request: HttpRequest, form: str) -> HttpResponseBase:
-        """Send every event that the filters of the address leave, as a file that is written while it is sent."""
+        """Send all events that the filters of the URL select, as a file that is written while it is sent."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         changes: Any = self.get_changelist_instance(request)

@@ -1,4 +1,4 @@
-"""Where the bars of a chart stand. The templates draw them, as SVG without a style or a script."""
+"""Positions of the bars in a chart. The templates draw them, as SVG without a style or a script."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Bar:
 
     @property
     def more_y(self) -> float:
-        """Where the bar is broken, to show that it is cut."""
+        """Where the bar is broken, to show that not all requests were counted."""
         return round(min(self.allowed_y, self.refused_y) + 6, 2)
 
 

@@ -1,4 +1,4 @@
-"""How the admin shows a key and an event: in columns, badges and words."""
+"""How the admin shows a key and an event: columns, badges and words."""
 
 from datetime import datetime
 from typing import Any
@@ -22,18 +22,17 @@ from ..models.api_key import STATES
 from . import activity, charts
 
 SPARKLINE_DAYS = 7
-# How many rows of each key and day are counted: fifty busy keys must not make the list a slow page.
-A_DAY = 500
+A_DAY = 500  # rows counted of each key and day, so that fifty busy keys do not slow down the list
 NOTHING = "-"
 
 
 def badge(kind: str, text: Any, title: str = "") -> SafeString:
-    """Return a word on a coloured ground; the colour says nothing that the word does not."""
+    """Return a word on a coloured background; the colour adds no information."""
     return format_html('<span class="keys-badge keys-{}" title="{}">{}</span>', kind, title, text)
 
 
 def state_badges(key: APIKey) -> SafeString:
-    """Return the key's state, and what else deserves a look."""
+    """Return the key's state, and warnings about its age and origin."""
     badges = [badge(key.state, STATES[key.state])]
     if mark := age_mark(key):
         text, title = {
@@ -51,7 +50,7 @@ def scope_list(key: APIKey) -> SafeString:
 
 
 def time_ago(moment: datetime) -> SafeString:
-    """Return a time as people say it, with the exact one behind it."""
+    """Return a time relative to now, with the exact time as its title."""
     local = localtime(moment)
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
@@ -60,7 +59,7 @@ def time_ago(moment: datetime) -> SafeString:
 
 
 def event_badge(event: AuditEvent) -> SafeString:
-    """Return what happened, with the reason and for how many requests the row stands."""
+    """Return what happened, the reason, and the number of requests that the row counts."""
     words = badge(event.event, event.get_event_display())
     if event.reason:
         words = format_html('{} <span class="keys-reason">{}</span>', words, event.get_reason_display())
@@ -70,19 +69,19 @@ def event_badge(event: AuditEvent) -> SafeString:
 
 
 def event_subject(event: AuditEvent) -> SafeString:
-    """Return the request and its answer, or what a step of a key's life changed."""
+    """Return the request and its answer, or what a life-cycle event changed."""
     if event.event == AuditEvent.Event.PRUNED and (pruning := Pruning.read(event.detail)) is not None:
         return format_html("{}", pruning.sentence)
     if not event.is_request:
         return format_html("{}", event.detail or "-")
-    # A use without a status has died, or is still being answered.
+    # The worker died, or the request is still being answered.
     status = event.status if event.status is not None else _("no answer")
     took = "" if event.duration_ms is None else f", {event.duration_ms} ms"
     return format_html('{} {} <span class="keys-answer">→ {}{}</span>', event.method, event.path, status, took)
 
 
 class KeyChangeList(ChangeList):
-    """Adds what the log says of the keys on this page, in two queries for all of them."""
+    """Adds what the log says about the keys on this page, in two queries for all of them."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)

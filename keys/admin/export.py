@@ -18,15 +18,11 @@ from .log_list import older_than
 
 COLUMNS = tuple(field.attname for field in AuditEvent._meta.concrete_fields)
 CHUNK = 2000
-# What a spreadsheet takes for the beginning of a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet reads a text that starts with one as a formula
 
 
 def response(request: HttpRequest, events: QuerySet[AuditEvent], form: str) -> StreamingHttpResponse:
-    """Return the events, the latest first, as a file that is written while it is sent.
-
-    Raises Http404 for a form that is neither `csv` nor `jsonl`.
-    """
+    """Return the events, the latest first, as a streamed file. Raises Http404 unless `form` is `csv` or `jsonl`."""
     writers: dict[str, tuple[str, Callable[[QuerySet[AuditEvent]], Iterator[str]]]] = {
         "csv": ("text/csv; charset=utf-8", _as_csv),
         "jsonl": ("application/jsonl; charset=utf-8", _as_json_lines),
@@ -43,7 +39,7 @@ def response(request: HttpRequest, events: QuerySet[AuditEvent], form: str) -> S
 
 
 def _chunks(events: QuerySet[AuditEvent]) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows in pieces, each found by the index: one cursor over all would hold them in a temporary file."""
+    """Yield the rows in chunks, each found by the index: one cursor over all would need a temporary file."""
     place = None
     while chunk := list((events if place is None else older_than(events, place)).values(*COLUMNS)[:CHUNK]):
         yield chunk
@@ -64,7 +60,7 @@ def _as_csv(events: QuerySet[AuditEvent]) -> Iterator[str]:
 
 
 def _cell(value: Any) -> Any:
-    """Return what goes into a cell: a text that would be a formula gets an apostrophe before it (CWE-1236)."""
+    """Return the value for a cell: a text that would be a formula gets an apostrophe before it (CWE-1236)."""
     if isinstance(value, str) and value.startswith(FORMULA):
         return f"'{value}"
     return _written(value) if isinstance(value, datetime) else value
@@ -75,7 +71,7 @@ def _written(moment: datetime) -> str:
 
 
 async def _asynchronously(parts: Iterator[str]) -> AsyncIterator[str]:
-    """Yield the parts under ASGI, where Django would otherwise gather all of them before it sends the first."""
+    """Yield the parts under ASGI, where Django would otherwise collect all of them before it sends the first."""
     following: Any = sync_to_async(next)
     while (part := await following(parts, None)) is not None:
         yield part

@@ -1,4 +1,4 @@
-"""Form fields for a key: what HTML has no input for."""
+"""Form fields for a key for which HTML has no input."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 
 class LinesField(forms.Field):
-    """A list of short texts, one per line. Empty lines and the white space around a text do not count."""
+    """A list of short texts, one per line. Empty lines and surrounding white space are ignored."""
 
     widget = forms.Textarea(attrs={"rows": 4, "cols": 40, "spellcheck": "false", "autocapitalize": "off"})
 
@@ -25,10 +25,10 @@ class LinesField(forms.Field):
 
 
 class ScopesField(forms.MultipleChoiceField):
-    """A check box for each registered scope, with the sentence that explains it.
+    """A check box for each registered scope, with its explanation.
 
-    Scopes that the key holds beside those, wildcards and scopes that are registered no more, have a box of
-    their own, so that saving the form drops none of them silently.
+    Other scopes that the key holds, such as wildcards or scopes that are no longer registered, get a box too, so
+    that saving the form does not silently drop them.
     """
 
     widget = forms.CheckboxSelectMultiple

@@ -1,4 +1,4 @@
-"""What the list of keys can be narrowed to."""
+"""The filters of the list of keys."""
 
 from datetime import timedelta
 from typing import Any
@@ -30,7 +30,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 class ScopeFilter(admin.SimpleListFilter):
-    """The keys that may do something, by the scope itself or by a wildcard."""
+    """The keys that hold a scope, by the scope itself or by a wildcard."""
 
     title = _("scope")
     parameter_name = "scope"
@@ -44,7 +44,7 @@ class ScopeFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: Keys) -> Keys:
         if (scope := self.value()) is None:
             return queryset
-        # As text, since not every database looks into a JSON list. The quotes make it the whole scope.
+        # As text, since not every database can search a JSON list. With quotes, to match the whole scope.
         granting = Q()
         for text in (scope, f"{scope.partition(':')[0]}:*", "*"):
             granting |= Q(scopes_as_text__contains=f'"{text}"')
@@ -52,7 +52,7 @@ class ScopeFilter(admin.SimpleListFilter):
 
 
 class UseFilter(admin.SimpleListFilter):
-    """The keys that nobody seems to need any more."""
+    """The keys by their last use."""
 
     title = _("last use")
     parameter_name = "use"

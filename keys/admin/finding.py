@@ -1,7 +1,7 @@
-"""A search box into which a whole key may be pasted.
+"""A search box that accepts a whole key.
 
-The box is sent as a POST. A key in it is looked up by its digest and answered with the address of its row; only
-what cannot be a secret goes on into a query string, and so into the browser's history and the server's log.
+The box is sent as a POST. A key in it is looked up by its digest, and the answer redirects to its page. Only a text
+that cannot be a secret goes into a query string, and so into the browser's history and the server's log.
 """
 
 import re
@@ -20,29 +20,29 @@ from django.views.decorators.http import require_POST
 from ..models import APIKey
 
 _TOKEN = re.compile(r"[0-9a-fA-F]{40}")
-# Longer than a request id without its hyphens, so that a part of a key is no search text either.
+# Longer than a request id without its hyphens, so that a part of a key is no search text.
 _SECRET = re.compile(r"[0-9a-fA-F]{33}")
 
-# A key within a command line fits; what is longer than an address can be is no search text either.
+# A command line with a key fits. A text longer than a URL may be is no search text.
 LONGEST = 500
-# What says how far down the list the page was: another search begins at its top.
+# The parameter with the position in the list; a new search starts at the top.
 BEFORE = "before"
 BEGINS_ANEW = (PAGE_VAR, BEFORE)
 
 
 def row_id(text: str) -> int | None:
-    """Return the id that an address or a form names; None for what no row can have."""
+    """Return the row id in a URL or a form; None if no row can have it."""
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def holds_a_secret(text: str) -> bool:
-    """Tell whether the text could be a key, a part of one, or a line with one in it."""
+    """Tell whether the text may be a key, a part of one, or a line that contains one."""
     return _SECRET.search(text) is not None
 
 
 @sensitive_variables()
 def find_key(text: str) -> APIKey | None:
-    """Return the key that was pasted, alone or within a header or a command line; None where there is none."""
+    """Return the key in the text, alone or within a header or a command line; None if there is none."""
     for token in (text, *_TOKEN.findall(text)):
         if (key := APIKey.objects.filter(key=token).first()) is not None:
             return key
@@ -50,13 +50,13 @@ def find_key(text: str) -> APIKey | None:
 
 
 class SecretSafeSearch:
-    """For an admin whose search box takes keys. What becomes of one that was found, `address_of` says."""
+    """For an admin whose search box accepts keys. A key that is found redirects to `address_of`."""
 
     opts: Any
     admin_site: Any
 
     def address_of(self, key: APIKey) -> str:
-        """Return where a key that was searched for is shown."""
+        """Return the URL that shows a key that was searched for."""
         raise NotImplementedError
 
     def get_urls(self) -> list[URLPattern]:
@@ -67,13 +67,13 @@ class SecretSafeSearch:
     @method_decorator(sensitive_post_parameters(SEARCH_VAR))
     @method_decorator(require_POST)
     def search_view(self, request: HttpRequest) -> HttpResponse:
-        """Answer the search box: with the list narrowed to a text, or with the key that was pasted."""
+        """Answer the search box: with the list filtered by a text, or with the key that was pasted."""
         if not self.has_view_or_change_permission(request):  # type: ignore[attr-defined]
             raise PermissionDenied
         return self.redirect(request, request.POST)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        # An address that somebody put together by hand: at least no link of the page repeats it.
+        # A URL written by hand: at least do not repeat the secret in the page's links.
         if holds_a_secret(request.GET.get(SEARCH_VAR, "")):
             if not self.has_view_or_change_permission(request):  # type: ignore[attr-defined]
                 raise PermissionDenied
@@ -95,7 +95,7 @@ class SecretSafeSearch:
 
     @sensitive_variables()
     def redirect(self, request: HttpRequest, asked: Any) -> HttpResponseRedirect:
-        """Return the way to what was asked for; what may be a secret is on it nowhere."""
+        """Redirect to the result. The URL never contains a text that may be a secret."""
         text = asked.get(SEARCH_VAR, "").strip()[:LONGEST]
         if text and (key := find_key(text)) is not None:
             return HttpResponseRedirect(self.address_of(key))

@@ -1,4 +1,4 @@
-"""The forms of a key: the one that makes it, the one that changes it, the one that rotates it."""
+"""The forms of a key: to create, to change and to rotate it."""
 
 import uuid
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ FIELDS: tuple[str, ...] = ("name", "scopes", "expires_at", "allowed_ips", "rate"
 
 
 class MomentWidget(forms.SplitDateTimeWidget):
-    """A day and a time in the browser's own pickers, which need no script."""
+    """A date and a time in the browser's own pickers, which need no script."""
 
     def __init__(self) -> None:
         day: dict[str, Any] = {"type": "date", "aria-label": _("Day")}
@@ -29,7 +29,7 @@ class MomentWidget(forms.SplitDateTimeWidget):
 
 
 class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
-    """What is common to making a key and to changing one."""
+    """The common part of the forms to create and to change a key."""
 
     expires_at = forms.SplitDateTimeField(required=False, widget=MomentWidget, label=_("Expires at"))
     allowed_ips = LinesField(
@@ -54,8 +54,7 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Not there for staff who may only view.
-        if "scopes" in self.fields:
+        if "scopes" in self.fields:  # not for staff who may only view
             self.fields["scopes"] = self._scopes_field()
         self.fields["expires_at"].help_text = _(
             "From this moment on the key is refused, without a job that would have to run."
@@ -80,15 +79,15 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 def _lifetimes() -> list[tuple[str, Any]]:
-    # Asked anew for each form: a number in a text makes it one of the language of that moment.
+    # Built for each form, in the current language: `ngettext` with a number translates at once.
     days = [(str(days), ngettext("%d day", "%d days", days) % days) for days in (30, 90, 180)]
     return [("", _("No end, unless one is given below")), *days]
 
 
 class AddKeyForm(KeyForm):
-    """Makes a key."""
+    """Creates a key."""
 
-    # Which rendering of the form this is: `APIKeyAdmin.add_view` makes one key of it and no more.
+    # Identifies this rendering of the form: `APIKeyAdmin.add_view` creates only one key for it.
     form_id = forms.UUIDField(
         required=False, initial=uuid.uuid4, widget=forms.HiddenInput(attrs={"autocomplete": "off"})
     )
@@ -115,7 +114,7 @@ class AddKeyForm(KeyForm):
 
 
 class SnapshotField(forms.CharField):
-    """What the page was made from. It is carried along, and is no change."""
+    """The values from which the page was made. It never counts as a change."""
 
     widget = forms.HiddenInput(attrs={"autocomplete": "off"})
 
@@ -124,10 +123,10 @@ class SnapshotField(forms.CharField):
 
 
 class ChangeKeyForm(KeyForm):
-    """Changes what the person changed since the page was opened, and nothing else.
+    """Saves only the fields that the person changed since the page was opened.
 
-    The page carries the values it was made from. What somebody else did in the meantime, to deactivate a key
-    or to narrow its scopes, is so neither undone nor overwritten: a field that both have changed is an error.
+    The page contains the values it was made from. So it does not undo what others did meanwhile, such as a
+    deactivation or a narrowing of scopes: a field that both changed is an error.
     """
 
     opened_with = SnapshotField(required=False)
@@ -139,7 +138,7 @@ class ChangeKeyForm(KeyForm):
         super().__init__(*args, **kwargs)
         salt = f"{__name__}.{self.instance.pk}"
         self.is_readable = True
-        # Without it (no browser leaves it out) the row as it is now is what the changes are measured by.
+        # Without it (every browser sends it), changes are compared with the current row.
         if self.is_bound and (text := self.data.get(self.add_prefix("opened_with"))):
             try:
                 self.initial.update(self._values(signing.loads(text, salt=salt)))
@@ -163,14 +162,14 @@ class ChangeKeyForm(KeyForm):
 
     @property
     def unchanged(self) -> set[str]:
-        """The key's fields that the person left alone."""
+        """The key's fields that the person did not change."""
         return {*(self._meta.fields or ())} - {*self.changed_data}
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
         if not self.is_readable:
             raise forms.ValidationError(_("This page cannot be read any more. Open it again."), code="stale")
-        # What is not in `cleaned_data` the form does not write to the key.
+        # The form does not write fields that are missing in `cleaned_data`.
         cleaned = {name: value for name, value in cleaned.items() if name not in self.unchanged}
         for name in {*(self._meta.fields or ())} & {*cleaned}:
             now = getattr(self.instance, name)
@@ -187,12 +186,12 @@ class ChangeKeyForm(KeyForm):
         return forms.ValidationError(message, code="stale", params={"value": value if value not in ("", None) else "-"})
 
     def _get_validation_exclusions(self) -> set[str]:
-        # A key whose scopes were registered once can be renamed without losing them.
+        # So a key with a scope that is no longer registered can be renamed.
         return {*super()._get_validation_exclusions(), *self.unchanged}  # type: ignore[misc]
 
 
 class RotateForm(forms.Form):
-    """How long the old key goes on."""
+    """How long the old key is still accepted."""
 
     grace = forms.TypedChoiceField(
         coerce=lambda seconds: timedelta(seconds=int(seconds)),

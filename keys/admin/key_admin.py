@@ -1,4 +1,4 @@
-"""The keys: made here and seen once, listed, changed, rotated, ended."""
+"""The keys' pages: create (shown once), list, change, rotate, end."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -25,7 +25,7 @@ from .finding import SecretSafeSearch
 from .forms import AddKeyForm, ChangeKeyForm
 from .steps import LifeCycleSteps, acting
 
-# What a key's page shows: so many days, rows that are counted of one day, requests, and steps of the key's life.
+# On a key's page: days, rows counted of one day, requests, and life-cycle events.
 DAYS, A_DAY, EVENTS, STEPS = 30, 5000, 15, 10
 
 
@@ -74,14 +74,14 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         return super().get_form(request, obj, change, **kwargs)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """Take what an address may fill in, e.g. `?name=TTS&scopes=users:read&scopes=employees:read`."""
+        """Read initial values from the URL, e.g. `?name=TTS&scopes=users:read&scopes=employees:read`."""
         initial = {name: request.GET[name] for name in ("name", "rate") if name in request.GET}
         return initial | ({"scopes": request.GET.getlist("scopes")} if "scopes" in request.GET else {})
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Make one key for each rendering of the form, however often it is sent."""
+        """Create one key for each rendering of the form, however often it is sent."""
         with transaction.atomic(using=router.db_for_write(APIKey)):
             if request.method == "POST" and (entry := self._made_before(request)) is not None:
                 key = APIKey.objects.filter(pk=str(entry.object_id)).first()
@@ -90,7 +90,7 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
             return super().add_view(request, form_url, extra_context)
 
     def _made_before(self, request: HttpRequest) -> LogEntry | None:
-        """Return the entry of the admin's history for the key that this rendering of the form has made, if it has.
+        """Return the admin's history entry of the key that this rendering of the form created; None if there is none.
 
         A program that sends no `form_id` may send as often as it likes.
         """
@@ -98,7 +98,7 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
             form_id = UUID(request.POST.get("form_id", ""))
         except ValueError:
             return None
-        # One at a time for each person, so that of two clicks at once the second finds what the first has made.
+        # Lock the person's row, so that the second of two simultaneous clicks finds the first one's key.
         get_user_model()._default_manager.select_for_update().filter(pk__in=[request.user.pk]).first()
         additions = LogEntry.objects.filter(user=request.user.pk, action_flag=ADDITION)
         additions = additions.filter(content_type=ContentType.objects.get_for_model(APIKey))
@@ -107,12 +107,12 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
     def construct_change_message(self, request: Any, form: Any, formsets: Any, add: bool = False) -> Any:
         message = super().construct_change_message(request, form, formsets, add)
         if add and form.cleaned_data.get("form_id"):
-            # Django shows `added` and passes over the rest.
+            # Django shows `added` and ignores the rest.
             return [{**message[0], "form_id": str(form.cleaned_data["form_id"])}, *message[1:]]
         return message
 
     def response_add(self, request: HttpRequest, obj: APIKey, post_url_continue: str | None = None) -> HttpResponse:
-        """Show the key now, whichever button was pressed: what follows a redirect would have to be kept somewhere."""
+        """Show the key in this answer, whichever button was pressed: a redirect would have to store it somewhere."""
         return reveal.page(self, request, [reveal.Revealed(obj)], title=_("Your new API key"))
 
     def changeform_view(
@@ -122,7 +122,7 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
             with acting(request):
                 return super().changeform_view(request, object_id, form_url, extra_context)
         except StaleKeyError:
-            # The form compares with the row as it read it; this is somebody in the moment between.
+            # The form compared with the row it read; somebody changed the row after that.
             messages.error(request, _("Somebody else changed the same field while you saved. Nothing was saved."))
             return HttpResponseRedirect(request.get_full_path())
 
@@ -132,7 +132,7 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
     ) -> HttpResponse:  # fmt: skip
         if obj is not None:
             context |= _page_context(self, request, obj)
-        # A key is shown in the answer itself: there is no next form to go on with.
+        # The answer shows the key, so there is no next form.
         context |= {"show_save_and_add_another": False, "show_save_and_continue": change and obj is not None}
         return super().render_change_form(request, context, add, change, form_url, obj)
 
@@ -152,7 +152,7 @@ def _page_context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, An
     site = admin.admin_site.name
     events = AuditEvent.objects.filter(api_key=key.pk).order_by("-at", "-id")
     may_read_log = request.user.has_perm("keys.view_auditevent")
-    about_it = urlencode({"key": key.pk})
+    query = urlencode({"key": key.pk})
     log, usage = (reverse(f"admin:keys_auditevent_{page}", current_app=site) for page in ("changelist", "usage"))
     return {
         "recent": recent,
@@ -164,8 +164,8 @@ def _page_context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, An
         "counted_a_day": A_DAY,
         "retirement": retirement(key),
         "predecessor": APIKey.objects.filter(replaced_by=key.pk).first(),
-        "log_url": f"{log}?{about_it}" if may_read_log else "",
-        "usage_url": f"{usage}?{about_it}" if may_read_log else "",
+        "log_url": f"{log}?{query}" if may_read_log else "",
+        "usage_url": f"{usage}?{query}" if may_read_log else "",
         "may_rotate": steps.can_be_rotated(key) and admin.has_rotate_permission(request, key),
         "may_deactivate": admin.has_change_permission(request, key) and key.is_active,
     }

@@ -1,7 +1,6 @@
-"""What the audit log can be narrowed to.
+"""The filters of the audit log.
 
-`KeyFilter` and `WhenFilter` are served by the log's two indexes. The others read rows, and `AuditChangeList` sees
-to it that they never read more than a bounded number of them.
+`KeyFilter` and `WhenFilter` use the log's two indexes. The others read rows; `AuditChangeList` limits how many.
 """
 
 from collections.abc import Iterator
@@ -23,12 +22,12 @@ from .finding import row_id
 
 Events = QuerySet[AuditEvent]
 
-# With more keys than this the filter offers those of the address only; the search finds the others.
+# With more keys than this, the filter offers only the key of the URL; the search finds the others.
 KEYS_OFFERED = 15
 
 
 class KeyFilter(admin.SimpleListFilter):
-    """One key, by its id: what index `keys_event_key_at` serves."""
+    """One key, by its id, with the index `keys_event_key_at`."""
 
     title = _("key")
     parameter_name = "key"
@@ -40,8 +39,7 @@ class KeyFilter(admin.SimpleListFilter):
             keys = list(APIKey.objects.filter(pk__in=[] if chosen is None else [chosen]))
         offered = {str(key.pk): str(key) for key in keys}
         if chosen is not None and str(chosen) not in offered:
-            # The log keeps the name of a key that has been deleted.
-            event = AuditEvent.objects.latest_of("api_key_id", chosen).first()
+            event = AuditEvent.objects.latest_of("api_key_id", chosen).first()  # the log keeps a deleted key's name
             offered[str(chosen)] = event.key_name if event is not None else str(chosen)
         return list(offered.items())
 
@@ -51,7 +49,7 @@ class KeyFilter(admin.SimpleListFilter):
 
 
 class WhenFilter(admin.SimpleListFilter):
-    """A day, or the last few: what index `keys_event_at` serves. An address may name any day: `?when=2026-01-31`."""
+    """One or several days, with the index `keys_event_at`. A URL may name any day: `?when=2026-01-31`."""
 
     title = _("day")
     parameter_name = "when"
@@ -80,14 +78,14 @@ class WhenFilter(admin.SimpleListFilter):
 
 
 class ReasonFilter(admin.ChoicesFieldListFilter):
-    """Why a key was refused. That there was no reason is no choice."""
+    """Why a key was refused. The empty reason is no choice."""
 
     def choices(self, changelist: Any) -> Iterator[Any]:
         return (choice for choice in super().choices(changelist) if choice["display"])
 
 
 class StatusFilter(admin.SimpleListFilter):
-    """How the request was answered."""
+    """The status of the answer."""
 
     title = _("status")
     parameter_name = "status"
@@ -110,10 +108,10 @@ class StatusFilter(admin.SimpleListFilter):
 
 
 def matching(text: str) -> tuple[Q, bool]:
-    """Return what a text in the search box asks for, and whether an index finds it.
+    """Return the condition for a text in the search box, and whether an index finds it.
 
-    The name or the prefix of a key is that key, and `env:VARIABLE` that variable. Anything else is compared exactly
-    or by its beginning.
+    The name or prefix of a key matches that key, and `env:VARIABLE` that variable. Other texts match exactly or as
+    a prefix.
     """
     if text in {ring.name for _, ring in environment_keyrings()}:
         return Q(api_key=None, key_name=text), True

@@ -1,7 +1,7 @@
-"""A list that opens as quickly with ten million rows as with none.
+"""A list that opens as fast with ten million rows as with none.
 
-It counts nothing and reads on by the index on `at`: to the next page from where the last one ended, not by an
-offset. A filter or search that no index serves looks at a bounded number of rows and offers to look further.
+It counts nothing, and pages by the index on `at`: each page starts where the last one ended, without an offset. A
+filter or search that no index serves reads a limited number of rows, and offers to read further.
 """
 
 from datetime import datetime
@@ -17,17 +17,16 @@ from ..models import AuditEvent
 from .finding import BEFORE
 from .log_filters import KeyFilter, WhenFilter, matching
 
-# As many rows as PostgreSQL reads in about a tenth of a second.
-LOOKED_AT = 100_000
+LOOKED_AT = 100_000  # rows, which PostgreSQL reads in about a tenth of a second
 
 Events = QuerySet[AuditEvent]
 Place = tuple[datetime, int]
 
 
 def older_than(events: Events, place: Place) -> Events:
-    """Return the events that come after that place in the list, which begins with the latest."""
+    """Return the events after that place in the list, which starts with the latest."""
     at, pk = place
-    # The first condition is implied by the second, but a database finds an index for it.
+    # The second condition implies the first one, but a database finds an index for the first.
     return events.filter(at__lte=at).filter(Q(at__lt=at) | Q(pk__lt=pk))
 
 
@@ -37,7 +36,7 @@ def written(place: Place) -> str:
 
 
 def read(text: str) -> Place | None:
-    """Return the place that an address names; None for what is none."""
+    """Return the place in a URL; None if it is not valid."""
     moment, _, pk = text.partition("_")
     try:
         at = datetime.fromisoformat(moment)
@@ -47,10 +46,10 @@ def read(text: str) -> Place | None:
 
 
 class AuditChangeList(ChangeList):
-    """The rows of one page, the latest first, and the way to older ones.
+    """The rows of one page, the latest first, and the link to older ones.
 
-    `matching` is everything that the filters leave, for the export; `older` names the place at which the next
-    page begins, and `looked_until` when the search for rows stopped before its end.
+    `matching` is everything that the filters select, for the export. `older` is the place at which the next page
+    starts, and `looked_until` the time at which the search stopped, if it did before the end.
     """
 
     matching: Events
@@ -61,7 +60,7 @@ class AuditChangeList(ChangeList):
         return {name: value for name, value in super().get_filters_params(params).items() if name != BEFORE}
 
     def get_query_string(self, new_params: Any = None, remove: Any = None) -> str:
-        # A changed filter begins at the top again.
+        # A changed filter starts at the top.
         return super().get_query_string({BEFORE: None, **(new_params or {})}, remove)
 
     def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
@@ -69,7 +68,7 @@ class AuditChangeList(ChangeList):
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Events:
         self.matching = super().get_queryset(request, exclude_parameters)
-        # What the indexes serve: everything else is looked for among these.
+        # The rows that the indexes select; the other filters search these.
         indexed = self.root_queryset.order_by("-at", "-id")
         for spec in self.filter_specs:
             if isinstance(spec, KeyFilter | WhenFilter):
@@ -92,7 +91,7 @@ class AuditChangeList(ChangeList):
         return events
 
     def get_results(self, request: HttpRequest) -> None:
-        # A join would leave out the events of deleted keys: Django takes a foreign key for one with a constraint.
+        # A join would omit the events of deleted keys, because Django expects a foreign key to have a constraint.
         rows = list(self.queryset.prefetch_related("api_key")[: self.list_per_page + 1])
         self.result_list: Any = rows[: self.list_per_page]
         if len(rows) > self.list_per_page:

@@ -1,4 +1,4 @@
-"""The page that shows new keys, once: the answer to the POST that made them, kept nowhere."""
+"""The page that shows new keys once: the answer to the POST that created them. It is stored nowhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from ..models import APIKey
 
 @dataclass(frozen=True)
 class Revealed:
-    """A new key, which carries its secret, and the one it replaces."""
+    """A new key with its secret, and the key it replaces."""
 
     key: APIKey
     predecessor: APIKey | None = None
 
 
 def page(admin: Any, request: HttpRequest, made: Sequence[Revealed], **context: Any) -> HttpResponse:
-    """Return the page with the new keys, rendered now, so that a failure undoes what nobody would have seen."""
+    """Return the page with the new keys. It is rendered now, so that an error rolls back keys that nobody saw."""
     context |= {"made": made, "try_url": request.build_absolute_uri("/")}
     response = answer(admin, request, "admin/keys/apikey/secret.html", context)
     response["Cache-Control"] = "no-store"
@@ -27,7 +27,7 @@ def page(admin: Any, request: HttpRequest, made: Sequence[Revealed], **context: 
 
 
 def answer(admin: Any, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
-    """Return a page of the admin's own look."""
+    """Return a page with the admin's layout."""
     request.current_app = admin.admin_site.name
     return render(request, template, {
         **admin.admin_site.each_context(request), "opts": admin.opts, "media": admin.media, **context,

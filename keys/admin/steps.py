@@ -1,4 +1,4 @@
-"""Rotating and deactivating keys: a page that says who still uses them, and then the step itself."""
+"""Rotating and deactivating keys: a page that shows who still uses them, then the action."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -21,26 +21,24 @@ from . import activity, reveal
 from .finding import row_id
 from .forms import RotateForm
 
-# Each new key has to be put in place by somebody before its predecessor ends.
-ROTATED_AT_ONCE = 20
-# Beyond this many the last use of each must do.
-LOOKED_INTO = 20
+ROTATED_AT_ONCE = 20  # a person must install each new key before the old one ends
+LOOKED_INTO = 20  # for more keys, only the last use of each is shown
 CLIENTS_SHOWN = 5
 CLIENTS_DAYS = 7
 
 
 def acting(request: HttpRequest) -> Any:
-    """Put the member of staff who sent the request on the record of what it changes."""
+    """Record the member of staff who sent the request as the actor of its changes."""
     return actor.acting_as(f"user: {request.user.get_username()}")
 
 
 def can_be_rotated(key: APIKey) -> bool:
-    """Tell whether rotating the key would make a successor: it is accepted, and has none yet."""
+    """Tell whether the key can get a successor: it is accepted, and has none yet."""
     return key.state in {"active", "expiring"}
 
 
 class LifeCycleSteps:
-    """The two actions of the list and buttons of a key's page that end a key, now or after a while."""
+    """The list's actions, and the buttons of a key's page, that rotate and deactivate keys."""
 
     opts: Any
     admin_site: Any
@@ -54,7 +52,7 @@ class LifeCycleSteps:
         ]
 
     def has_rotate_permission(self, request: HttpRequest, obj: APIKey | None = None) -> bool:
-        """Tell whether somebody may rotate: it makes a key, and shortens the life of another."""
+        """Tell whether the user may rotate: that adds a key, and changes another."""
         return self.has_add_permission(request) and self.has_change_permission(request, obj)  # type: ignore[attr-defined,no-any-return]
 
     @admin.action(permissions=["rotate"], description=gettext_lazy("Rotate selected %(verbose_name_plural)s"))
@@ -75,7 +73,7 @@ class LifeCycleSteps:
         return self._confirm(request, "deactivate", list(queryset))
 
     def rotate_view(self, request: HttpRequest) -> HttpResponse:
-        """Ask for the grace, then rotate and show the new keys in the answer to that very POST."""
+        """Ask for the grace, then rotate and show the new keys in the answer to that POST."""
         keys = self._chosen(request)
         if not all(self.has_rotate_permission(request, key) for key in keys):
             raise PermissionDenied
@@ -138,7 +136,7 @@ class LifeCycleSteps:
         return reveal.answer(self, request, f"admin/keys/apikey/{step}.html", context)
 
     def _lines(self, keys: Sequence[APIKey]) -> list[dict[str, Any]]:
-        """Return what is known of the use of each key."""
+        """Return what the log says about the use of each key."""
         used = activity.clients([key.pk for key in keys], CLIENTS_DAYS)
         return [
             {
@@ -153,6 +151,6 @@ class LifeCycleSteps:
         ]
 
     def _many(self, keys: Sequence[APIKey]) -> list[APIKey]:
-        """Return the keys with their last use, those of the latest first."""
+        """Return the keys with their last use, the latest first."""
         listed = APIKey.objects.with_last_used().filter(pk__in=[key.pk for key in keys])
         return list(listed.order_by(F("last_used").desc(nulls_last=True), "name"))

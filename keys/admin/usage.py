@@ -1,7 +1,6 @@
-"""Which key was used on which API, from where and when last: what the report on usage shows.
+"""The data of the usage report: which key was used on which API, from where and when last.
 
-Its numbers are those of `reports.api_usage`. What only a URLconf tells is added: the APIs that a variable opens and
-nobody called.
+The numbers come from `reports.api_usage`. The URLconf adds the APIs that a variable opens and nobody called.
 """
 
 from collections.abc import Iterable
@@ -25,7 +24,7 @@ ADDRESSES_SHOWN = 3
 
 @dataclass
 class ApiLine:
-    """One API, and what came to it with one key. `switched_off_by` names the variable that shuts the key out there."""
+    """The calls of one API with one key. `switched_off_by` names the variable that disables the key there."""
 
     api: str
     path: str
@@ -45,7 +44,7 @@ class ApiLine:
 
     @property
     def addresses(self) -> list[str]:
-        """The latest of the addresses that it came from."""
+        """The latest of the addresses that it was called from."""
         return list(self.came_from)[:ADDRESSES_SHOWN]
 
     @property
@@ -55,7 +54,7 @@ class ApiLine:
 
 @dataclass
 class KeyUsage:
-    """One key, one variable, or (without a name) all strangers, with the APIs it was used on.
+    """One key, one variable or, without a name, all unknown keys, with the APIs they were used on.
 
     `verdict` is one word on whether it may be retired, `sentence` the reason.
     """
@@ -76,7 +75,7 @@ class KeyUsage:
 
 
 def holders(lines: Iterable[ApiUsage]) -> list[KeyUsage]:
-    """Return who was at work, those of the latest requests first."""
+    """Return the usage by key, the latest use first."""
     routes = {endpoint.name: endpoint.address for endpoint in reversed(endpoints())}
     found: dict[int | str, KeyUsage] = {}
     for line in lines:
@@ -88,7 +87,7 @@ def holders(lines: Iterable[ApiUsage]) -> list[KeyUsage]:
 
 
 def with_keys(found: Iterable[KeyUsage]) -> list[KeyUsage]:
-    """Return them with the keys that they are, where these still exist."""
+    """Return the same usage, with the keys that still exist."""
     listed = list(found)
     keys = APIKey.objects.in_bulk([holder.key_id for holder in listed if holder.key_id is not None])
     for holder in listed:
@@ -97,7 +96,7 @@ def with_keys(found: Iterable[KeyUsage]) -> list[KeyUsage]:
 
 
 def variables(used: Iterable[KeyUsage], only: str | None = None) -> list[KeyUsage]:
-    """Return each variable that guards a view or that was used, with all the APIs it opens, used or not."""
+    """Return each variable that guards a view or was used, with all the APIs it opens, used or not."""
     found = {holder.name: holder for holder in used if holder.is_environment}
     for endpoint, ring in environment_keyrings():
         if only not in (None, ring.name):
@@ -112,14 +111,14 @@ def variables(used: Iterable[KeyUsage], only: str | None = None) -> list[KeyUsag
 
 @dataclass(frozen=True)
 class Period:
-    """The last days, and since when uses are on record at all."""
+    """The last `days`, which start at `since`, and the time of the oldest use or refusal in the log."""
 
     days: int
     since: datetime
     log_begins: datetime | None
 
     def verdict(self, last_used: datetime | None, made: datetime | None = None) -> tuple[str, str]:
-        """Return a word on what was last used then: `used`, `safe` to retire or too `early` to say; and a sentence."""
+        """Return a word on a key's last use, `used`, `safe` to retire or too `early` to tell, and a sentence."""
         if last_used is not None and last_used >= self.since:
             return "used", ""
         if last_used is None and made is not None and made > self.since:
@@ -134,14 +133,14 @@ class Period:
 
 
 def log_begins() -> datetime | None:
-    """Return when the oldest use or refusal was that is on record."""
+    """Return the time of the oldest use or refusal in the log; None if there is none."""
     traffic = AuditEvent.objects.filter(event__in=TRAFFIC).order_by("at")
     begins: datetime | None = traffic.values_list("at", flat=True).first()
     return begins
 
 
 def judge_variable(variable: KeyUsage, period: Period) -> None:
-    """Say whether a variable may be retired. Its last use is found by the index `keys_event_env`."""
+    """Set whether a variable may be retired. The index `keys_event_env` finds its last use."""
     uses = AuditEvent.objects.latest_of("key_name", variable.name).filter(api_key=None, event=Event.USED)
     last = uses.first()
     variable.verdict, variable.sentence = period.verdict(last.at if last is not None else None)
@@ -155,11 +154,11 @@ def judge_variable(variable: KeyUsage, period: Period) -> None:
 
 
 def judged(keys: Iterable[APIKey], period: Period) -> list[KeyUsage]:
-    """Say of keys that were not used whether they may be deactivated."""
+    """Return for unused keys whether they may be deactivated."""
     found = []
     for key in keys:
         verdict, sentence = period.verdict(key.last_used, key.created_at)  # type: ignore[attr-defined]
-        # There were more requests in these days than are counted.
+        # There were more requests in these days than are read.
         sentence = sentence or _("Used before the requests that are counted here.")
         found.append(KeyUsage(key.name, key.prefix, key.pk, key, verdict=verdict, sentence=sentence))
     return found

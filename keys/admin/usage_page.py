@@ -1,4 +1,4 @@
-"""The report on usage: a page of the audit log that says which keys are in use, and which may be retired."""
+"""The usage report: a page of the audit log that shows which keys are in use, and which may be retired."""
 
 from datetime import timedelta
 from typing import Any
@@ -35,7 +35,7 @@ class UsagePage:
         return [path("usage/", view, name="keys_auditevent_usage"), *super().get_urls()]  # type: ignore[misc]
 
     def usage_view(self, request: HttpRequest) -> HttpResponse:
-        """Answer with the report: `?days=7` looks back so far, `?key=` narrows it to an id or to `env:VARIABLE`."""
+        """Show the report of the last `?days=`; `?key=` limits it to a key's id or to `env:VARIABLE`."""
         if not self.has_view_permission(request):  # type: ignore[attr-defined]
             raise PermissionDenied
         days, key = _days(request), _key(request)

@@ -1,1 +1,1 @@
-"""The audit log: what is written into it, where it goes, and what it can prove."""
+"""The audit log: what is written to it, where, and how it is verified."""

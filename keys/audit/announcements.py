@@ -1,7 +1,4 @@
-"""What others are told of keys as they are used and refused: a line on the log, and a signal.
-
-Nobody has to listen: neither a line that is switched off nor a signal without receivers is put together.
-"""
+"""Reports uses and refusals as log lines and signals, built only if the level is enabled or there is a receiver."""
 
 import logging
 from collections.abc import Mapping
@@ -12,8 +9,7 @@ from ..models.audit_event import Holder, Row
 
 logger = logging.getLogger("api_keys")
 
-# What a line carries beside its words. The prefix keeps clear of attributes that a project's own logging sets on
-# every record, such as `request_id`: Python raises an error where two want the same one.
+# The extra attributes of a log line, prefixed: Python raises an error if a project's own logging sets the same ones.
 _EXTRA = {
     "api_key_name": "key_name",
     "api_key_prefix": "key_prefix",
@@ -26,7 +22,7 @@ _EXTRA = {
 
 
 def tell_use(holder: Holder, row: Row) -> None:
-    """Tell that a good key was presented, and recorded in this row; its view is about to run."""
+    """Report that a good key was presented and recorded in this row. Called just before its view runs."""
     if logger.isEnabledFor(logging.INFO):
         logger.info("API Key used: %s", row["key_name"], extra=_extra(row))
     if signals.key_used.receivers:
@@ -34,14 +30,14 @@ def tell_use(holder: Holder, row: Row) -> None:
 
 
 def tell_refusal(holder: Holder | None, row: Row) -> None:
-    """Tell that a key was refused before its view, and for which reason."""
+    """Report that a key was refused before its view, and for which reason."""
     if logger.isEnabledFor(logging.WARNING):
         logger.warning("Invalid API key attempt from %s", row["address"] or "an unknown address", extra=_extra(row))
     send_refusal(holder, row)
 
 
 def send_refusal(holder: Holder | None, row: Row) -> None:
-    """Send the signal of a refusal, without a line: a good key may be refused too, by its scopes or its rate."""
+    """Send the signal of a refusal without a log line: scopes or a rate may refuse a good key too."""
     if signals.key_refused.receivers:
         signals.key_refused.send_robust(sender=type(holder), key=holder, row=dict(row))
 

@@ -1,8 +1,6 @@
-"""How many rows the refusals of strangers may leave in the log.
+"""Limits the rows that refusals of unknown keys add: six for each network, reason, minute and process.
 
-The first five from one network (/24 or /64) for one reason in one minute are whole rows; the rest of them
-share a sixth, with their number in its `count`. Each process counts for itself, so the bound is six rows for
-each network, reason, minute and process.
+The first five refusals from a network (/24 or /64) get rows of their own; the others share a row with their `count`.
 """
 
 import threading
@@ -20,7 +18,7 @@ WHOLE_ROWS = 5
 
 @dataclass
 class Bucket:
-    """The refusals that are counted together."""
+    """The refusals of one network, reason and minute."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     whole: list[RowHandle] = field(default_factory=list)
@@ -28,7 +26,7 @@ class Bucket:
 
 
 class Floods:
-    """The buckets of the current minute, and of the one before it for threads that are late."""
+    """The buckets of the current minute, and of the neighbouring minutes for threads that are late."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,7 +34,7 @@ class Floods:
         self._buckets: dict[tuple[int, str, str], Bucket] = {}
 
     def forget(self) -> None:
-        """Begin anew, with whole rows."""
+        """Drop all buckets: the next refusals get rows of their own."""
         with self._lock:
             self._buckets = {}
 
@@ -49,13 +47,13 @@ class Floods:
             return self._buckets.setdefault((minute, neighbourhood(address), row["reason"]), Bucket())
 
     def record(self, row: Row, address: Address | None, sink: Sink) -> None:
-        """Write the row into the sink, or add it to the count of the one that stands for the rest of its bucket."""
+        """Insert the row into the sink, or add one to the count of its bucket's shared row."""
         bucket = self._bucket(row, address)
         with bucket.lock:
             if bucket.counted is not None and sink.count_again(bucket.counted):
                 return
             if bucket.counted is not None or not sink.all_exist(bucket.whole):
-                # Rows that were rolled back or deleted stand for nothing: the bucket begins anew.
+                # The rows were rolled back or deleted, so they no longer count: start the bucket again.
                 bucket.whole, bucket.counted = [], None
             handle = sink.insert(row)
             if len(bucket.whole) < WHOLE_ROWS:
@@ -70,5 +68,5 @@ floods = Floods()
 
 @receiver(post_migrate)
 def forget(**kwargs: object) -> None:
-    """Begin anew when the tables did, as `flush` makes them between two tests."""
+    """Drop all buckets when the tables were created again or flushed, as between two tests."""
     floods.forget()

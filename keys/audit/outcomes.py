@@ -1,7 +1,7 @@
-"""What may reach the audit log a moment late: outcomes of uses whose rows are there, and counts of a flood.
+"""Batches what may be written to the audit log a moment late: outcomes of uses, and counts of floods.
 
-Each costs a commit, which would double the price of a request. So one is written at once only where the last was
-written a while ago. In a burst the others wait for the next one, or for a timer, and are written together.
+Each write costs a commit, which would double the cost of a request. So a write is made at once only if the last one was
+some time ago. During a burst the writes stay pending, and the next write or a timer flushes them in one batch.
 """
 
 import atexit
@@ -18,34 +18,28 @@ from django.db import connections
 
 logger = logging.getLogger("api_keys")
 
-# The values of one row of the log, by the names of its columns.
-Row = dict[str, Any]
+Row = dict[str, Any]  # the values of one row of the log, by column name
 
-# What waits at the most, should the database be out of reach; the oldest outcomes are dropped then.
-LIMIT = 10_000
-# How long to wait before what could not be written is tried again without another request, in seconds.
-RETRY_DELAY = 1.0
+LIMIT = 10_000  # of pending outcomes, while the database cannot be reached; the oldest are dropped first
+RETRY_DELAY = 1.0  # seconds before a failed write is retried without another request
 
 
 class RowHandle(NamedTuple):
-    """What names a row: its id in the table or its ticket in a stream, and its time.
-
-    The time is needed because on SQLite the id of a row that was rolled back goes to another row.
-    """
+    """A row's id, in a stream its ticket, and its time: SQLite reuses the id of a row that was rolled back."""
 
     number: int
     at: datetime
 
 
 class CountedRow(RowHandle):
-    """The handle of a row that stands for many refusals, with its values as far as this process knows them."""
+    """The handle of a row that counts many refusals, with the row's values as this process knows them."""
 
     row: Row
     counted_at: float = float("-inf")
 
 
 class Outcome(NamedTuple):
-    """How a use ended, in the order of `models.audit_event.OUTCOME`, and the handle of its row."""
+    """How a use ended, in the order of `models.audit_event.OUTCOME`, and then the handle of its row."""
 
     event: str
     reason: str
@@ -56,20 +50,20 @@ class Outcome(NamedTuple):
 
 
 class Sink(Protocol):
-    """Takes the rows. Its methods raise `django.db.Error` for what could not be written."""
+    """Where rows are written. Each method raises `django.db.Error` if it cannot write."""
 
     @property
     def shares_key_database(self) -> bool:
-        """Whether the rows lie beside the keys, so that one statement can find a key and record its use."""
+        """Whether rows and keys are in one database, so that one statement can find a key and record its use."""
 
     def insert(self, row: Row) -> RowHandle:
         """Write a row, as durably as this sink can, and return its handle."""
 
     def add_outcome(self, handle: RowHandle, row: Row, may_be_gone: bool) -> None:
-        """Add to a row how its request ended; `may_be_gone` where the row may have been rolled back since."""
+        """Add the outcome of a request to its row; `may_be_gone` if the row may have been rolled back since."""
 
     def count_again(self, counted: CountedRow) -> bool:
-        """Add one to the row's count; False if the row is not there any more."""
+        """Add one to the row's count; return False if the row no longer exists."""
 
     def all_exist(self, handles: Sequence[RowHandle]) -> bool:
         """Tell whether none of these rows was rolled back or deleted."""
@@ -77,13 +71,13 @@ class Sink(Protocol):
 
 @dataclass
 class Batch:
-    """Outcomes, and how often the row of each flood is to be counted once more."""
+    """Pending outcomes, and for each row of a flood how much to add to its count."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     counts: dict[RowHandle, int] = field(default_factory=dict)
 
     def followed_by(self, later: "Batch") -> "Batch":
-        """Return one batch of both, in their order."""
+        """Return one batch with the contents of both, in their order."""
         counts = dict(self.counts)
         for row, count in later.counts.items():
             counts[row] = counts.get(row, 0) + count
@@ -94,58 +88,55 @@ class Batch:
 
 
 class Backlog:
-    """The writes of this process that wait.
-
-    `may_write` tells whether a batch can be written by this thread at this moment; `write` does it, or raises.
-    """
+    """The pending writes of this process. `write` writes a batch or raises; `may_write` tells if this thread may."""
 
     def __init__(self, may_write: Callable[[], bool], write: Callable[[Batch], None]) -> None:
         self._may_write, self._write = may_write, write
-        self._begin()
-        # A child of a fork begins with nothing: what waits is its parent's to write.
-        os.register_at_fork(after_in_child=self._begin)
-        atexit.register(self._flush_alone)
+        self._reset()
+        # A forked child starts empty: the parent writes what was pending.
+        os.register_at_fork(after_in_child=self._reset)
+        atexit.register(self._flush_and_close)
 
-    def _begin(self) -> None:
-        self._adding, self._writing = threading.Lock(), threading.Lock()
+    def _reset(self) -> None:
+        self._batch_lock, self._write_lock = threading.Lock(), threading.Lock()
         self._batch = Batch()
         self._written_at = float("-inf")
         self._timer: threading.Timer | None = None
 
     def add_outcome(self, outcome: Outcome, delay: float) -> None:
-        """Take one outcome, to be written within about `delay` seconds."""
-        with self._adding:
+        """Add one outcome, to be written within about `delay` seconds."""
+        with self._batch_lock:
             self._batch.outcomes.append(outcome)
             del self._batch.outcomes[:-LIMIT]
         self._flush_within(delay)
 
     def add_count(self, row: RowHandle, delay: float) -> None:
-        """Count the row of a flood once more, to be written within about `delay` seconds."""
-        with self._adding:
+        """Add one to the count of a flood's row, to be written within about `delay` seconds."""
+        with self._batch_lock:
             self._batch.counts[row] = self._batch.counts.get(row, 0) + 1
         self._flush_within(delay)
 
     def forget(self) -> None:
-        """Drop what waits."""
-        with self._adding:
+        """Drop what is pending."""
+        with self._batch_lock:
             self._batch = Batch()
 
     def flush(self) -> None:
-        """Write what waits, or wait for the thread that is writing it. Does nothing where this thread may not write.
+        """Write what is pending, or wait for the thread that is writing it. Does nothing if this thread may not write.
 
-        Raises the errors of the database; what could not be written goes on waiting.
+        Raises the errors of the database; what could not be written stays pending.
         """
-        # `may_write` is asked before the lock: a transaction may keep the database from the thread that holds it.
-        if not (self._batch or self._writing.locked()) or not self._may_write():
+        # Called before taking the lock: the thread that holds it may wait for this thread's transaction.
+        if not (self._batch or self._write_lock.locked()) or not self._may_write():
             return
-        with self._writing:
-            with self._adding:
+        with self._write_lock:
+            with self._batch_lock:
                 batch, self._batch = self._batch, Batch()
             try:
                 if batch:
                     self._write(batch)
             except BaseException:
-                with self._adding:
+                with self._batch_lock:
                     self._batch = batch.followed_by(self._batch)
                 raise
             finally:
@@ -156,29 +147,26 @@ class Backlog:
             if monotonic() - self._written_at >= delay:
                 self.flush()
         except BaseException:
-            self._wake_up(RETRY_DELAY)
+            self._start_timer(RETRY_DELAY)
             raise
-        self._wake_up(2 * delay)
+        self._start_timer(2 * delay)
 
-    def _wake_up(self, delay: float) -> None:
-        """Look again after a while: at the end of a burst no further request may come to write what waits."""
+    def _start_timer(self, delay: float) -> None:
+        """Start the timer: after a burst no further request may come to flush what is pending."""
         if self._batch and self._timer is None:
-            self._timer = threading.Timer(delay, self._flush_later, [delay])
+            self._timer = threading.Timer(delay, self._on_timer, [delay])
             self._timer.daemon = True
             self._timer.start()
 
-    def _flush_later(self, delay: float) -> None:
+    def _on_timer(self, delay: float) -> None:
         self._timer = None
         if monotonic() - self._written_at < delay / 2:
-            self._wake_up(delay)
-        elif not self._flush_alone():
-            self._wake_up(RETRY_DELAY)
+            self._start_timer(delay)
+        elif not self._flush_and_close():
+            self._start_timer(RETRY_DELAY)
 
-    def _flush_alone(self) -> bool:
-        """Write what waits from a thread that has no request, and so a connection that nobody else would close.
-
-        Returns whether it could.
-        """
+    def _flush_and_close(self) -> bool:
+        """Flush, and close this thread's connections, as it has no request to do that. Return whether it worked."""
         try:
             if self._batch:
                 self.flush()

@@ -1,11 +1,10 @@
-"""PostgreSQL's partitions of the audit log: which there are, which are missing, and how they are made and dropped.
+"""PostgreSQL's partitions of the audit log: lists, creates and drops them. Other databases have a plain table.
 
-There is a partition for each month in UTC, one for all time before them, which holds what is kept of months that
-were dropped, and the default one, which takes an event whose month has none. Other databases have a plain table.
+There is one partition for each month in UTC, one for all time before them (it takes what is kept of dropped months),
+and the default one for events of months without a partition.
 
-Each function that changes partitions makes one change, in a transaction of its own, and may be called at any time by
-any number of processes: they take turns, and each looks anew when it is its turn. Where another transaction holds the
-log, they let go and try again.
+Each function that changes partitions makes one change in its own transaction. Any process may call it at any time: an
+advisory lock serialises the calls. If another transaction has locked the log, they release their locks and retry.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -23,14 +22,12 @@ from ..models import AuditEvent
 
 Result = TypeVar("Result")
 
-# How many months after this one have partitions.
-AHEAD = 2
-# For how many seconds to try, and for how many one try may hold up those that come after it.
+AHEAD = 2  # months after this one that have a partition
+# How long to retry, and how long one attempt may wait for a lock and so block others, in seconds.
 PATIENCE = 30.0
 LOCK_TIMEOUT = 0.5
-# One half of the name of the lock that makes turns: "keys", as a number.
-LOCK = 0x6B657973
-# Somebody holds the log, or an event has come where none was when we looked.
+LOCK = 0x6B657973  # the first half of the advisory lock's number: "keys" in ASCII
+# SQLSTATEs to retry on: a lock timeout, a deadlock, or an event that came after we looked.
 TRY_AGAIN = {"55P03", "40P01", "23514"}
 NOT_ALLOWED = "42501"
 
@@ -47,10 +44,9 @@ PARTITIONS = r"""
 
 @dataclass(frozen=True)
 class Partition:
-    """A part of the log: its events from `since` on and before `until`, where None is no bound.
+    """A part of the log: events from `since` on and before `until` (None: no bound); the default one has neither.
 
-    The default partition has neither, and holds what no other does. `rows` is an estimate; `size` is in bytes,
-    with the indexes.
+    `rows` is an estimate; `size` is in bytes and includes the indexes.
     """
 
     name: str
@@ -67,20 +63,20 @@ class Partition:
 
 @dataclass(frozen=True)
 class PartitionedTable:
-    """The SQL that gives a table its partitions. `quote` quotes a name."""
+    """The SQL statements that partition a table. `quote` quotes a name."""
 
     name: str
     quote: Callable[[str], str]
 
     def first(self) -> Iterator[str]:
-        """Return the statements for a new table."""
+        """Yield the statements that create the partitions of a new table."""
         now = month_of(timezone.now())
         bounds = {self.before(): between(None, now), f"{self.name}_default": "DEFAULT"}
         for month in (month_of(now, later) for later in range(AHEAD + 1)):
             bounds[self.of_month(month)] = between(month, month_of(month, 1))
-        for partition, those in bounds.items():
+        for partition, limits in bounds.items():
             yield self.create(partition)
-            yield self.attach(partition, those)
+            yield self.attach(partition, limits)
 
     def before(self) -> str:
         """Return the name of the partition for all time before the first month."""
@@ -91,7 +87,7 @@ class PartitionedTable:
         return f"{self.name}_{month:%Y_%m}"
 
     def create(self, partition: str) -> str:
-        # It gets its indexes when it is attached, and before PostgreSQL 17 a partition has no identity of its own.
+        # ATTACH creates the indexes, and before PostgreSQL 17 a partition has no identity column of its own.
         like = f"LIKE {self.quote(self.name)} INCLUDING ALL EXCLUDING IDENTITY EXCLUDING INDEXES"
         return f"CREATE TABLE {self.quote(partition)} ({like})"
 
@@ -99,29 +95,29 @@ class PartitionedTable:
         return f"ALTER TABLE {self.quote(self.name)} ATTACH PARTITION {self.quote(partition)} {bounds}"
 
     def detach(self, partition: str) -> str:
-        # Not CONCURRENTLY, which PostgreSQL refuses where there is a default partition.
+        # Not CONCURRENTLY: PostgreSQL refuses it if there is a default partition.
         return f"ALTER TABLE {self.quote(self.name)} DETACH PARTITION {self.quote(partition)}"
 
 
 def between(since: datetime | None, until: datetime) -> str:
-    """Return the bounds of a partition."""
+    """Return the bounds of a partition as SQL."""
     return f"FOR VALUES FROM ({'MINVALUE' if since is None else repr(str(since))}) TO ('{until}')"
 
 
 def month_of(moment: datetime, later: int = 0) -> datetime:
-    """Return the beginning of the moment's month in UTC, or of the month so many months later."""
+    """Return the start of the moment's month in UTC, or of the month that is `later` months after it."""
     moment = moment.astimezone(UTC)
     years, month = divmod(moment.month - 1 + later, 12)
     return datetime(moment.year + years, month + 1, 1, tzinfo=UTC)
 
 
 def log() -> PartitionedTable:
-    """Return the audit log's table in the database that it is written to."""
+    """Return the audit log's table, in the database it is written to."""
     return PartitionedTable(AuditEvent._meta.db_table, connections[router.db_for_write(AuditEvent)].ops.quote_name)
 
 
 def present() -> list[Partition]:
-    """Return the log's partitions, the oldest first and the default one last; none where it is a plain table."""
+    """Return the log's partitions, the oldest first and the default one last; none if it is a plain table."""
     if connections[router.db_for_write(AuditEvent)].vendor != "postgresql":
         return []
     table = log()
@@ -132,30 +128,30 @@ def present() -> list[Partition]:
 
 
 def missing(ahead: int = AHEAD) -> list[datetime]:
-    """Return the months, from this one to so many after it, that have no partition."""
+    """Return the months without a partition, from this month to `ahead` months after it."""
     found, now = present(), timezone.now()
     months = [month_of(now, later) for later in range(ahead + 1)]
     return [month for month in months if not any(partition.covers(month) for partition in found)]
 
 
 def default_partition() -> str | None:
-    """Return the name of the default partition; None where the log is a plain table."""
+    """Return the name of the default partition; None if the log is a plain table."""
     return next((partition.name for partition in present() if partition.is_default), None)
 
 
 def strays() -> dict[datetime, int]:
-    """Return how many events of which months lie in the default partition."""
+    """Return the number of events in the default partition, by month."""
     if default_partition() is None:
         return {}
     month = "extract(epoch FROM date_trunc('month', at, 'UTC'))"
-    # Asked of the whole log, of which PostgreSQL reads this one: a role may not be allowed to read a partition itself.
-    events = f"{log().quote(log().name)} WHERE {' OR '.join(_holes())}"
+    # Not from the partition, which a role may have no right to read. PostgreSQL reads no other for these conditions.
+    events = f"{log().quote(log().name)} WHERE {' OR '.join(_gaps())}"
     rows = execute(f"SELECT {month}, count(*) FROM {events} GROUP BY 1 ORDER BY 1")  # noqa: S608
     return {moment: count for epoch, count in rows if (moment := _moment(epoch)) is not None}
 
 
-def _holes() -> Iterator[str]:
-    """Yield the conditions for the times that no partition covers, as far as Python's calendar goes."""
+def _gaps() -> Iterator[str]:
+    """Yield SQL conditions for the times that no partition covers, up to the end of Python's calendar."""
     begin = "-infinity"
     for partition in present():
         if not partition.is_default:
@@ -166,31 +162,31 @@ def _holes() -> Iterator[str]:
 
 
 def _moment(epoch: Decimal | None) -> datetime | None:
-    # A number and not a text, which the session's time zone would change.
+    # A number: as text it would depend on the session's time zone.
     return None if epoch is None else datetime.fromtimestamp(int(epoch), UTC)
 
 
 def execute(statement: str, values: Any = None) -> list[tuple[Any, ...]]:
-    """Run SQL in the database that the log is written to, and return the rows that it gives."""
+    """Run SQL in the log's database and return its rows."""
     with connections[router.db_for_write(AuditEvent)].cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchall() if cursor.description else []
 
 
 class PartitionError(Exception):
-    """The partitions could not be changed; the text is a sentence that says why."""
+    """The partitions could not be changed. The text is a sentence that gives the reason."""
 
 
 def is_allowed() -> bool:
-    """Tell whether the log has partitions that this database user may change: whoever owns the table may."""
+    """Tell whether the log has partitions and this database user, as an owner of the table, may change them."""
     table = log()
     owner = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass(%s)"
     return bool(present()) and execute(owner, [table.quote(table.name)]) == [(True,)]
 
 
 def make(month: datetime, patience: float = PATIENCE) -> bool:
-    """Make the partition of a month; False if the month has one already."""
-    return _patiently(patience, lambda: _make(month))
+    """Create a month's partition; return False if the month has one. Raises PartitionError."""
+    return _retry_while_locked(patience, lambda: _make(month))
 
 
 def _make(month: datetime) -> bool:
@@ -199,8 +195,8 @@ def _make(month: datetime) -> bool:
     table, name, until = log(), log().of_month(month), month_of(month, 1)
     execute(table.create(name))
     default = default_partition()
-    # An event that is on its way into the default partition would fail: it does not belong there any more. So nobody
-    # may write while a month is made that is written to, or of which there are events.
+    # Block writers if the month is in use or has events: an insert into the default partition at this moment would
+    # fail.
     is_in_use = default is not None and (month < timezone.now() + timedelta(days=1) or month in strays())
     if default is not None and is_in_use:
         execute(table.detach(default))
@@ -216,11 +212,11 @@ def _make(month: datetime) -> bool:
 
 
 def gather(patience: float = PATIENCE) -> str | None:
-    """Give some of the events that lie in the default partition one of their own, and return its name.
+    """Move some of the default partition's events into a partition of their own, and return its name.
 
-    Returns None where there are none; whoever calls it until then leaves an empty default partition.
+    Returns None if there are none; call it until then to empty the default partition. Raises PartitionError.
     """
-    return _patiently(patience, _gather)
+    return _retry_while_locked(patience, _gather)
 
 
 def _gather() -> str | None:
@@ -235,14 +231,14 @@ def _gather() -> str | None:
     if not runs:
         return None
     if len(runs) == 1:
-        return _adopt(runs[0][0], month_of(runs[0][-1], 1))
-    # Those of a wrong clock, say. They are few and are copied, so that the many need not be.
+        return _convert_default(runs[0][0], month_of(runs[0][-1], 1))
+    # Copy the shortest run, such as events of a wrong clock, so that the long run need not be copied.
     _make(runs[0][0])
     return log().of_month(runs[0][0])
 
 
-def _adopt(since: datetime, until: datetime) -> str:
-    """Make the default partition that of these months, to which all of its events belong; a new one takes its place."""
+def _convert_default(since: datetime, until: datetime) -> str:
+    """Turn the default partition into that of these months, to which all its events belong; add a new default one."""
     table, default, name = log(), default_partition() or "", log().of_month(since)
     execute(table.detach(default))
     indexes = "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indrelid = to_regclass(%s)"
@@ -261,12 +257,12 @@ def drop(
     record: Callable[[int], None],
     patience: float = PATIENCE,
 ) -> int | None:
-    """Drop a month with its events of the kinds in `forget` (None: with all), and return how many they were.
+    """Drop a month's partition with its events of the kinds in `forget` (None: all), and return how many were dropped.
 
-    The others go into the partition of the time before. `record` is called with the number in the transaction that
-    drops them. Returns None if somebody else has dropped it.
+    The other events move to the partition of the time before. `record` is called with the number, in the same
+    transaction. Returns None if another process has dropped it. Raises PartitionError.
     """
-    return _patiently(patience, lambda: _drop(partition, forget, record))
+    return _retry_while_locked(patience, lambda: _drop(partition, forget, record))
 
 
 def _drop(partition: Partition, forget: Collection[str] | None, record: Callable[[int], None]) -> int | None:
@@ -275,12 +271,12 @@ def _drop(partition: Partition, forget: Collection[str] | None, record: Callable
     if partition.until is None or bounds not in [(each.since, each.until) for each in found]:
         return None
     name = table.quote(partition.name)
-    # Counted before anything is locked: nobody writes into a month that long ago.
+    # Counted before anything is locked: nobody writes into so old a month.
     is_kept, kinds = ("false", None) if forget is None else ("NOT event = ANY(%s)", [list(forget)])
     ((count, kept),) = execute(f"SELECT count(*), count(*) FILTER (WHERE {is_kept}) FROM {name}", kinds)  # noqa: S608
     ids = execute(f"SELECT id FROM {name} WHERE {is_kept}", kinds) if kept else []  # noqa: S608
     past = next((each.name for each in found if each.since is None and not each.is_default), None)
-    # From here on writers wait, for a moment: nothing below reads more than what is kept.
+    # From here on writers are blocked, but briefly: nothing below reads more than the kept rows.
     if past is not None:
         execute(table.detach(past))
     else:
@@ -299,7 +295,7 @@ def _columns() -> str:
     return ", ".join(log().quote(str(field.column)) for field in AuditEvent._meta.concrete_fields)
 
 
-def _patiently(patience: float, work: Callable[[], Result]) -> Result:
+def _retry_while_locked(patience: float, work: Callable[[], Result]) -> Result:
     deadline = monotonic() + patience
     while True:
         try:
@@ -317,15 +313,11 @@ def _patiently(patience: float, work: Callable[[], Result]) -> Result:
             if monotonic() > deadline:
                 text = f"Another transaction has held the audit log for {patience:g} s; try again when it has ended."
                 raise PartitionError(text) from error
-        # As long as a try may have held up others.
-        sleep(LOCK_TIMEOUT)
+        sleep(LOCK_TIMEOUT)  # as long as one attempt may have blocked others
 
 
 class CreatePartitionedModel(CreateModel):
-    """CreateModel, and on PostgreSQL a table that is partitioned by its column `at`, whose primary key holds it too.
-
-    To Django it is the table of the model, with `id` for its primary key.
-    """
+    """CreateModel; PostgreSQL partitions the table by `at`, part of its primary key, which to Django is `id` alone."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         if schema_editor.connection.vendor != "postgresql":
@@ -333,7 +325,7 @@ class CreatePartitionedModel(CreateModel):
             return
         if not self.allow_migrate_model(schema_editor.connection.alias, to_state.apps.get_model(app_label, self.name)):
             return
-        # What is unique across partitions must hold the column that they are made by.
+        # A unique constraint must include the partition key.
         state = to_state.clone()
         state.models[app_label, self.name_lower].fields["pk"] = models.CompositePrimaryKey("id", "at")
         state.reload_model(app_label, self.name_lower)

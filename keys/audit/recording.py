@@ -1,4 +1,4 @@
-"""What is written into the audit log of a request: its use of a key, or its refusal, and how it ended."""
+"""Writes a request's rows into the audit log: the use of a key or its refusal, and the outcome."""
 
 import logging
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from ..conf import conf
 from ..models import AuditEvent
 from ..models.audit_event import BLANK, WIDTHS, Row
 from ..networks import Address
-from ..redaction import masked, printable, secrets_of
+from ..redaction import printable, redacted
 from .floods import floods
 from .outcomes import RowHandle
 from .sinks import sink
@@ -19,15 +19,14 @@ from .sinks import sink
 logger = logging.getLogger("api_keys")
 
 
-class AuditUnavailable(Exception):  # noqa: N818  a state of affairs, and nobody's mistake
-    """The row could not be written, so what it was to record must not happen."""
+class AuditUnavailable(Exception):  # noqa: N818  not a programming error
+    """The row could not be written, so the action that it records must not happen."""
 
 
 def describe(request: HttpRequest, presented: Iterable[str], address: Address | None) -> Row:
-    """Return the row of a use, but for the key: what is known of the request before anybody decides.
+    """Return the row of a use without the key: what is known of the request before the decision.
 
-    Of the headers only the user agent and the request id are kept. The presented secret is masked wherever the client
-    may have put it, and a query string is never looked at.
+    It holds two headers, the user agent and the request id, and no query string. Presented secrets are masked.
     """
     match, meta = request.resolver_match, request.META
     endpoint = (match.view_name or match._func_path) if match is not None else ""
@@ -38,22 +37,21 @@ def describe(request: HttpRequest, presented: Iterable[str], address: Address | 
         "address": None if address is None else str(address),
         "endpoint": printable(endpoint)[: WIDTHS["endpoint"]],
     }
-    secrets = secrets_of(presented, conf.PREFIX)
     sent = {
         "method": request.method or "",
         "path": request.path,
         "user_agent": meta.get("HTTP_USER_AGENT", ""),
         "request_id": meta.get("HTTP_X_REQUEST_ID", ""),
     }
-    for name, text in sent.items():
-        row[name] = masked(text, secrets)[: WIDTHS[name]]
+    for name, text in redacted(sent, presented, conf.PREFIX).items():
+        row[name] = text[: WIDTHS[name]]
     return row
 
 
 def record_use(row: Row) -> RowHandle | None:
-    """Write a use before its view runs and return its handle; None where `AUDIT_FAIL_OPEN` lets it go unrecorded.
+    """Write a use before its view runs, and return its handle; None if `AUDIT_FAIL_OPEN` lets it go unrecorded.
 
-    Raises AuditUnavailable when the row cannot be written.
+    Raises AuditUnavailable if the row cannot be written.
     """
     try:
         return sink().insert(row)
@@ -63,10 +61,10 @@ def record_use(row: Row) -> RowHandle | None:
 
 
 def record_refusal(row: Row, address: Address | None, recorded: RowHandle | None = None) -> None:
-    """Write a refusal: a row of its own for a known key, a bounded number of rows for strangers.
+    """Write a refusal: a row of its own for a known key, a limited number of rows for unknown keys.
 
-    With `recorded`, the handle of a use that was written with its look-up, that row becomes the refusal. Raises
-    AuditUnavailable when it cannot be written.
+    `recorded` is the handle of a use that was written with its look-up: that row becomes the refusal. Raises
+    AuditUnavailable if it cannot be written.
     """
     try:
         if recorded is not None:
@@ -80,7 +78,7 @@ def record_refusal(row: Row, address: Address | None, recorded: RowHandle | None
 
 
 def fail_closed(error: Error) -> None:
-    """Say on the log that a row could not be written. Raises AuditUnavailable unless `AUDIT_FAIL_OPEN` is set."""
+    """Log that a row could not be written. Raises AuditUnavailable unless `AUDIT_FAIL_OPEN` is set."""
     logger.error("The audit log cannot be written: %s", type(error).__name__)
     if not conf.AUDIT_FAIL_OPEN:
         raise AuditUnavailable from error
@@ -94,5 +92,5 @@ def add_outcome(handle: RowHandle | None, row: Row, may_be_gone: bool) -> None:
         else:
             sink().add_outcome(handle, row, may_be_gone)
     except Error:
-        # The use itself is on the record; reports show it as one without an outcome.
+        # The use itself is recorded; reports show it without an outcome.
         logger.exception("The outcome of a request could not be added to the audit log.")

@@ -1,4 +1,4 @@
-"""What the audit log says about keys: who used what from where, and whether an old key may go."""
+"""Reports from the audit log: who used which key from where, and whether a replaced key can be deactivated."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,24 +19,20 @@ from ..redaction import printable
 Event = AuditEvent.Event
 _USED = Q(event=Event.USED)
 
-# As many rows as PostgreSQL reads and groups in some tenths of a second.
-READ = 200_000
-# Beyond this many "how often" no longer matters.
-MANY = 10_000
-# A replaced key that was not used for this long is taken to be forgotten by its clients; and one that was not used
-# since it was replaced, this long after: a client may be a job that runs once a day.
+READ = 200_000  # rows to read for a page: PostgreSQL groups them in some tenths of a second
+MANY = 10_000  # uses are counted no further
+# A replaced key is out of use after QUIET without a use, or after SETTLED (for daily jobs) without one since then.
 QUIET, SETTLED = timedelta(days=7), timedelta(days=1)
-# The advice is to replace a key after 90 to 180 days.
-OLD, OVERDUE = timedelta(days=90), timedelta(days=180)
+OLD, OVERDUE = timedelta(days=90), timedelta(days=180)  # keys should be rotated after 90 to 180 days
 
 
 @dataclass(frozen=True)
 class Usage:
     """What one client did with one key on one path: one line of the usage report.
 
-    `uses` were let in, and `died` of them have no outcome (the worker died in the view, or is still in it);
-    `refusals` were not. `last_at` is the latest of both, `last_used_at` the latest use. `key_name` is
-    `env:VARIABLE` for a key from the environment and empty for strangers.
+    `uses` were accepted; `died` of them have no outcome (the worker died in the view, or the view still runs).
+    `refusals` were not accepted. `last_at` is the latest of both, `last_used_at` the latest use. `key_name` is
+    `env:VARIABLE` for a key from the environment and empty for unknown keys.
     """
 
     key_name: str
@@ -55,8 +51,8 @@ class Usage:
 def usage(*, since: datetime, key: APIKey | str | None = None) -> list[Usage]:
     """Return who used what, from where, since that time: by key, the latest use first.
 
-    `key` narrows the report to one key, or by text to all keys of that name or prefix, or to `env:VARIABLE`.
-    They need not exist any more: the log keeps the name and the prefix of deleted keys.
+    `key` limits the report to one key or, as text, to all keys of that name or prefix, or to `env:VARIABLE`.
+    Deleted keys are included: the log keeps their name and prefix.
     """
     columns = ("key_name", "key_prefix", "endpoint", "path", "address", "user_agent")
     lines = _counted(_events(key).filter(at__gte=since), *columns)
@@ -66,10 +62,10 @@ def usage(*, since: datetime, key: APIKey | str | None = None) -> list[Usage]:
 
 @dataclass(frozen=True)
 class ApiUsage:
-    """What came from one address with one key to one API: less than a `Usage`, so that there are fewer of them.
+    """The calls from one address with one key to one API: coarser than a `Usage`, so there are fewer lines.
 
-    `key_id` is None for keys from the environment and for strangers. `one_path` is one of the paths that were called.
-    The other fields are those of `Usage`.
+    `key_id` is None for keys from the environment and unknown keys. `one_path` is one of the paths called. The
+    other fields are those of `Usage`.
     """
 
     key_id: int | None
@@ -85,10 +81,9 @@ class ApiUsage:
 
 
 def api_usage(*, since: datetime, key: APIKey | str | None = None) -> tuple[list[ApiUsage], datetime]:
-    """Return which key was used on which API from where, the latest first, and the time from which on that is all.
+    """Return which key was used on which API from where, the latest first, and the time since which this is complete.
 
-    It is later than `since` where there is more on record than is read while somebody waits for a page. `key` is
-    that of `usage`.
+    It is later than `since` if there are more rows than are read for one page. `key` is as in `usage`.
     """
     events = _events(key)
     read_since = bounded(events, since, READ)
@@ -98,10 +93,7 @@ def api_usage(*, since: datetime, key: APIKey | str | None = None) -> tuple[list
 
 
 def bounded(events: QuerySet[AuditEvent], since: datetime, most: int) -> datetime:
-    """Return a time since which these are at most so many events: the given one or, where they are more, a later one.
-
-    An index finds it if it serves the events in the order of their time.
-    """
+    """Return `since`, or a later time since which there are `most` events. Fast with an index in order of time."""
     latest = events.filter(at__gte=since).order_by("-at").values_list("at", flat=True)
     for at in latest[most : most + 1]:
         return at + timedelta(microseconds=1)
@@ -109,7 +101,7 @@ def bounded(events: QuerySet[AuditEvent], since: datetime, most: int) -> datetim
 
 
 def _events(key: APIKey | str | None) -> QuerySet[AuditEvent]:
-    """Return what is on record of a key, by the index that knows it."""
+    """Return the events of a key, in a query that an index on the key serves."""
     events: QuerySet[AuditEvent] = AuditEvent.objects.all()
     if isinstance(key, APIKey):
         return events.filter(api_key=key.pk)
@@ -133,27 +125,24 @@ def _counted(events: QuerySet[AuditEvent], *columns: str, **renamed: F) -> Query
 
 
 def expiring(within: timedelta) -> QuerySet[APIKey]:
-    """Return the keys that are accepted now and will not be any more when that time has passed, with `last_used`."""
+    """Return the keys that are accepted now and expire within that time, with `last_used`."""
     return APIKey.objects.with_last_used().accepted().filter(expires_at__lte=timezone.now() + within)
 
 
 def unused(period: timedelta) -> QuerySet[APIKey]:
-    """Return the keys that are accepted, are older than the period and were not used in it, with `last_used`."""
+    """Return the accepted keys that are older than the period and were not used in it, with `last_used`."""
     since = timezone.now() - period
     return idle(since).filter(created_at__lte=since)
 
 
 def idle(since: datetime) -> QuerySet[APIKey]:
-    """Return the keys that are accepted, old or new, and were not used since that time, with `last_used`."""
+    """Return the accepted keys of any age that were not used since that time, with `last_used`."""
     uses = AuditEvent.objects.filter(api_key=OuterRef("pk"), event=Event.USED, at__gt=since)
     return APIKey.objects.with_last_used().accepted().filter(~Exists(uses))
 
 
 def age_mark(key: APIKey) -> str:
-    """Return `old` for a key of more than 90 days, `overdue` for one of more than 180, else nothing.
-
-    Nor is a key marked that is refused anyway: nobody needs to replace it.
-    """
+    """Return `old` for an accepted key of more than 90 days, `overdue` for more than 180, else an empty string."""
     age = timezone.now() - key.created_at
     if key.objection or age <= OLD:
         return ""
@@ -162,10 +151,7 @@ def age_mark(key: APIKey) -> str:
 
 @dataclass(frozen=True)
 class Retirement:
-    """Whether a key that has been replaced is still in use. `replaced_at` is None for one that has not been.
-
-    `uses_since` is counted no further than to one more than `MANY`.
-    """
+    """Whether a replaced key is in use. `replaced_at` is None without a successor; `uses_since` ends at `MANY` + 1."""
 
     replaced_at: datetime | None
     uses_since: int
@@ -174,7 +160,7 @@ class Retirement:
 
     @property
     def is_safe(self) -> bool:
-        """Whether the key was replaced and its clients use it no more: not for a week, or for a day not once since."""
+        """Whether the key was replaced and is out of use: no use for a week, or none since, and that for a day."""
         if self.replaced_at is None:
             return False
         now = timezone.now()
@@ -183,7 +169,7 @@ class Retirement:
 
     @property
     def sentence(self) -> str:
-        """The report in words, for the admin and the command."""
+        """The report as a sentence, for the admin and the command."""
         words = {
             "address": self.last_address or _("an unknown address"),
             "used": ago(self.last_used_at) if self.last_used_at else "",
@@ -221,7 +207,7 @@ class Retirement:
 
 
 def retirement(key: APIKey) -> Retirement:
-    """Return when and from where the key was last used, and how often since its successor exists."""
+    """Return when and from where the key was last used, and how often since it has a successor."""
     uses = AuditEvent.objects.latest_of("api_key_id", key.pk).filter(event=Event.USED)
     last = uses.values_list("at", "address").first() or (None, None)
     replaced_at = key.replaced_by.created_at if key.replaced_by is not None else None
@@ -230,7 +216,7 @@ def retirement(key: APIKey) -> Retirement:
 
 
 def ago(moment: datetime) -> str:
-    """Return a time as people say it: `3 minutes ago`, `just now`, `13 days from now`."""
+    """Return a time relative to now: `3 minutes ago`, `just now`, `13 days from now`."""
     if abs(timezone.now() - moment) < timedelta(seconds=1):
         return _("just now")
     return str(naturaltime(moment)).replace("\xa0", " ")

@@ -1,4 +1,4 @@
-"""How old events are forgotten, and how the log says so itself."""
+"""Deletes old events, and records the deletion in the log itself."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,10 +21,10 @@ BATCH_SIZE = 2000
 
 
 class Pruning(NamedTuple):
-    """The uses and refusals from before this time are deleted; with `life_cycle` all events are.
+    """A deletion of the uses and refusals before this time, or with `life_cycle` of all events.
 
-    The log keeps it as JSON, in the `detail` of two events: one before the first row goes, so that no row is ever gone
-    without a word of it, and one when it is done, with their number.
+    The log keeps it as JSON in the `detail` of two events. The first is written before the first row is deleted, so
+    that every deletion is announced; the second when it is done, with the number of rows.
     """
 
     before: datetime
@@ -32,11 +32,11 @@ class Pruning(NamedTuple):
     is_done: bool = False
 
     def announce(self) -> None:
-        """Write that it begins."""
+        """Record that the deletion starts."""
         self._record(0)
 
     def conclude(self, count: int) -> None:
-        """Write that it is done, and how many events are gone."""
+        """Record that the deletion is done, and how many events were deleted."""
         self._replace(is_done=True)._record(count)
 
     def _record(self, count: int) -> None:
@@ -45,12 +45,12 @@ class Pruning(NamedTuple):
 
     @classmethod
     def read(cls, detail: str) -> Self | None:
-        """Return what the `detail` of an event says; None for what says nothing of the kind."""
-        with suppress(ValueError, TypeError, KeyError):
+        """Return the pruning that the `detail` of an event holds; None if it holds none."""
+        with suppress(ValueError, TypeError, KeyError, OverflowError):
             said = json.loads(detail)
             before = datetime.fromisoformat(said["before"])
             if timezone.is_aware(before):
-                return cls(before, said["life_cycle"] is True, said["is_done"] is True)
+                return cls(before.astimezone(UTC), said["life_cycle"] is True, said["is_done"] is True)
         return None
 
     @property
@@ -58,11 +58,11 @@ class Pruning(NamedTuple):
         """What is deleted, in words."""
         words = _("events before %(before)s") if self.life_cycle else _("uses and refusals before %(before)s")
         words = words if self.is_done else _("deleting %(events)s") % {"events": words}
-        return words % {"before": f"{timezone.localtime(self.before):%Y-%m-%d %H:%M:%S %Z}"}
+        return words % {"before": f"{self.before:%Y-%m-%d %H:%M:%S %Z}"}
 
 
 def prunings() -> list[Pruning]:
-    """Return what the log says of events that were taken out of it."""
+    """Return the prunings that the log records."""
     events = AuditEvent.objects.using(router.db_for_write(AuditEvent)).filter(event=AuditEvent.Event.PRUNED)
     details = events.values_list("detail", flat=True)
     return [pruning for detail in details if (pruning := Pruning.read(str(detail))) is not None]
@@ -81,13 +81,14 @@ def prune(
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Delete the uses and refusals from before that time, and with `life_cycle` all other events too.
+    """Delete the uses and refusals from before that time, with `life_cycle` all events, and return their number.
 
-    Drops whole months first, where the log is partitioned and the database user may. Deletes the rest in batches,
-    each a transaction of its own, tells `progress` how many are gone, and returns their number. The log says so before
-    the first goes and, also when the work is interrupted, how many went.
+    First drops whole months, if the log is partitioned and this database user may. Deletes the rest in batches,
+    each in its own transaction, and calls `progress` with the number so far. `before` is rounded down to a second.
+    The log records the deletion before the first row is deleted, and afterwards the number, also after an
+    interruption.
     """
-    # People read whole seconds, and no row may be gone that the event does not speak of.
+    # Whole seconds, as the event's sentence shows them: no row may be deleted that it does not cover.
     before = before.replace(microsecond=0)
     pruning, dropped = Pruning(before, life_cycle), 0
     if partitions.is_allowed():
@@ -103,12 +104,12 @@ def prune(
             if not deleted:
                 pruning.announce()
             deleted += remaining.filter(at__lte=batch["until"], pk__range=(batch["first"], batch["last"])).delete()[0]
-            # What is deleted stays in PostgreSQL's index until it is vacuumed: the next batch begins behind it.
+            # Deleted rows stay in PostgreSQL's index until a vacuum, so the next batch starts after them.
             remaining = events.filter(at__gte=batch["until"])
             if progress is not None:
                 progress(dropped + deleted)
-            # SQLite has one writer at a time, and whoever waits for its turn only looks now and then: leave
-            # the requests, which write too, as much time as this batch has taken.
+            # SQLite has one writer at a time, and waiting writers only poll: leave them as much time as this batch
+            # took, because requests write too.
             sleep(monotonic() - started)
     finally:
         pruning.conclude(deleted)
@@ -116,7 +117,7 @@ def prune(
 
 
 def droppable(before: datetime) -> list[Partition]:
-    """Return the partitions that hold only events from before that time, the oldest first, but for the first of all."""
+    """Return the partitions that end before that time, the oldest first, without the one for the past."""
     return [
         partition for partition in partitions.present()
         if partition.since is not None and partition.until is not None and partition.until <= before
@@ -126,14 +127,14 @@ def droppable(before: datetime) -> list[Partition]:
 def drop_months(
     before: datetime, *, life_cycle: bool = False, patience: float = partitions.PATIENCE
 ) -> Iterator[tuple[Partition, int]]:
-    """Drop the log's partitions of whole months before that time; yield each with how many of its events went.
+    """Drop the partitions of whole months before that time; yield each with the number of its events that were deleted.
 
-    As with `prune`, what was done to keys is kept unless `life_cycle`, and the log gets an event that says so.
-    Raises PartitionError when the log cannot be changed within `patience` seconds, or not by this database user.
+    As in `prune`, life-cycle events are kept unless `life_cycle`, and the log records the deletion. Raises
+    PartitionError if the log stays locked for `patience` seconds, or if this database user may not change it.
     """
     kinds = None if life_cycle else TRAFFIC
     while droppable(before) and partitions.gather(patience):
-        pass  # An event of those months in the default partition would be in the way.
+        pass  # An event of those months in the default partition would block the drop.
     for partition in droppable(before):
         pruning = Pruning(partition.until or before, life_cycle)
         count = partitions.drop(partition, kinds, pruning.conclude, patience)
@@ -142,8 +143,5 @@ def drop_months(
 
 
 def _oldest(events: QuerySet[AuditEvent], count: int) -> dict[str, Any]:
-    """Return the range of primary keys that the oldest events have, and the time of the last of them.
-
-    A range is deleted ten times as fast as the same number of single rows.
-    """
+    """Return the oldest events' range of ids, ten times as fast to delete as single rows, and their last time."""
     return events.order_by("at")[:count].aggregate(first=Min("pk"), last=Max("pk"), until=Max("at"))

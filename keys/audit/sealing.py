@@ -1,7 +1,7 @@
-"""Closes the finished part of the audit log with seals, one after the other.
+"""Seals the finished part of the audit log, in a chain of seals.
 
-A seal holds a digest of each of its rows, the digest of the seal before it, and a signature over both. What a seal
-holds is a function of the rows and the key alone, and the same on every database.
+A seal holds a digest of each of its rows, the digest of the seal before it, and a signature over both. Its content
+depends on the rows and the key alone, and is the same on every database.
 """
 
 import hmac
@@ -27,18 +27,16 @@ from ..models.audit_event import TRAFFIC
 from . import statements
 from .sinks import DATABASE
 
-# The variable of the keys. Its first value signs; the others are older, and what they signed can still be verified.
-SEAL_KEY = "KEYS_SEAL_KEY"
+SEAL_KEY = "KEYS_SEAL_KEY"  # environment variable; its first key signs, the older ones verify what they signed
 MOST_ROWS = 10_000
-# For how many seconds to wait for transactions that are writing to the log.
-PATIENCE = 10.0
+PATIENCE = 10.0  # seconds to wait for transactions that are writing to the log
 
-# The columns that are sealed, in their order: a part of the format of every seal that was ever made.
+# The sealed columns, in order. This is part of the format of every seal ever made.
 COLUMNS = (
     "id", "at", "event", "reason", "api_key_id", "key_name", "key_prefix", "method", "path", "endpoint", "status",
     "duration_ms", "address", "user_agent", "request_id", "actor", "count", "detail", "ticket",
 )  # fmt: skip
-# What a use without an outcome holds, and may yet be given once.
+# A use without an outcome, which may still be added once.
 NO_OUTCOME: dict[str, Any] = {"event": AuditEvent.Event.USED.value, "reason": "", "status": None, "duration_ms": None}
 DIGEST_SIZE = 16
 MICROSECOND = timedelta(microseconds=1)
@@ -49,14 +47,14 @@ Values = Sequence[Any]
 
 
 class SealingKey:
-    """A secret that signs seals, and digests rows so that nobody without it can try out what a row may have held."""
+    """A secret that signs seals, and keys the digests of rows, so that nobody without it can guess their content."""
 
     def __init__(self, secret: str) -> None:
         self.id = _derived(secret, "id").hex()[:8]
         self._rows, self._seals = _derived(secret, "rows"), _derived(secret, "seals")
 
     def digest(self, row: Values) -> bytes:
-        """Return what stands for a row, its values in the order of COLUMNS."""
+        """Return the digest of a row, whose values are in the order of COLUMNS."""
         return hmac.digest(self._rows, encoded(row), "sha256")[:DIGEST_SIZE]
 
     def sign(self, digest: str) -> str:
@@ -69,17 +67,17 @@ def _derived(secret: str, purpose: str) -> bytes:
 
 
 def encoded(row: Values) -> bytes:
-    """Return a row as bytes: a JSON array, the time in microseconds since 1970 (UTC), the address in its octets."""
+    """Return a row as bytes: a JSON array, the time in microseconds since 1970 (UTC), the address in hexadecimal."""
     values = dict(zip(COLUMNS, row, strict=True))
     if isinstance(values["at"], datetime):
         values["at"] = microseconds(values["at"])
     values["address"] = _octets(values["address"])
-    # SQLite keeps whatever it is given in a column of any type.
+    # `repr`: SQLite stores values of any type in any column.
     return json.dumps([*values.values()], separators=(",", ":"), default=repr).encode()
 
 
 def without_outcome(row: Values) -> Values:
-    """Return the row of a use as it was before its outcome; any other row as it is."""
+    """Return the row of a use as it was before its outcome; any other row unchanged."""
     values = dict(zip(COLUMNS, row, strict=True))
     if values["status"] is None or values["event"] not in TRAFFIC:
         return row
@@ -92,13 +90,13 @@ def microseconds(moment: datetime) -> int:
 
 
 def moment(microseconds: int) -> datetime:
-    """Return the moment of so many microseconds since 1970 (UTC)."""
+    """Return the moment that is so many microseconds after 1970 (UTC)."""
     return _EPOCH + microseconds * MICROSECOND
 
 
 @lru_cache(maxsize=1024)
 def _octets(address: object) -> object:
-    """Return the address in hexadecimal, since databases write one and the same IPv6 address in several ways."""
+    """Return the address in hexadecimal: databases write the same IPv6 address in several ways."""
     try:
         return ip_address(address).packed.hex() if isinstance(address, str) else address
     except ValueError:
@@ -106,7 +104,7 @@ def _octets(address: object) -> object:
 
 
 class Entry(NamedTuple):
-    """What a seal holds of one row: enough to know it again, and to tell whether retention may have taken it."""
+    """What a seal holds of one row: enough to recognise it, and to tell whether retention may have deleted it."""
 
     id: int
     at: int
@@ -115,12 +113,12 @@ class Entry(NamedTuple):
 
 
 def entry(row: Values, key: SealingKey) -> Entry:
-    """Return what a seal holds of the row."""
+    """Return a row's entry."""
     return Entry(row[0], microseconds(row[1]), row[2] in TRAFFIC, key.digest(row))
 
 
 def pack(entries: Sequence[Entry]) -> bytes:
-    """Return the entries in about 20 bytes each."""
+    """Return the entries as bytes, about 20 for each."""
     ids = [entry.id for entry in entries]
     times = [entry.at * 2 + entry.is_traffic for entry in entries]
     steps = [later - earlier for numbers in (ids, times) for earlier, later in pairwise([0, *numbers])]
@@ -128,7 +126,7 @@ def pack(entries: Sequence[Entry]) -> bytes:
 
 
 def unpack(packed: bytes, count: int) -> list[Entry]:
-    """Return the entries that were packed."""
+    """Return the entries from their bytes."""
     digests = packed[len(packed) - count * DIGEST_SIZE :]
     steps = struct.unpack(f">{2 * count}q", zlib.decompress(packed[: len(packed) - len(digests)]))
     ids, times = accumulate(steps[:count]), accumulate(steps[count:])
@@ -139,7 +137,7 @@ def unpack(packed: bytes, count: int) -> list[Entry]:
 
 
 def made_of(entries: Sequence[Entry], previous: AuditSeal | None, key: SealingKey, made_at: datetime) -> AuditSeal:
-    """Return the seal, not saved, of rows in the order of their ids that follow those of the previous one."""
+    """Return a new, unsaved seal of these rows, which are in the order of ids and follow those of the previous seal."""
     times = [entry.at for entry in entries]
     seal = AuditSeal(
         number=previous.number + 1 if previous else 1,
@@ -159,13 +157,14 @@ def made_of(entries: Sequence[Entry], previous: AuditSeal | None, key: SealingKe
 
 
 class SealError(Exception):
-    """The log cannot be sealed or verified; says in a sentence why."""
+    """The log cannot be sealed or verified. The text is a sentence that gives the reason."""
 
 
 def is_unreadable(error: Exception) -> bool:
-    """Tell whether the error comes of a value that is none of its column's.
+    """Tell whether the error comes from a value that does not fit its column.
 
-    SQLite takes any value in any column, text that is none included, and PostgreSQL times beyond Python's.
+    SQLite stores anything in any column, even text that is not UTF-8, and PostgreSQL times that Python cannot
+    represent.
     """
     if isinstance(error, OperationalError):
         return "decode to UTF-8" in str(error)
@@ -173,7 +172,7 @@ def is_unreadable(error: Exception) -> bool:
 
 
 def sealing_keys() -> list[SealingKey]:
-    """Return the keys in the environment, of which the first is the one to sign with. Raises SealError."""
+    """Return the keys in the environment; the first one signs. Raises SealError for none, or one that is too short."""
     values = environment.values(SEAL_KEY, environment_folder())
     if not values:
         raise SealError(f"{SEAL_KEY} is not set; `manage.py keys_generate` makes a good value.")
@@ -183,23 +182,23 @@ def sealing_keys() -> list[SealingKey]:
 
 
 def log() -> QuerySet[AuditEvent]:
-    """Return the events in the order in which they came, from the database that they are written to."""
+    """Return the events in the order they came (by id), from the database they are written to."""
     events: QuerySet[AuditEvent] = AuditEvent.objects.using(router.db_for_write(AuditEvent))
     return events.order_by("pk")
 
 
 def seals() -> QuerySet[AuditSeal]:
-    """Return the seals in their order."""
+    """Return the seals in order."""
     return AuditSeal.objects.using(router.db_for_write(AuditEvent)).order_by("number")
 
 
 def seal(most_rows: int = MOST_ROWS) -> Iterator[AuditSeal]:
-    """Seal what is finished, and give each seal once it is saved. May be at work in several places at once.
+    """Seal the finished rows, and yield each seal once it is saved. Several processes may do so at once.
 
-    Finished is what lies before the first row of the last `KEYS["SEAL_AFTER"]`, in the order of ids, which is the order
-    in which rows came: a row that came late is no obstacle, whatever time it names. While entries wait in a stream, it
-    is the last `SEAL_AFTER` before the oldest of them, which may be the outcome of a row that is there. Raises
-    SealError without a key, and while a transaction is open that may yet add a row among the finished ones.
+    Finished are the rows before the first one younger than `KEYS["SEAL_AFTER"]`, in the order of ids, in which rows
+    came: a late row with an old time does not block sealing. If entries are in a stream, age counts back from the
+    oldest of them, which may be an outcome. Raises SealError without a key, or while a transaction may still add
+    one of these rows.
     """
     key = sealing_keys()[0]
     previous = seals().last()
@@ -214,7 +213,7 @@ def seal(most_rows: int = MOST_ROWS) -> Iterator[AuditSeal]:
             with transaction.atomic(using=seals().db):
                 made.save(using=seals().db, force_insert=True)
         except IntegrityError:
-            # Somebody else was faster, and their seal is the one to go on from.
+            # Another process was faster; go on from its seal.
             previous = seals().last()
             if previous is None or previous.number < made.number:
                 raise
@@ -237,9 +236,9 @@ def _after(previous: AuditSeal | None) -> QuerySet[AuditEvent]:
 
 
 def _last_finished(previous: AuditSeal | None, now: datetime) -> int | None:
-    """Return the id of the last row that is finished; None where there is none."""
+    """Return the id of the last finished row; None if there is none."""
     finished = _complete_until(now) - conf.SEAL_AFTER
-    # A row from the future is one of a wrong clock, which must not keep the log open until then.
+    # Ignore rows from the future: a wrong clock must not keep the log open until then.
     ids = _after(previous).values_list("pk", flat=True)
     young = ids.filter(at__gt=finished, at__lte=now).first()
     old = ids.filter(at__lte=finished)
@@ -248,7 +247,7 @@ def _last_finished(previous: AuditSeal | None, now: datetime) -> int | None:
 
 
 def _complete_until(now: datetime) -> datetime:
-    """Return the time from before which everything has come, with what was to be added to it."""
+    """Return the time before which every row has come, with its outcome."""
     if conf.AUDIT_SINK == DATABASE:
         return now
     try:
@@ -256,15 +255,16 @@ def _complete_until(now: datetime) -> datetime:
 
         return min(now, stream_at(conf.AUDIT_SINK).waiting_since() or now)
     except (OperationalError, ImportError, ValueError, TypeError, AttributeError) as error:
-        # Not its text, which may hold a part of the address, and so of a password.
+        # Only the type: the text may hold a part of the address, and so of a password.
         reason = type(error.__cause__ or error).__name__
         raise SealError(f"The stream cannot be asked what of the audit log waits in it: {reason}.") from error
 
 
 def _wait_for_writers() -> None:
-    """Return when all transactions have ended that were writing to the log when this was called.
+    """Wait until all transactions have ended that were writing to the log when this was called.
 
-    Only PostgreSQL has them and tells of them. SQLite has one writer at a time; elsewhere `SEAL_AFTER` has to do.
+    Only PostgreSQL has such transactions and lists them. SQLite has one writer at a time; elsewhere `SEAL_AFTER`
+    must be enough.
     """
     began, waiting_for = monotonic(), statements.writers()
     while waiting_for:

@@ -1,7 +1,7 @@
-"""From the stream into the table: what `keys_ship` does, any number of processes at once.
+"""Moves entries from the Redis stream into the table. `keys_ship` runs it, in any number of processes.
 
-Entries are taken by a consumer group, written in one transaction, and only then acknowledged and deleted. Whoever
-dies in between leaves entries that another takes over, and writes once more to no effect.
+A consumer reads a batch through the consumer group, writes it in one transaction, and only then acknowledges and
+deletes the entries. If it dies in between, another consumer claims the batch; writing it again changes nothing.
 """
 
 import logging
@@ -25,33 +25,29 @@ from .stream import GROUP, Stream, decode
 logger = logging.getLogger("api_keys")
 
 BATCH_SIZE = 500
-# Between two looks at a stream that had less than a batch, in seconds. Uses that end meanwhile are written in one go.
-PAUSE = 0.5
+PAUSE = 0.5  # seconds between batches that are not full, so that outcomes share a write with their use
 LONGEST_PAUSE = 30.0
-# After how long what another took and did not finish is taken over.
-CLAIM_AFTER = timedelta(minutes=1)
-# A consumer that was not heard of for so long, and has nothing in its hands, is gone.
-FORGET_AFTER = timedelta(minutes=10)
+CLAIM_AFTER = timedelta(minutes=1)  # an entry that is pending for so long is claimed from its consumer
+FORGET_AFTER = timedelta(minutes=10)  # a consumer that is idle for so long, with nothing pending, is deleted
 
-# What an entry that is set aside holds besides: its id, and what stood in its way.
-ADDED = (b"entry", b"error")
+ADDED = (b"entry", b"error")  # fields added to an entry that is set aside: its id and the error
 
 Fields = dict[bytes, bytes]
 Entry = tuple[bytes, Fields | None]
 Refused = tuple[bytes, Fields, Exception]
-Name = tuple[int, datetime]
+Name = tuple[int, datetime]  # a row's ticket and time
 
 
 @dataclass
 class Shipped:
-    """What became of the entries so far: how many were written, and how many were set aside."""
+    """How many entries were written so far, and how many were set aside."""
 
     written: int = 0
     set_aside: int = 0
 
 
 class Shipper:
-    """One member of the group. `must_stop` is asked between two batches."""
+    """A consumer of the group. `must_stop` is called between two batches."""
 
     def __init__(
         self,
@@ -69,65 +65,65 @@ class Shipper:
         self.shipped = Shipped()
 
     def run_once(self) -> None:
-        """Ship until nothing is left that is not in the hands of another. Raises the errors of both servers."""
+        """Ship until only entries of other consumers are left. Raises RedisError and Django's database errors."""
         while not self._must_stop() and self.ship_batch():
             pass
 
     def run(self) -> None:
-        """Ship until it is time to stop; where a server is away, say so once and try again, less and less often."""
-        away, pause = "", PAUSE
+        """Ship until `must_stop`. While a server is unavailable, log that once and retry with growing pauses."""
+        unavailable, pause = "", PAUSE
         while not self._must_stop():
             try:
                 is_behind = self.ship_batch() == self._batch_size
-                if away:
+                if unavailable:
                     logger.warning("The audit log is shipped again.")
-                away, pause = "", 0.0 if is_behind else PAUSE
+                unavailable, pause = "", 0.0 if is_behind else PAUSE
             except (RedisError, Error) as error:
                 server = "Redis" if isinstance(error, RedisError) else "the database"
-                if server != away:
-                    logger.error("The audit log is not shipped: %s says %s. Trying again.", server, told(error))
-                away, pause = server, min(max(PAUSE, pause * 2), LONGEST_PAUSE)
+                if server != unavailable:
+                    logger.error("The audit log is not shipped: %s says %s. Trying again.", server, one_line(error))
+                unavailable, pause = server, min(max(PAUSE, pause * 2), LONGEST_PAUSE)
                 self._is_member = False
                 connections[router.db_for_write(APIKey)].close()
-            self._rest(pause)
+            self._pause(pause)
 
-    def _rest(self, seconds: float) -> None:
+    def _pause(self, seconds: float) -> None:
         until = monotonic() + seconds
-        while not self._must_stop() and (left := until - monotonic()) > 0:
-            sleep(min(left, PAUSE))
+        while not self._must_stop() and (remaining := until - monotonic()) > 0:
+            sleep(min(remaining, PAUSE))
 
     def ship_batch(self) -> int:
-        """Ship one batch and return how many entries it had: 0 where nothing is left for this shipper."""
+        """Ship one batch and return its number of entries; 0 if nothing is left for this consumer."""
         if not self._is_member:
-            self._join()
-        entries = self._take()
+            self._join_group()
+        entries = self._next_batch()
         if entries:
             self._ship(entries)
         else:
-            self._find_what_nobody_has()
+            self._redeliver_unowned()
         return len(entries)
 
-    def _join(self) -> None:
-        if not self._is_there():
-            with suppress(ResponseError):  # another was faster; whatever else it is, the next command says so too
+    def _join_group(self) -> None:
+        if not self._group_exists():
+            with suppress(ResponseError):  # another created it; any other error comes back at the next command
                 self._redis.xgroup_create(self._stream.name, GROUP, id="0", mkstream=True)
         forgotten = FORGET_AFTER.total_seconds() * 1000
         for consumer in self._redis.xinfo_consumers(self._stream.name, GROUP):
             if consumer["pending"] == 0 and consumer["idle"] > forgotten:
                 self._redis.xgroup_delconsumer(self._stream.name, GROUP, consumer["name"])
-        self._find_what_nobody_has()
+        self._redeliver_unowned()
         self._is_member = True
 
-    def _is_there(self) -> bool:
-        # Asked first, because a Redis that is full would refuse to create it, and shipping makes room.
+    def _group_exists(self) -> bool:
+        # Checked first: a full Redis would refuse to create the group, and shipping makes room.
         try:
             groups = self._redis.xinfo_groups(self._stream.name)
         except ResponseError:
             return False
         return any(group["name"] == GROUP.encode() for group in groups)
 
-    def _take(self) -> list[Entry]:
-        """Take a batch: what this consumer left unfinished, what others did, or else what is new."""
+    def _next_batch(self) -> list[Entry]:
+        """Return a batch: this consumer's own pending entries, else those it can claim, else new ones."""
         stream, count = self._stream.name, self._batch_size
         if mine := self._read("0"):
             return mine
@@ -145,38 +141,38 @@ class Shipper:
         refused: list[Refused] = []
         for entry, fields in entries:
             if not fields:
-                # Its id was in somebody's hands when the entry was deleted.
+                # The entry was deleted while it was pending.
                 logger.error("Entry %s of the audit log was deleted from its stream unshipped.", entry.decode())
                 self._redis.xack(self._stream.name, GROUP, entry)
                 continue
             try:
                 row = decode(fields)
-            except Exception as error:  # whatever else may be in a stream
+            except Exception as error:  # a stream may hold anything
                 refused.append((entry, fields, error))
                 continue
             name = (row["ticket"], row["at"])
-            rows[name] = _later(rows.get(name, row), row)
+            rows[name] = _newer(rows.get(name, row), row)
             sources.setdefault(name, {})[entry] = fields
         if rows:
             refused += self._write(rows, sources)
-        # Last, because a Redis that is full takes nothing in before something has been shipped.
+        # Last: a full Redis accepts nothing before something has been shipped.
         for entry, fields, reason in refused:
             self._set_aside(entry, fields, reason)
 
     def _write(self, rows: Mapping[Name, Row], sources: Mapping[Name, Mapping[bytes, Fields]]) -> list[Refused]:
-        """Write the rows, and return the entries of those that the database refuses as data."""
+        """Write the rows, and return the entries of those that the database refuses as invalid."""
         try:
             statements.ship(list(rows.values()))
         except (DataError, IntegrityError) as error:
             if len(rows) > 1:
                 return [each for name, row in rows.items() for each in self._write({name: row}, sources)]
             return [(entry, fields, error) for name in rows for entry, fields in sources[name].items()]
-        self._finish([entry for name in rows for entry in sources[name]])
+        self._acknowledge([entry for name in rows for entry in sources[name]])
         return []
 
-    def _finish(self, entries: Sequence[bytes]) -> None:
-        # Not in a transaction, which a Redis that is full would refuse. What is acknowledged and, should this end
-        # here, not deleted is in nobody's hands, and is found.
+    def _acknowledge(self, entries: Sequence[bytes]) -> None:
+        # No transaction: a full Redis would refuse it. `_redeliver_unowned` finds entries that were acknowledged but,
+        # if this process dies here, not deleted.
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.xack(self._stream.name, GROUP, *entries)
             pipeline.xdel(self._stream.name, *entries)
@@ -184,41 +180,42 @@ class Shipper:
         self.shipped.written += len(entries)
 
     def _set_aside(self, entry: bytes, fields: Fields, error: Exception) -> None:
-        """Keep what cannot be written where it stands in nobody's way."""
+        """Move an entry that cannot be written to another stream, where it blocks nothing."""
         logger.error(
             "Entry %s of the audit log cannot be written and is kept in %s: %s",
             entry.decode(), self._stream.set_aside, type(error).__name__,
         )  # fmt: skip
         with self._redis.pipeline() as pipeline:
-            pipeline.xadd(self._stream.set_aside, {**fields, **dict(zip(ADDED, (entry, told(error)), strict=True))})
+            pipeline.xadd(self._stream.set_aside, {**fields, **dict(zip(ADDED, (entry, one_line(error)), strict=True))})
             pipeline.xack(self._stream.name, GROUP, entry)
             pipeline.xdel(self._stream.name, entry)
             pipeline.execute()
         self.shipped.set_aside += 1
 
-    def _find_what_nobody_has(self) -> None:
-        """Give out again what was given out, is not finished, and is in nobody's hands: its consumer was deleted."""
-        # In this order: what was given out before it was in nobody's hands, and after that is there still.
+    def _redeliver_unowned(self) -> None:
+        """Deliver unfinished entries again that no consumer has pending, because their consumer was deleted."""
+        # In this order: what was delivered before the first command, is not pending at the second and exists at the
+        # third has no consumer.
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.xinfo_groups(self._stream.name)
             pipeline.xpending(self._stream.name, GROUP)
             pipeline.xrange(self._stream.name, count=1)
             groups, pending, oldest = pipeline.execute()
-        given_out = [_place(each["last-delivered-id"]) for each in groups if each["name"] == GROUP.encode()]
+        last_delivered = [_position(each["last-delivered-id"]) for each in groups if each["name"] == GROUP.encode()]
         for entry, _ in oldest:
-            in_hands = pending["min"] is not None and _place(pending["min"]) <= _place(entry)
-            if not in_hands and any(_place(entry) <= last for last in given_out):
-                # To give out what others have in their hands does no harm.
+            is_pending = pending["min"] is not None and _position(pending["min"]) <= _position(entry)
+            if not is_pending and any(_position(entry) <= last for last in last_delivered):
+                # Safe for pending entries of other consumers: writing them again changes nothing.
                 self._redis.xgroup_setid(self._stream.name, GROUP, "0")
 
 
 def retry(stream: Stream) -> int:
-    """Put what was set aside back into the stream, and return how many entries that were."""
+    """Put the entries that were set aside back into the stream, and return their number."""
     last, retried = stream.client.xrevrange(stream.set_aside, count=1), 0
     while entries := stream.client.xrange(stream.set_aside, max=last[0][0], count=BATCH_SIZE) if last else []:
         for entry, fields in entries:
             with stream.client.pipeline() as pipeline:
-                # With nothing else, so that what is set aside again is as it was.
+                # Without the added fields, so that an entry that is set aside again looks the same.
                 pipeline.xadd(stream.name, {name: value for name, value in fields.items() if name not in ADDED})
                 pipeline.xdel(stream.set_aside, entry)
                 pipeline.execute()
@@ -226,17 +223,17 @@ def retry(stream: Stream) -> int:
     return retried
 
 
-def _later(one: Row, other: Row) -> Row:
-    """Return the state of a row that knows more: an outcome, or a higher count."""
+def _newer(one: Row, other: Row) -> Row:
+    """Return the newer state of a row: the one with an outcome, or with the higher count."""
     return max(one, other, key=lambda row: (row["status"] is not None, row["count"]))
 
 
-def _place(entry: bytes) -> tuple[int, int]:
-    """Return the place of an entry in its stream, by its id."""
+def _position(entry: bytes) -> tuple[int, int]:
+    """Return an entry's id as two numbers, which compare in the order of the stream."""
     milliseconds, _, number = entry.partition(b"-")
     return int(milliseconds), int(number)
 
 
-def told(error: Exception) -> str:
-    """Return what an error says, on one line."""
+def one_line(error: Exception) -> str:
+    """Return the type and text of an error, on one line."""
     return printable(f"{type(error).__name__}: {' '.join(str(error).split())}"[:200])

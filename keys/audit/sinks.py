@@ -1,7 +1,7 @@
-"""Where the rows of uses and refusals go: `KEYS["AUDIT_SINK"]`.
+"""Where the rows of uses and refusals are written: `KEYS["AUDIT_SINK"]`.
 
-They go into the table, or through a Redis stream from which `keys_ship` brings them there. Life-cycle events do not
-come here: each is written with the change itself, in its transaction.
+Either the table, or a Redis stream from which `keys_ship` writes them into the table. Life-cycle events use no sink:
+each is written in the transaction of its change.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ AuditEventManager.flush = backlog.flush
 
 
 class DatabaseSink:
-    """The table itself. A row is committed when `insert` returns; in a burst the rest is written a moment later."""
+    """The table itself. `insert` commits its row; during a burst the rest is written a moment later."""
 
     shares_key_database = True
 
@@ -43,7 +43,7 @@ class DatabaseSink:
         if monotonic() - counted.counted_at < delay and not statements.is_in_transaction():
             backlog.add_count(counted, delay)
             return True
-        # Now and then at once, which shows whether the row is still there.
+        # Once per delay it is written at once, which shows whether the row still exists.
         is_there = statements.count_again(counted)
         counted.counted_at = monotonic()
         return is_there
@@ -57,12 +57,12 @@ _database = DatabaseSink()
 
 
 def is_stream(address: object) -> bool:
-    """Tell whether that is how the address of a Redis stream begins."""
+    """Tell whether the value starts like the address of a Redis stream."""
     return isinstance(address, str) and address.partition("://")[0] in SCHEMES
 
 
 def sink() -> Sink:
-    """Return where the rows go now."""
+    """Return the current sink."""
     if conf.AUDIT_SINK == DATABASE:
         return _database
     from .stream import sink_at
@@ -72,5 +72,5 @@ def sink() -> Sink:
 
 @receiver(post_migrate)
 def forget(**kwargs: object) -> None:
-    """Drop what waits when the tables were made anew, as `flush` does between two tests: its rows are gone."""
+    """Drop what is pending when the tables were created again or flushed, as between two tests: its rows are gone."""
     backlog.forget()

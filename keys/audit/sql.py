@@ -1,8 +1,8 @@
-"""The SQL of the audit log and of the look-up of keys, in each database's dialect.
+"""The SQL of the audit log and of the key look-up, in each database's dialect.
 
-Building a queryset costs more than the look-up it makes, so the statements are put together once for each database,
-from the models' own table and column names. The tests hold them against the ORM. What only one database can do is a
-statement that the others lack (None); whoever runs statements asks for it, and not for the name of the database.
+Building a queryset costs more than the look-up itself, so the statements are built once for each database, from the
+models' names. Tests compare them with the ORM. A statement is None for a database that does not support it: callers
+check that, not the database's name.
 """
 
 from typing import Any
@@ -15,33 +15,25 @@ from ..models.audit_event import EVENT_FIELDS, OUTCOME
 KEY_FIELDS = tuple(APIKey._meta.concrete_fields)
 KEY_NAMES = [field.attname for field in KEY_FIELDS]
 EVENT_NAMES = [field.attname for field in EVENT_FIELDS]
-# What a row has that comes out of a stream.
+# A row that came through a stream has a ticket too.
 SHIPPED_FIELDS = tuple(field for field in AuditEvent._meta.concrete_fields if field.name != "id")
 SHIPPED_NAMES = [field.attname for field in SHIPPED_FIELDS]
-# What a row of the log takes from the key it is about.
-FROM_KEY = {"api_key_id": "id", "key_name": "name", "key_prefix": "prefix"}
+FROM_KEY = {"api_key_id": "id", "key_name": "name", "key_prefix": "prefix"}  # what a row copies from its key
 OWN_NAMES = [name for name in EVENT_NAMES if name not in FROM_KEY]
 OUTCOME_FIELDS = [field for name in OUTCOME for field in EVENT_FIELDS if field.name == name]
 
 
 class SQL:
-    """The statements that every database understands, with `%s` for their parameters."""
+    """The statements that every database supports, with `%s` for parameters."""
 
-    # Whether an INSERT tells the id of its row. SQLite's driver knows it without being asked, at less cost.
-    returns_id: bool
-    # Whether the server keeps the plans of statements.
-    prepares = False
-    # Find a key and record its use.
-    find_and_record: str | None = None
-    # Add many outcomes at once.
-    outcomes: str | None = None
-    # Write many rows that came through a stream.
-    ships = False
-    ship: str | None = None
-    # Added to an UPDATE that need not wait for the disk.
-    not_durable = ""
-    # Find the transactions that are writing to the log now.
-    writers: str | None = None
+    returns_id: bool  # whether INSERT returns the id; SQLite's driver knows it anyway, which is cheaper
+    prepares = False  # whether the server caches the plans of prepared statements
+    find_and_record: str | None = None  # finds a key and records its use
+    outcomes: str | None = None  # adds many outcomes
+    ships = False  # whether rows can come through a stream
+    ship: str | None = None  # writes many rows that came through a stream
+    not_durable = ""  # appended to an UPDATE that need not wait for the disk
+    writers: str | None = None  # finds the transactions that are writing to the log now
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.quote = quote = connection.ops.quote_name
@@ -51,27 +43,27 @@ class SQL:
         places = ", ".join(["%s"] * len(EVENT_FIELDS))
         self.insert = f"INSERT INTO {self.events} ({self.columns(EVENT_FIELDS)}) VALUES ({places})"  # noqa: S608
         self.insert += f" RETURNING {quote('id')}" if self.returns_id else ""
-        # The id of a row that was rolled back goes to another row on SQLite, hence the time beside it.
+        # With the time, because SQLite gives the id of a row that was rolled back to another row.
         same = f"{quote('id')} = %s AND {quote('at')} = %s"
         assignments = ", ".join(f"{quote(str(field.column))} = %s" for field in OUTCOME_FIELDS)
         self.outcome = f"UPDATE {self.events} SET {assignments} WHERE {same}"  # noqa: S608
         self.recount = f"UPDATE {self.events} SET {quote('count')} = {quote('count')} + %s WHERE {same}"  # noqa: S608
 
     def columns(self, fields: Any) -> str:
-        """Return the names of the fields' columns, as a list."""
+        """Return the names of the fields' columns, as a list in SQL."""
         return ", ".join(self.quote(field.column) for field in fields)
 
 
 class PostgreSQL(SQL):
-    """What PostgreSQL does in one statement, and without waiting for the disk."""
+    """What PostgreSQL can do in one statement, or without waiting for the disk."""
 
     prepares = ships = True
-    # For what need not wait for the disk: the use itself is safe, and a lost outcome shows as one. It holds for the
-    # whole transaction, hence only for one of our own.
+    # The use itself is durable, and a lost outcome shows as missing. The setting holds for the whole transaction, so
+    # only our own transactions use it.
     not_durable = " AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
-    # Control and format characters: a name with one of them is escaped before it stands in the log.
+    # Control and format characters. A name with one of them must be escaped before it is logged.
     not_printable = r"[\u0001-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]"
-    # An id is taken before its row can be seen, and the lock before the id. The parameter is the log's table.
+    # A writer takes the lock before the id, and the id before its row is visible. The parameter is the log's table.
     writers = """
         SELECT virtualtransaction FROM pg_locks
         WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted AND relation = CAST(%s AS regclass)
@@ -87,15 +79,15 @@ class PostgreSQL(SQL):
         self.ship = self._ship()
 
     def _lists(self, fields: Any, *further_types: str) -> str:
-        """Return the places of parameters that are lists, one for each field and then for each further type."""
+        """Return the placeholders of list parameters: one for each field, then one for each further type."""
         types = [*(self._types[field].partition("(")[0] for field in fields), *further_types]
         return ", ".join(f"CAST(%s AS {db_type}[])" for db_type in types)
 
     def _find_and_record(self) -> str:
-        """Look the key up and record its use: one statement, one round trip, one commit.
+        """Find the key and record its use: one statement, one round trip, one commit.
 
-        It writes the use where the key is active, not expired and free of networks, and its name can stand in the log
-        as it is. That is less than `objection_to` lets through: it is asked afterwards, always, and has the last word.
+        It records the use of a key that is active, not expired, without allowed networks, and has a name that
+        needs no escaping. `objection_to`, always called afterwards, may still refuse it.
         """
         quote = self.quote
         values = ", ".join(
@@ -115,9 +107,9 @@ class PostgreSQL(SQL):
         )
 
     def _outcomes(self) -> str:
-        """Add many outcomes at once; the parameters are lists, one for each field, then the ids and the times.
+        """Add many outcomes. The parameters are lists: one for each field, then the ids, then the times.
 
-        The earliest and the latest of the times come last, so that only their partitions are planned and locked.
+        Then follow the earliest and the latest time, so that only their partitions are planned and locked.
         """
         quote = self.quote
         assignments = ", ".join(
@@ -132,7 +124,7 @@ class PostgreSQL(SQL):
         )
 
     def _ship(self) -> str:
-        """Write many rows that came through a stream, or what is new of them; the parameters are lists by field."""
+        """Insert many rows that came through a stream, or update them if newer; the parameters are lists by field."""
         quote = self.quote
         grown = ", ".join(
             f"{quote(str(field.column))} = excluded.{quote(str(field.column))}"
@@ -150,5 +142,5 @@ class PostgreSQL(SQL):
 
 
 def dialect_of(connection: BaseDatabaseWrapper) -> type[SQL]:
-    """Return the dialect of the connection's database. Asks no database."""
+    """Return the dialect of the connection's database, without a query."""
     return PostgreSQL if connection.vendor == "postgresql" else SQL

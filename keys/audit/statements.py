@@ -1,4 +1,4 @@
-"""Runs the SQL of requests and of shippers: finds keys, writes rows of the log, and tells what came of it."""
+"""Runs the SQL of requests and shippers: finds keys and writes rows of the log."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -16,23 +16,22 @@ from .outcomes import Batch, Outcome, RowHandle
 from .sql import EVENT_NAMES, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SHIPPED_NAMES, dialect_of
 
 Result = TypeVar("Result")
-# A key, and the handle of the row that records its use where one was written with the look-up.
-Found = tuple[APIKey | None, RowHandle | None]
+Found = tuple[APIKey | None, RowHandle | None]  # a key, and its use's row if written with the look-up
 
-# What PostgreSQL says of a prepared statement that the project's own SQL, or a pooler in between, took away or made.
+# SQLSTATEs of a prepared statement that was dropped, or that exists already: by the project's own SQL or a pooler.
 LOST_STATEMENT = {"26000", "42P05"}
 
 
 class Database:
-    """What is known of one database: its SQL, and how its values are read and its statements run."""
+    """One database: its SQL, how its values are converted, and how its statements run."""
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.sql = dialect_of(connection)(connection)
         compiler = APIKey._base_manager.all().query.get_compiler(connection=connection)
         self.converters = compiler.get_converters([field.get_col(APIKey._meta.db_table) for field in KEY_FIELDS])
-        # Planning takes PostgreSQL longer than running, so the plan is kept: once on a connection, not once a
-        # request. Not through a transaction pooler, where the next statement meets the plans of somebody else under
-        # the same names: its users should set DISABLE_SERVER_SIDE_CURSORS. None until a connection has been asked.
+        # Planning takes PostgreSQL longer than running, so each connection keeps its plans. Not through a transaction
+        # pooler, where other clients' plans have the same names: projects with one should set
+        # DISABLE_SERVER_SIDE_CURSORS. None until a connection was checked.
         self.prepares: bool | None = None
         if (
             not self.sql.prepares
@@ -42,7 +41,7 @@ class Database:
             self.prepares = False
 
     def cursor(self, connection: BaseDatabaseWrapper) -> Any:
-        # A log of queries can show what Django's own cursor sent, and not what was prepared.
+        # Django's query log shows what Django's own cursor sent, but not prepared statements.
         if self.prepares is False or connection.queries_logged:
             return connection.cursor()
         if self.prepares is None:
@@ -50,7 +49,7 @@ class Database:
         return _prepared_cursor(connection) if self.prepares else connection.cursor()
 
     def key(self, connection: BaseDatabaseWrapper, values: Sequence[Any]) -> APIKey:
-        """Return the key of a row as the database gave it."""
+        """Return the key from a row as the database gave it."""
         row = list(values[: len(KEY_FIELDS)])
         for position, (converters, expression) in self.converters.items():
             for convert in converters:
@@ -60,12 +59,12 @@ class Database:
 
 @cache
 def _prepared_cursor_class() -> type[Any]:
-    """Return psycopg's own cursor, which Django does not use by default, told to keep each statement's plan."""
+    """Return a subclass of psycopg's own cursor that keeps each statement's plan; Django's default cursor does not."""
     import psycopg
 
     class PreparedCursor(psycopg.Cursor[Any]):
         def execute(self, query: Any, params: Any = None, **kwargs: Any) -> "PreparedCursor":
-            # Django switches preparing off for the connection; this is for these statements alone.
+            # Django disables preparing for the connection; enable it for this statement alone.
             threshold, self.connection.prepare_threshold = self.connection.prepare_threshold, 0
             try:
                 return super().execute(query, params, prepare=True, **kwargs)
@@ -76,7 +75,7 @@ def _prepared_cursor_class() -> type[Any]:
 
 
 def _prepared_cursor(connection: BaseDatabaseWrapper) -> CursorWrapper:
-    """Return such a cursor on Django's connection, seen by everything that wraps the execution of its queries."""
+    """Return such a cursor on Django's connection. Django's execute wrappers still see its queries."""
     connection.ensure_connection()
     with connection.wrap_database_errors:
         cursor = _prepared_cursor_class()(connection.connection)
@@ -84,7 +83,7 @@ def _prepared_cursor(connection: BaseDatabaseWrapper) -> CursorWrapper:
 
 
 def _is_pooled(connection: BaseDatabaseWrapper) -> bool:
-    """Tell whether a pooler stands before the server: it names another process than the one that runs the query."""
+    """Tell whether a pooler is in front of the server: it reports another process id than that of the query."""
     connection.ensure_connection()
     own: Any = connection.connection
     with connection.wrap_database_errors:
@@ -97,28 +96,25 @@ def _database(alias: str, vendor: str) -> Database:
     return Database(connections[alias])
 
 
-def _ready() -> tuple[BaseDatabaseWrapper, Database]:
-    # The database for writing, for look-ups too: a replica that lags would let a revoked key in.
+def _connection_and_database() -> tuple[BaseDatabaseWrapper, Database]:
+    # Look-ups use the database for writing too: a lagging replica would accept a revoked key.
     connection = connections[router.db_for_write(APIKey)]
     return connection, _database(connection.alias, connection.vendor)
 
 
 def _run(work: Callable[[Any, BaseDatabaseWrapper, Database], Result]) -> Result:
-    connection, database = _ready()
+    connection, database = _connection_and_database()
+    # In somebody's transaction, a savepoint: a statement that fails must not break it.
+    savepoint = transaction.atomic(using=connection.alias) if connection.in_atomic_block else nullcontext()
     try:
-        with _shield(connection), database.cursor(connection) as cursor:
+        with savepoint, database.cursor(connection) as cursor:
             return work(cursor, connection, database)
     except Error as error:
         if getattr(error.__cause__, "sqlstate", None) not in LOST_STATEMENT:
             raise
         database.prepares = False
-    with _shield(connection), connection.cursor() as cursor:
+    with savepoint, connection.cursor() as cursor:
         return work(cursor, connection, database)
-
-
-def _shield(connection: BaseDatabaseWrapper) -> Any:
-    """Return what keeps a statement that fails from breaking the transaction of somebody else."""
-    return transaction.atomic(using=connection.alias) if connection.in_atomic_block else nullcontext()
 
 
 def find(digest: str) -> APIKey | None:
@@ -133,20 +129,20 @@ def find(digest: str) -> APIKey | None:
 
 
 def find_and_record(digest: str, row: Row, may_use: Callable[[APIKey], bool]) -> Found:
-    """Return the key with this digest, and the handle of the row that records its use, where one was written.
+    """Return the key with this digest, and the handle of the row that records its use if one was written.
 
-    `may_use` decides whether a use is written; in the one statement of PostgreSQL it is too late for that, so what is
-    written there may have to be turned into a refusal by the caller.
+    `may_use` decides whether a use is written. PostgreSQL's single statement writes before `may_use` can be called,
+    so the caller may have to turn that row into a refusal.
     """
 
-    def in_one(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> Found:
+    def in_one_statement(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> Found:
         cursor.execute(database.sql.find_and_record, [digest, *_parameters(connection, row, OWN_NAMES), row["at"]])
         values = cursor.fetchone()
         if values is None:
             return None, None
         return database.key(connection, values), None if values[-1] is None else RowHandle(values[-1], row["at"])
 
-    def in_two(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> Found:
+    def in_two_statements(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> Found:
         cursor.execute(database.sql.find, [digest])
         values = cursor.fetchone()
         if values is None:
@@ -154,9 +150,9 @@ def find_and_record(digest: str, row: Row, may_use: Callable[[APIKey], bool]) ->
         key = database.key(connection, values)
         if not may_use(key):
             return key, None
-        return key, _insert(cursor, connection, database, {**row, **described(key)})
+        return key, _insert(cursor, connection, database, {**row, "api_key_id": key.pk, **described(key)})
 
-    return _run(in_two if _ready()[1].sql.find_and_record is None else in_one)
+    return _run(in_two_statements if _connection_and_database()[1].sql.find_and_record is None else in_one_statement)
 
 
 def insert(row: Row) -> RowHandle:
@@ -175,53 +171,53 @@ def _parameters(connection: BaseDatabaseWrapper, row: Row, names: Sequence[str])
 
 
 def is_in_transaction() -> bool:
-    """Tell whether what is written now may yet be rolled back. Asks no database, which may be out of reach."""
+    """Tell whether a write made now could be rolled back. Needs no query: the database may be unavailable."""
     return connections[router.db_for_write(APIKey)].in_atomic_block
 
 
 def write_outcome(outcome: Outcome) -> bool:
-    """Add the outcome to its row; False if the row is not there."""
+    """Add the outcome to its row; return False if the row does not exist."""
 
     def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> bool:
-        cursor.execute(_late(connection, database, database.sql.outcome), _adapted(connection, outcome))
+        cursor.execute(_without_sync(connection, database, database.sql.outcome), _adapted(connection, outcome))
         return bool(cursor.rowcount > 0)
 
     return _run(work)
 
 
 def count_again(row: RowHandle, times: int = 1) -> bool:
-    """Add to the row's count; False if the row is not there."""
+    """Add `times` to the row's count; return False if the row does not exist."""
 
     def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> bool:
-        cursor.execute(_late(connection, database, database.sql.recount), [times, *_adapted(connection, row)])
+        cursor.execute(_without_sync(connection, database, database.sql.recount), [times, *_adapted(connection, row)])
         return bool(cursor.rowcount > 0)
 
     return _run(work)
 
 
-def _late(connection: BaseDatabaseWrapper, database: Database, statement: str) -> str:
-    """Return the statement such that it does not wait for the disk, unless the transaction is somebody else's."""
+def _without_sync(connection: BaseDatabaseWrapper, database: Database, statement: str) -> str:
+    """Return the statement so that it does not wait for the disk, unless a caller's transaction is open."""
     return statement if connection.in_atomic_block else statement + database.sql.not_durable
 
 
 def _adapted(connection: BaseDatabaseWrapper, named: Outcome | RowHandle) -> list[Any]:
-    """Return the values in their order, the time, which is their last, as the database takes it."""
+    """Return the values in order, with the time, which is the last, in the database's form."""
     return [*named[:-1], connection.ops.adapt_datetimefield_value(named.at)]
 
 
 def may_write_batch() -> bool:
-    """Tell whether neither a transaction nor an event loop is in the way."""
+    """Tell whether this thread has neither an open transaction nor a running event loop."""
     return not (is_in_transaction() or is_in_event_loop())
 
 
 def write_batch(batch: Batch) -> None:
-    """Write what waited, all of it or nothing."""
+    """Write a batch, all of it or nothing."""
 
     def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> None:
         outcomes = [_adapted(connection, outcome) for outcome in batch.outcomes]
         counts = [[times, *_adapted(connection, row)] for row, times in batch.counts.items()]
-        # Asked before the batch's own transaction begins.
-        recount = _late(connection, database, database.sql.recount)
+        # Built before the batch's own transaction starts.
+        recount = _without_sync(connection, database, database.sql.recount)
         is_one_statement = len(counts) + (1 if database.sql.outcomes and outcomes else len(outcomes)) == 1
         with nullcontext() if is_one_statement else transaction.atomic(using=connection.alias):
             if outcomes and database.sql.outcomes:
@@ -241,15 +237,14 @@ def can_ship() -> bool:
 
 
 def ship(rows: Sequence[Row]) -> None:
-    """Write rows that came through a stream, whatever of them is there already; all or none. Asks for `can_ship`.
+    """Write rows that came through a stream, all or none, whatever of them exists already. Requires `can_ship`.
 
-    A row is named by its ticket and its time. Of two states of it the one with an outcome counts, and the higher
-    count, so that it does not matter which was written first, nor how often, nor what others write meanwhile. No row
-    may be there twice.
+    A row is identified by its ticket and its time. Of two states of a row the one with an outcome wins, and the
+    higher count: so the order does not matter, nor repeated or concurrent writes. No row may be in `rows` twice.
     """
 
     def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> None:
-        # In one order, so that of two who write the same rows one waits for the other.
+        # In a fixed order: of two processes that write the same rows, one waits for the other instead of a deadlock.
         ordered = sorted(rows, key=lambda row: (row["at"], row["ticket"]))
         values = [_parameters(connection, row, SHIPPED_NAMES) for row in ordered]
         cursor.execute(database.sql.ship, [list(column) for column in zip(*values, strict=True)])
@@ -258,7 +253,7 @@ def ship(rows: Sequence[Row]) -> None:
 
 
 def writers() -> set[str]:
-    """Return the transactions that are writing to the log now; none where the database does not tell."""
+    """Return the transactions that are writing to the log now; none if the database does not list them."""
 
     def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> set[str]:
         if database.sql.writers is None:
@@ -270,7 +265,7 @@ def writers() -> set[str]:
 
 
 def is_in_event_loop() -> bool:
-    """Tell whether this thread runs asynchronous code, which no query may hold up."""
+    """Tell whether this thread runs asynchronous code, which a query must not block."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,9 +1,8 @@
-"""The Redis stream that the audit log may go through: what an entry is, how a request appends one, and what waits.
+"""The Redis stream of the audit log: the format of an entry, how a request appends one, and how to measure the lag.
 
-An entry is a whole row as JSON, under `row`. What is appended later, the outcome of a use or the count of a flood, is
-the whole row again. They are known as the same by the row's ticket, which is random, and its time. So entries may be
-written to the database in any order and any number of times: of two the one with an outcome counts, and the higher
-count. What is in the stream has not been shipped; nothing else trims it.
+An entry is a whole row as JSON, under `row`; an outcome or a new count is the whole row again. Its random ticket and
+its time identify the row, so entries may be shipped in any order and repeatedly: the one with an outcome wins, and the
+higher count. Whatever is in the stream is not shipped yet; nothing else trims it.
 """
 
 import json
@@ -27,12 +26,9 @@ from ..models.audit_event import BLANK, Row
 from .outcomes import Backlog, Batch, CountedRow, RowHandle
 
 DEFAULT_NAME = "keys:audit"
-# The consumer group of those who ship.
-GROUP = "keys_ship"
-# How long a request waits for Redis, in seconds; the address may say otherwise.
-TIMEOUTS = {"socket_connect_timeout": 1, "socket_timeout": 2}
-# How often the count of one flood is appended anew, in seconds.
-COUNT_DELAY = 1.0
+GROUP = "keys_ship"  # the consumer group of the shippers
+TIMEOUTS = {"socket_connect_timeout": 1, "socket_timeout": 2}  # seconds; the address may set others
+COUNT_DELAY = 1.0  # seconds before the count of a flood is appended again
 
 APPEND = """
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then return false end
@@ -41,19 +37,19 @@ return redis.call('XADD', KEYS[1], '*', 'row', ARGV[2])
 
 
 class StreamError(OperationalError):
-    """Redis could not be written. One of Django's errors, so that whoever records a use treats both sinks alike."""
+    """Redis could not be written. One of Django's errors, so that callers handle both sinks alike."""
 
 
 class BacklogFullError(OperationalError):
-    """So much waits to be shipped that `KEYS["AUDIT_BACKLOG_LIMIT"]` lets nothing more in."""
+    """The stream holds as many entries as `KEYS["AUDIT_BACKLOG_LIMIT"]` allows."""
 
 
 class Stream:
-    """One stream of one Redis server, and beside it the stream of the entries that could not be shipped.
+    """A stream on a Redis server, and beside it the stream of the entries that could not be shipped.
 
-    The address is one that redis-py takes, such as `redis://host:6379/0`, and its query may name the stream:
-    `?stream=keys:audit`. `options` of redis-py come before those in the query. Raises ValueError or TypeError for an
-    address that cannot be one. Connects on first use, and in each process for itself.
+    The address is in redis-py's form, such as `redis://host:6379/0`; its query may name the stream:
+    `?stream=keys:audit`. `options` of redis-py override those in the query. Raises ValueError or TypeError for an
+    invalid address. Connects on first use, in each process.
     """
 
     def __init__(self, address: str, **options: Any) -> None:
@@ -63,44 +59,44 @@ class Stream:
         if not self.name:
             raise ValueError("The address of a Redis stream names no stream.")
         self.set_aside = f"{self.name}:set-aside"
-        # Requests that wait for another attempt are what a Redis that is slow needs least.
+        # No retries: they would add load to a slow Redis.
         once: Any = {"retry": Retry(NoBackoff(), 0), "protocol": 2}
-        # What redis-py says of its types fits no single version of Redis.
+        # redis-py's type hints do not fit every version of Redis.
         self.client: Any = Redis.from_url(f"{server}?{urlencode(parameters)}", **once, **TIMEOUTS)
         pool = self.client.connection_pool
         pool.connection_kwargs.update(options)
-        # Finds an option that redis-py does not know, which otherwise the first request would.
+        # Raises for an option that redis-py does not know, which otherwise the first request would.
         pool.connection_class(**pool.connection_kwargs)
         self._append = self.client.register_script(APPEND)
 
     def append(self, row: Row, limit: int) -> None:
-        """Append the first entry of a row, unless so many entries are there already."""
-        with _known_errors():
+        """Append a row's first entry. Raises StreamError, or BacklogFullError if there are `limit` entries already."""
+        with _redis_errors_as_ours():
             entry = self._append([self.name], [limit, encode(row)])
         if entry is None:
             raise BacklogFullError("The backlog of the audit log has reached its limit.")
 
     def append_again(self, rows: Sequence[Row]) -> None:
-        """Append further entries of rows, all or none, whatever the limit: what has begun is brought to its end."""
-        with _known_errors(), self.client.pipeline(transaction=len(rows) > 1) as pipeline:
+        """Append further entries of rows, all or none. No limit: a use needs its outcome. Raises StreamError."""
+        with _redis_errors_as_ours(), self.client.pipeline(transaction=len(rows) > 1) as pipeline:
             for row in rows:
                 pipeline.xadd(self.name, {"row": encode(row)})
             pipeline.execute()
 
     def length(self) -> int:
-        """Return how many entries have not been shipped."""
-        with _known_errors():
+        """Return the number of entries that are not shipped yet. Raises StreamError."""
+        with _redis_errors_as_ours():
             return int(self.client.xlen(self.name))
 
     def waiting_since(self) -> datetime | None:
-        """Return when the oldest entry that has not been shipped was appended, by Redis's clock; None without any."""
-        with _known_errors():
+        """Return when the oldest entry was appended, by Redis's clock; None if there is none. Raises StreamError."""
+        with _redis_errors_as_ours():
             oldest = self.client.xrange(self.name, count=1)
         return datetime.fromtimestamp(int(oldest[0][0].partition(b"-")[0]) / 1000, UTC) if oldest else None
 
 
 class StreamSink:
-    """Appends rows to a stream. They are as safe as its Redis keeps them, and in the table when they are shipped."""
+    """Appends rows to a stream. They are as durable as its Redis, and reach the table when they are shipped."""
 
     shares_key_database = False
 
@@ -121,7 +117,7 @@ class StreamSink:
         return True
 
     def all_exist(self, handles: Sequence[RowHandle]) -> bool:
-        # No transaction takes an entry back.
+        # No rollback removes an entry.
         return True
 
     def _write_counts(self, batch: Batch) -> None:
@@ -135,7 +131,7 @@ class StreamSink:
 
 @cache
 def stream_at(address: str) -> Stream:
-    """Return the stream at that address, as requests use it."""
+    """Return the stream at that address, with the timeouts of requests."""
     return Stream(address)
 
 
@@ -146,15 +142,15 @@ def sink_at(address: str) -> StreamSink:
 
 
 def encode(row: Row) -> str:
-    """Return the row, with its ticket, as JSON, without what is blank."""
+    """Return the row, with its ticket, as JSON without its blank columns."""
     known = {name: value for name, value in row.items() if name not in BLANK or value != BLANK[name]}
     return json.dumps({**known, "at": row["at"].isoformat()}, ensure_ascii=False, separators=(",", ":"))
 
 
 def decode(fields: Mapping[bytes, bytes]) -> Row:
-    """Return the row that an entry holds, with its ticket. What passes here the database takes, or refuses as data.
+    """Return the row of an entry, with its ticket. The database accepts it, or refuses it as invalid data.
 
-    Raises ValueError, LookupError or TypeError where there is no row.
+    Raises ValueError, LookupError or TypeError if the entry holds no row.
     """
     known = json.loads(fields[b"row"])
     row: Row = {**BLANK, **known, "at": datetime.fromisoformat(known["at"])}
@@ -171,7 +167,7 @@ def decode(fields: Mapping[bytes, bytes]) -> Row:
 
 
 @contextmanager
-def _known_errors() -> Iterator[None]:
+def _redis_errors_as_ours() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
@@ -180,7 +176,7 @@ def _known_errors() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Consumer:
-    """A shipper, or what is left of one: what it has in its hands, and how long ago it was last heard of."""
+    """A shipper, alive or dead: the number of its pending entries, and the seconds since its last command."""
 
     name: str
     pending: int
@@ -191,9 +187,9 @@ class Consumer:
 class Lag:
     """The state of a stream.
 
-    `waiting` entries have not been shipped, `pending` of them are in the hands of a shipper, and the oldest of them
-    has waited for `oldest_seconds`; `set_aside` could not be shipped. `fsync` is Redis's `appendfsync`, empty without
-    an append-only file, and `eviction` its `maxmemory-policy`; None where Redis does not tell.
+    `waiting` entries are not shipped yet, `pending` of them were delivered to a consumer, and the oldest is
+    `oldest_seconds` old; `set_aside` could not be shipped. `fsync` is Redis's `appendfsync`, empty without an
+    append-only file, and `eviction` its `maxmemory-policy`; None if Redis does not tell.
     """
 
     waiting: int
@@ -207,7 +203,7 @@ class Lag:
 
     @property
     def problems(self) -> list[str]:
-        """What needs somebody to look at it, a sentence each."""
+        """What needs attention, one sentence each."""
         sentences = []
         if self.waiting >= self.limit:
             sentences.append(f"The backlog has reached its limit of {self.limit} entries: uses are refused.")
@@ -221,8 +217,8 @@ class Lag:
 
 
 def measure(stream: Stream) -> Lag:
-    """Ask Redis how far the shippers are behind. Raises RedisError."""
-    with stream.client.pipeline(transaction=False) as pipeline:  # a Redis that is full would refuse a transaction
+    """Return how far the shippers are behind. Raises RedisError."""
+    with stream.client.pipeline(transaction=False) as pipeline:  # a full Redis would refuse a transaction
         pipeline.xlen(stream.name)
         pipeline.xrange(stream.name, count=1)
         pipeline.xlen(stream.set_aside)
@@ -238,7 +234,7 @@ def measure(stream: Stream) -> Lag:
         oldest_seconds=max(0, now - since) / 1000,
         set_aside=set_aside,
         fsync=_fsync(stream),
-        eviction=_told(stream, "memory").get("maxmemory_policy"),
+        eviction=_info(stream, "memory").get("maxmemory_policy"),
         consumers=consumers,
     )
 
@@ -247,13 +243,13 @@ def _consumers(stream: Stream) -> list[Consumer]:
     try:
         known = stream.client.xinfo_consumers(stream.name, GROUP)
     except ResponseError:
-        # Nothing was ever written, or shipped.
+        # The stream or its group does not exist yet.
         return []
     return [Consumer(each["name"].decode(), each["pending"], each["idle"] / 1000) for each in known]
 
 
 def _fsync(stream: Stream) -> str | None:
-    if _told(stream, "persistence").get("aof_enabled") == 0:
+    if _info(stream, "persistence").get("aof_enabled") == 0:
         return ""
     try:
         return str(stream.client.config_get("appendfsync")["appendfsync"])
@@ -261,8 +257,8 @@ def _fsync(stream: Stream) -> str | None:
         return None
 
 
-def _told(stream: Stream, section: str) -> dict[str, Any]:
-    """Return what Redis says of itself: nothing where it is somebody else's service and keeps that to itself."""
+def _info(stream: Stream, section: str) -> dict[str, Any]:
+    """Return a section of Redis's INFO; empty if a hosted Redis does not allow the command."""
     try:
         return dict(stream.client.info(section))
     except ResponseError:

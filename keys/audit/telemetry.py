@@ -1,9 +1,9 @@
-"""OpenTelemetry: attributes on the span of a request, and counters. Loaded where `opentelemetry-api` is installed.
+"""OpenTelemetry: span attributes of a request, and counters. Loaded if `opentelemetry-api` is installed.
 
-The attributes are `api_key.name`, `api_key.prefix` and, of a refusal, `api_key.reason`. The counters are
-`api_key.uses`, `api_key.refusals` and `api_key.changes`; what they are counted by has few values, so no address.
-Where the audit log goes through a stream, the gauges `api_key.audit.backlog` and `api_key.audit.lag` say how much
-of it waits to be shipped, and for how long.
+The attributes are `api_key.name`, `api_key.prefix` and, for a refusal, `api_key.reason`. The counters are
+`api_key.uses`, `api_key.refusals` and `api_key.changes`, without an address, as a label should have few values. With a
+stream, the gauges `api_key.audit.backlog` and `api_key.audit.lag` give its number of entries, and the age of the oldest
+in seconds.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,14 +29,14 @@ _changes = _meter.create_counter("api_key.changes", unit="{change}", description
 
 @receiver(signals.key_used)
 def count_use(*, row: Mapping[str, Any], **kwargs: object) -> None:
-    """Count the use of a good key, and name the key on the request's span."""
+    """Count the use of a good key, and add the key's name to the request's span."""
     _uses.add(1, {"api_key.name": row["key_name"], "api_key.endpoint": row["endpoint"]})
     trace.get_current_span().set_attributes({"api_key.name": row["key_name"], "api_key.prefix": row["key_prefix"]})
 
 
 @receiver(signals.key_refused)
 def count_refusal(*, row: Mapping[str, Any], **kwargs: object) -> None:
-    """Count a refusal by its reason, and name the reason on the request's span."""
+    """Count a refusal by its reason, and add the reason to the request's span."""
     reason = {"api_key.name": row["key_name"], "api_key.reason": row["reason"]}
     _refusals.add(1, {**reason, "api_key.endpoint": row["endpoint"]})
     trace.get_current_span().set_attributes({**reason, "api_key.prefix": row["key_prefix"]})
@@ -44,17 +44,17 @@ def count_refusal(*, row: Mapping[str, Any], **kwargs: object) -> None:
 
 @receiver(signals.key_life_cycle)
 def count_change(*, event: str, **kwargs: object) -> None:
-    """Count a key that was created, changed, rotated, switched on or off, or deleted."""
+    """Count a key that was created, changed, rotated, activated, deactivated or deleted."""
     _changes.add(1, {"api_key.event": event})
 
 
 def observe_backlog(options: CallbackOptions) -> Iterable[Observation]:
-    """Return how many entries wait in the stream; nothing where there is none, or Redis is away."""
+    """Return the number of entries in the stream; nothing without a stream, or if Redis is unavailable."""
     return [Observation(lag.waiting) for lag in _lag()]
 
 
 def observe_lag(options: CallbackOptions) -> Iterable[Observation]:
-    """Return for how many seconds the oldest entry has waited."""
+    """Return the age of the oldest entry in seconds; nothing without a stream, or if Redis is unavailable."""
     return [Observation(lag.oldest_seconds) for lag in _lag()]
 
 

@@ -1,4 +1,4 @@
-"""What in the database itself keeps the audit log append-only: triggers, and the rights of a role. Both are opt-in."""
+"""Makes the database keep the audit log append-only, by triggers and by the rights of a role. Both are opt-in."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -12,20 +12,19 @@ from ..models.audit_event import OUTCOME, TRAFFIC
 Event = AuditEvent.Event
 
 LOG, SEALS = AuditEvent._meta.db_table, AuditSeal._meta.db_table
-# What may be added to a row: the outcome of its request, and to the row of a flood its count.
-GROWING = (*OUTCOME, "count")
+GROWING = (*OUTCOME, "count")  # the columns that may be updated: an outcome, and the count of a flood
 REFUSED = "The audit log is append-only"
 FUNCTION = "keys_append_only"
 
 
 class TriggerError(Exception):
-    """The triggers or rights cannot be had here; says in a sentence why."""
+    """The triggers or rights are not possible here. The text is a sentence that gives the reason."""
 
 
 def install(keep: timedelta | None = None) -> None:
-    """Make the triggers, or make them anew. Rows older than `keep` may be deleted; without it, none may.
+    """Create the triggers, replacing existing ones. Rows older than `keep` may be deleted; without it, none may.
 
-    Raises TriggerError where the database is neither PostgreSQL nor SQLite.
+    Raises TriggerError if the database is neither PostgreSQL nor SQLite.
     """
     connection = _connection("postgresql", "sqlite")
     function = (
@@ -43,7 +42,7 @@ def install(keep: timedelta | None = None) -> None:
 
 
 def remove() -> None:
-    """Drop the triggers, as many as there are. Raises TriggerError as `install` does."""
+    """Drop the triggers that exist. Raises TriggerError as `install` does."""
     connection = _connection("postgresql", "sqlite")
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
         for name, (table, _) in _triggers(connection, None).items():
@@ -53,7 +52,7 @@ def remove() -> None:
 
 
 def missing() -> list[str]:
-    """Return the names of the triggers that are not there or, on PostgreSQL, are disabled, be it on one partition."""
+    """Return the triggers that do not exist or, on PostgreSQL, are disabled on any partition. Raises TriggerError."""
     connection = _connection("postgresql", "sqlite")
     names = list(_triggers(connection, None))
     with connection.cursor() as cursor:
@@ -71,9 +70,9 @@ def missing() -> list[str]:
 
 
 def grants(role: str) -> list[str]:
-    """Return the SQL after which a role of PostgreSQL can write the log and read it, but not alter it.
+    """Return the SQL for a role of PostgreSQL that may write and read the log but not alter it: the web processes'.
 
-    The web processes log in as this role. Raises TriggerError for another database, and a name that cannot be quoted.
+    Raises TriggerError for another database, or for a name that cannot be quoted.
     """
     quote = _connection("postgresql").ops.quote_name
     if not role or '"' in role or "\0" in role:
@@ -124,14 +123,14 @@ def _triggers(connection: BaseDatabaseWrapper, keep: timedelta | None) -> dict[s
         if is_postgresql:
             triggers.append(trigger(table, "TRUNCATE"))
         else:
-            # REPLACE deletes the row that is in its way, without any trigger for deletions.
+            # REPLACE deletes an existing row without firing the DELETE triggers.
             taken = f"EXISTS (SELECT 1 FROM {quote(table)} WHERE {quote(key)} = NEW.{quote(key)})"  # noqa: S608
             triggers.append(trigger(table, "INSERT", taken))
     return dict(triggers)
 
 
 def _permitted_update(connection: BaseDatabaseWrapper) -> str:
-    """Return the condition under which a row may be updated: an outcome, once, or a flood that goes on."""
+    """Return the condition under which a row may be updated: an outcome, once, or a growing count."""
     quote = connection.ops.quote_name
     is_same = "IS NOT DISTINCT FROM" if connection.vendor == "postgresql" else "IS"
 
@@ -143,11 +142,11 @@ def _permitted_update(connection: BaseDatabaseWrapper) -> str:
         f"{row}.{quote(column)}" for column in ("event", "status") for row in ("OLD", "NEW")
     )
     uses = ", ".join(f"'{event.value}'" for event in TRAFFIC)
-    has_ended = f"{old_event} = '{Event.USED.value}' AND {old_status} IS NULL AND {new_status} IS NOT NULL"
-    outcome = f"{has_ended} AND {new_event} IN ({uses}) AND {same(['count'])}"
-    more = f"{old_event} = '{Event.REFUSED.value}' AND NEW.{quote('count')} > OLD.{quote('count')}"
-    # An outcome that is written once more, because nobody knew whether it had arrived, changes nothing.
-    return f"{same(fixed)} AND ({outcome} OR ({same(OUTCOME)} AND ({same(['count'])} OR {more})))"
+    gets_outcome = f"{old_event} = '{Event.USED.value}' AND {old_status} IS NULL AND {new_status} IS NOT NULL"
+    outcome = f"{gets_outcome} AND {new_event} IN ({uses}) AND {same(['count'])}"
+    count_grows = f"{old_event} = '{Event.REFUSED.value}' AND NEW.{quote('count')} > OLD.{quote('count')}"
+    # Writing the same outcome again, after a write of unknown result, changes nothing and is allowed.
+    return f"{same(fixed)} AND ({outcome} OR ({same(OUTCOME)} AND ({same(['count'])} OR {count_grows})))"
 
 
 def _is_younger(connection: BaseDatabaseWrapper, keep: timedelta) -> str:

@@ -1,4 +1,4 @@
-"""Is the audit log as it was sealed? Names what is not."""
+"""Verifies the audit log against its seals, and names the differences."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +17,13 @@ from . import retention, sealing
 from .retention import Pruning
 from .sealing import COLUMNS, MICROSECOND, Entry, SealError, SealingKey, Values
 
-# The problems that are named; the others are counted.
-MOST_NAMED = 100
+MOST_NAMED = 100  # problems; the others are only counted
 KINDS = ("altered", "missing", "added")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is not as it was sealed. `kind` is one of KINDS; without `row` it is of the seal."""
+    """A difference from what was sealed. `kind` is one of KINDS; `row` is None if it concerns the seal itself."""
 
     kind: str
     seal: int
@@ -34,7 +33,7 @@ class Problem:
 
 @dataclass
 class Retention:
-    """Until when events may be missing, in microseconds: the uses and refusals, and the others."""
+    """Before which times events may be missing, in microseconds since 1970: uses and refusals, and the others."""
 
     traffic: int = 0
     life_cycle: int = 0
@@ -45,7 +44,7 @@ class Retention:
 
 @dataclass
 class Tally:
-    """How many rows there are of a kind that is worth a look, and the id of the first."""
+    """The number of rows of a kind to look at, and the id of the first."""
 
     count: int = 0
     first: int | None = None
@@ -57,14 +56,14 @@ class Tally:
 
 @dataclass
 class Findings:
-    """What a look at the whole log has found: how much of it, and what is wrong with it, the first thing first."""
+    """The result of verifying the whole log: how much was verified, and the problems in order."""
 
     seals: int = 0
     rows: int = 0
     pruned: int = 0
     # Rows that had no outcome when they were sealed, and have one now.
     concluded_later: Tally = field(default_factory=Tally)
-    # Rows that name a time before that of rows which came more than `SEAL_AFTER` earlier.
+    # Rows whose time is earlier than that of rows which came more than `SEAL_AFTER` before them.
     back_dated: Tally = field(default_factory=Tally)
     unsealed: int = 0
     last_sealed: datetime | None = None
@@ -78,19 +77,19 @@ class Findings:
 
 
 def verify(kept: Sequence[Mapping[str, Any]] | None = None, keep: timedelta = timedelta(0)) -> Findings:
-    """Hold the log against its seals, and those against the ones that were kept elsewhere.
+    """Verify the log against its seals, and the seals against the copies in `kept`.
 
-    With `keep`, rows younger than that may not be missing, whatever the log says of its retention. Raises SealError
-    without a key, or without a seal to go by.
+    Rows younger than `keep` may not be missing, whatever the log says of its retention. Raises SealError without a
+    key, or if there is no seal.
     """
-    # One number may have been kept twice: seals that were made anew were perhaps appended to the same file.
+    # A number may occur twice: seals that were made again may have been appended to the same file.
     elsewhere: dict[int, list[Mapping[str, Any]]] = {}
     for line in kept or ():
         elsewhere.setdefault(line["number"], []).append(line)
     while True:
         prunings = retention.prunings()
         findings = _verify(elsewhere, _permitted(prunings, keep))
-        # Rows may have been missing only because retention set to work meanwhile, which says so before it does.
+        # Retention may have deleted rows meanwhile. It records that first, so look again.
         if not findings.counts["missing"] or retention.prunings() == prunings:
             return findings
 
@@ -119,18 +118,18 @@ def _verify(elsewhere: Mapping[int, Sequence[Mapping[str, Any]]], retention: Ret
 
 
 class Chain:
-    """The seals one after the other, each believed only if its key signed it and it follows the one before."""
+    """The seals in order. A seal is valid only if its key signed it and it follows from the one before."""
 
     def __init__(self, keys: Mapping[str, SealingKey]) -> None:
         self.keys = keys
         self.number = 0
         self.last_id: int | None = None
-        # Where the rows of the seal that was taken last begin; None: with the first row there is.
+        # The first row of the current seal; None: the first row of the log.
         self.start: int | None = None
         self._previous: AuditSeal | None = None
 
     def take(self, number: int) -> tuple[AuditSeal | None, list[Problem]]:
-        """Return the next seal, if it can be believed, and what is wrong with it or before it."""
+        """Return the next seal, or None if it is not valid, and what is wrong with it or before it."""
         problems = []
         if number > self.number + 1:
             text = f"Seal {self.number + 1}" + ("" if number == self.number + 2 else f" and up to {number - 1}")
@@ -178,7 +177,7 @@ def _permitted(prunings: Sequence[Pruning], keep: timedelta) -> Retention:
 def _verify_rows(
     seal: AuditSeal, start: int | None, key: SealingKey, retention: Retention, findings: Findings, newest: int
 ) -> int:
-    """Hold the rows against their seal, and return the time of the newest row that was sealed so far."""
+    """Verify the rows against their seal, and return the time of the newest sealed row so far, in microseconds."""
     rows, entries = sealing.log().filter(pk__lte=seal.last_id), sealing.unpack(bytes(seal.entries), seal.count)
     found = _read(rows if start is None else rows.filter(pk__gte=start))
     by_id = itemgetter(0)
@@ -196,14 +195,14 @@ def _verify_rows(
     for entry in entries:
         if entry.at < late:
             findings.back_dated.add(entry.id)
-        # A row from the future is one of a wrong clock.
+        # A row from the future comes from a wrong clock.
         elif entry.at <= made_at:
             newest = max(newest, entry.at)
     return newest
 
 
 def _verify_row(row: Values, sealed: list[Entry], seal: AuditSeal, key: SealingKey, findings: Findings) -> None:
-    """Find the row among the entries with its id, and take it out of them."""
+    """Find the row among the sealed entries of its id, and remove its entry from them."""
     findings.rows += 1
     digests = [entry.digest for entry in sealed]
     if (digest := key.digest(row)) in digests:
@@ -224,7 +223,7 @@ def _named(entry: Entry, seal: AuditSeal) -> str:
 
 
 def _read(events: QuerySet[AuditEvent]) -> Iterator[Values]:
-    """Read row by row; of one that cannot be read, which is altered, come the id and nothing else."""
+    """Yield the rows one by one; of a row that cannot be read, and so was altered, only the id."""
     last: int | None = None
     try:
         for row in events.values_list(*COLUMNS).iterator():
@@ -235,13 +234,9 @@ def _read(events: QuerySet[AuditEvent]) -> Iterator[Values]:
             raise
         rest = events if last is None else events.filter(pk__gt=last)
         for pk in rest.values_list("pk", flat=True).iterator():
-            yield from _read_one(events.filter(pk=pk).values_list(*COLUMNS), pk)
-
-
-def _read_one(row: QuerySet[AuditEvent, Values], pk: int) -> Sequence[Values]:
-    try:
-        return list(row)
-    except Exception as error:
-        if not sealing.is_unreadable(error):
-            raise
-        return [(pk, *[None] * (len(COLUMNS) - 1))]
+            try:
+                yield from list(events.filter(pk=pk).values_list(*COLUMNS))
+            except Exception as error:
+                if not sealing.is_unreadable(error):
+                    raise
+                yield (pk, *[None] * (len(COLUMNS) - 1))

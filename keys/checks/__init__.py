@@ -1,4 +1,4 @@
-"""System checks. `manage.py check --tag keys` runs them alone; the manual says what each id means."""
+"""System checks. `manage.py check --tag keys` runs only them; the manual explains each id."""
 
 from . import database, deployment, environment, options, sink, transactions, views
 

@@ -1,4 +1,4 @@
-"""What lies in the database: keys that open too much, and a log that is not kept up. For `check --database`."""
+"""Checks of the database, for `check --database`: keys with too many rights, and the log's upkeep."""
 
 from collections.abc import Collection
 from typing import Any
@@ -23,7 +23,7 @@ NAMED = 5
 def check_no_key_holds_every_scope(
     databases: Collection[str] | None = None, **kwargs: object
 ) -> list[checks.CheckMessage]:
-    # As text, because SQLite cannot look into a JSON list.
+    # As text, because SQLite cannot search a JSON list.
     keys = _accepted_keys(databases).annotate(text=Cast("scopes", TextField())).filter(text__contains='"*"')
     return [
         checks.Warning(
@@ -109,14 +109,14 @@ def _ignores_rates(endpoint: Endpoint) -> bool:
     if not any(isinstance(ring, DatabaseKeyring) for ring in endpoint.keyrings):
         return False
     throttles = [throttle for throttle in endpoint.throttles if isinstance(throttle, type)]
-    # What a view decides for itself is left to it.
+    # A view that overrides the method may enforce rates itself.
     return not endpoint.overrides("get_throttles") and not any(
         issubclass(throttle, APIKeyRateThrottle) for throttle in throttles
     )
 
 
 def _accepted_keys(databases: Collection[str] | None) -> QuerySet[APIKey]:
-    """Return the keys that are accepted now; none where their database is not to be checked, or not migrated yet."""
+    """Return the keys that are accepted now; none if their database is not checked, or not migrated yet."""
     alias = router.db_for_write(APIKey)
     if alias not in (databases or ()) or not _is_migrated(alias):
         return APIKey.objects.none()
@@ -133,7 +133,7 @@ def _is_migrated(alias: str) -> bool:
 
 
 def _named(keys: QuerySet[APIKey]) -> list[str]:
-    """Return one text with the names of the first keys and the number of the others; nothing where there are none."""
+    """Return a list of one text, with the first keys' names and the number of the others; empty if there are none."""
     names = [printable(str(key)) for key in keys.only("name", "prefix")[: NAMED + 1]]
     if len(names) > NAMED:
         names[NAMED:] = [f"and {keys.count() - NAMED} more"]
@@ -141,7 +141,7 @@ def _named(keys: QuerySet[APIKey]) -> list[str]:
 
 
 def _ask(databases: Collection[str] | None, query: str, value: str) -> list[tuple[Any, ...]]:
-    """Return the rows that MariaDB answers with; none where the log is elsewhere or is not to be checked."""
+    """Return MariaDB's rows for the query; none if the log is in another database or is not checked."""
     connection = connections[router.db_for_write(AuditEvent)]
     if connection.alias not in (databases or ()) or connection.vendor != "mysql":
         return []

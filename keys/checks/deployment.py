@@ -1,4 +1,4 @@
-"""What a deployment has to see to: `manage.py check --deploy`."""
+"""Checks of a deployment: `manage.py check --deploy`."""
 
 from django.conf import settings
 from django.core import checks

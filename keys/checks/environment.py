@@ -1,4 +1,4 @@
-"""Keys in environment variables: they are set, and worth being called keys. No message holds a value."""
+"""Checks of keys in environment variables: they are set, long enough and usable. No message shows a value."""
 
 from collections.abc import Iterable
 
@@ -49,7 +49,7 @@ def check_switches_are_boolean(**kwargs: object) -> list[checks.CheckMessage]:
             hint=f"Set {ring.enabled_by} to true or false.",
             id="keys.E015",
         )
-        for ring in _each_once(ring for ring in _keyrings() if _is_enabled(ring) is None)
+        for ring in _distinct(ring for ring in _keyrings() if _is_enabled(ring) is None)
     ]
 
 
@@ -101,13 +101,13 @@ def _keyrings() -> list[EnvironmentKeyring]:
     return list(dict.fromkeys(rings))
 
 
-def _each_once(rings: Iterable[EnvironmentKeyring]) -> list[EnvironmentKeyring]:
-    """Drop keyrings that differ in their scopes alone."""
+def _distinct(rings: Iterable[EnvironmentKeyring]) -> list[EnvironmentKeyring]:
+    """Drop keyrings that differ only in their scopes."""
     return list({(ring.variable, ring.enabled_by): ring for ring in rings}.values())
 
 
 def _is_enabled(ring: EnvironmentKeyring) -> bool | None:
-    """Tell whether the keyring is switched on; None where its switch is neither on nor off."""
+    """Tell whether the keyring is enabled; None if `enabled_by` holds no boolean."""
     try:
         return ring.is_enabled()
     except ValueError:
@@ -115,7 +115,7 @@ def _is_enabled(ring: EnvironmentKeyring) -> bool | None:
 
 
 def _values() -> dict[str, list[str]]:
-    """Return the keys in each variable that a keyring reads now."""
+    """Return the keys in each variable that an enabled keyring reads."""
     return {ring.variable: ring.values() for ring in _keyrings() if _is_enabled(ring)}
 
 

@@ -1,4 +1,4 @@
-"""`settings.KEYS`: every option is known and holds what it may."""
+"""Checks of `settings.KEYS`: every option is known and has a valid value."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -57,7 +57,7 @@ def check_default_scopes(**kwargs: object) -> list[checks.CheckMessage]:
 
 @checks.register("keys")
 def check_prefix(**kwargs: object) -> list[checks.CheckMessage]:
-    # Hexadecimal digits at its end confuse nothing: what follows a prefix always has 40 of them.
+    # A prefix may end in hexadecimal digits: exactly 40 of them follow it.
     prefix = options()["PREFIX"]
     if prefix == "" or (isinstance(prefix, str) and _may_begin_a_key(prefix)):
         return []
@@ -98,54 +98,51 @@ def check_lengths_of_time(**kwargs: object) -> list[checks.CheckMessage]:
             id="keys.E008",
         )
         for name, default in DEFAULTS.items()
-        if isinstance(default, timedelta) and not _is_length_of_time(options()[name])
+        if isinstance(default, timedelta)
+        and not (isinstance(value := options()[name], timedelta) and value >= timedelta(0))
     ]
 
 
 def options() -> dict[Any, Any]:
-    """Return every option as it is set or by default; the defaults alone where KEYS is no dictionary."""
+    """Return every option, as set or by default; only the defaults if KEYS is no dictionary."""
     configured = getattr(settings, "KEYS", {})
     return {**DEFAULTS, **(configured if isinstance(configured, Mapping) else {})}
 
 
 def _may_begin_a_key(prefix: str) -> bool:
-    # A header that is sent twice arrives with a comma, and `Authorization` ends its keyword with a blank.
+    # A comma joins a header that was sent twice, and a blank ends the keyword in `Authorization`.
     return tokens.is_presentable(prefix) and len(prefix) <= MAX_PREFIX_LENGTH and not {" ", ","} & {*prefix}
 
 
-def _is_length_of_time(value: object) -> bool:
-    return isinstance(value, timedelta) and value >= timedelta(0)
-
-
 def _nearest(name: str, known: list[str]) -> str:
-    """Return a hint with the known name that the given one is most like, or with all of them."""
+    """Return a hint with the most similar known name, or with all of them."""
     near = get_close_matches(name, known, n=1)
     return f"Did you mean {near[0]}?" if near else f"Known are: {', '.join(known)}."
 
 
 def is_scope(value: object) -> TypeGuard[str]:
-    """Tell whether it is a well-formed scope; of any type."""
+    """Tell whether a value of any type is a well-formed scope."""
     return isinstance(value, str) and scopes.is_well_formed(value)
 
 
 def registered_scopes() -> list[str]:
-    """Return the scopes of the registry; those that E003 complains of are left out."""
+    """Return the registered scopes, without those that E003 reports."""
     registry = options()["SCOPES"]
     return [scope for scope in registry if is_scope(scope)] if isinstance(registry, Mapping) else []
 
 
 def ill_formed(required: list[Any] | tuple[Any, ...]) -> list[Any]:
-    """Return what is no scope at all."""
+    """Return the values that are not well-formed scopes."""
     return [scope for scope in required if not is_scope(scope)]
 
 
 def unregistered(required: list[Any] | tuple[Any, ...]) -> list[str]:
-    """Return the well-formed scopes that the registry does not hold."""
+    """Return the well-formed scopes that are not registered."""
     return scopes.unknown([scope for scope in required if is_scope(scope)], registered_scopes())
 
 
 def hint_for(scope: object) -> str:
-    """Return how to put right a scope that is ill-formed or not registered."""
+    """Return how to correct a scope that is ill-formed or not registered."""
     if not is_scope(scope):
         return "Write resource:action, resource:* or *."
     return _nearest(scope, registered_scopes()) + ' Register it in KEYS["SCOPES"] otherwise.'

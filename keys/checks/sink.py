@@ -1,4 +1,4 @@
-"""Where the audit log goes: the stream can be reached from its address, and what it holds can be shipped."""
+"""Checks of the audit log's sink: the stream's address is valid, and its entries can be shipped."""
 
 from importlib.util import find_spec
 
@@ -16,7 +16,7 @@ def check_sink(**kwargs: object) -> list[checks.CheckMessage]:
     address = options()["AUDIT_SINK"]
     if address == DATABASE or (is_stream(address) and (not _has_redis() or _is_understood(address))):
         return []
-    # The address may hold a password, and is not repeated.
+    # The message does not show the address, which may hold a password.
     return [
         checks.Error(
             'KEYS["AUDIT_SINK"] is neither "database" nor the address of a Redis stream.',

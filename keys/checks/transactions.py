@@ -1,4 +1,4 @@
-"""A use is on the record whatever becomes of the view: it is committed before the view begins a transaction."""
+"""Checks that a use stays recorded whatever the view does: it is committed before the view's transaction."""
 
 import ast
 import inspect
@@ -103,7 +103,7 @@ def _middlewares() -> Iterator[tuple[str, Any]]:
         try:
             yield path, import_string(path)
         except ImportError:
-            continue  # The server says so when it starts.
+            continue  # the server reports it when it starts
 
 
 def _is_ours(middleware: Any) -> bool:
@@ -111,15 +111,15 @@ def _is_ours(middleware: Any) -> bool:
 
 
 def _opens_a_transaction(middleware: Any) -> bool:
-    """Tell whether the source of the class or function names what begins a transaction, other than after the view."""
+    """Tell whether the source of the class or function names what begins a transaction, except after the view."""
     parts = inspect.getmro(middleware) if isinstance(middleware, type) else (middleware,)
     return any(name in _BEGINNINGS for part in parts for name in _names(_syntax_tree(part)))
 
 
 def _syntax_tree(part: Any) -> ast.Module:
-    """Return the source, parsed; nothing where there is none, or it is not a whole statement."""
+    """Return the parsed source; an empty module if there is none, or it is not a whole statement."""
     try:
-        # Reading a file is quick and cutting a class out of it is not: most need not be cut out.
+        # Reading a file is fast, extracting a class is slow: first look whether the file has one of the names.
         if any(name in inspect.getsource(sys.modules[part.__module__]) for name in _BEGINNINGS):
             return ast.parse(dedent(inspect.getsource(part)))
     except (AttributeError, KeyError, OSError, TypeError, SyntaxError):

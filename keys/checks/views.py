@@ -1,4 +1,4 @@
-"""What the views of the URLconf ask for: it exists, and somebody can have it."""
+"""Checks of what views require: their scopes are registered, and their keyrings exist."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -69,19 +69,19 @@ def check_authenticators_have_keyrings(**kwargs: object) -> list[checks.CheckMes
 
 
 def _has_keyrings(authenticator: type[KeyringAuthentication]) -> bool:
-    # Without its comma a tuple of one variable is a string, and each of its letters a variable.
+    # Without its comma, a tuple of one variable is a string, which would be read letter by letter.
     forgot_comma = isinstance(getattr(authenticator, "variables", ()), str)
     return isinstance(authenticator.keyrings, list | tuple) and bool(authenticator.keyrings) and not forgot_comma
 
 
 def _scopes_of(endpoint: Endpoint) -> list[Any]:
-    """Return what a view asks for as scopes; of any type, as nobody has checked it."""
+    """Return the values that a view requires as scopes; unchecked, so of any type."""
     asked = [scope for made in _scope_permissions(endpoint) if isinstance(made, HasScope) for scope in made.scopes]
     return [*endpoint.guard_scopes, *asked]
 
 
 def _scope_permissions(endpoint: Endpoint) -> list[BasePermission | Exception]:
-    """Return the permissions that ask for scopes, made as each request makes them, or the error that it raises."""
+    """Return the permissions that require scopes, instantiated as for a request, or the exception this raises."""
     made: list[BasePermission | Exception] = []
     for permission in endpoint.permissions:
         if isinstance(permission, type) and issubclass(permission, HasScope):
@@ -93,7 +93,7 @@ def _scope_permissions(endpoint: Endpoint) -> list[BasePermission | Exception]:
 
 
 def _once_for_each_view(messages: Iterable[checks.CheckMessage]) -> list[checks.CheckMessage]:
-    """Drop what is said again of a view's other addresses."""
+    """Drop messages that repeat for a view's other addresses."""
     said: dict[tuple[int, str], checks.CheckMessage] = {}
     for message in messages:
         said.setdefault((id(message.obj.source), message.msg), message)

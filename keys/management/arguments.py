@@ -1,4 +1,4 @@
-"""What people write on the command line, and what it means. Each function raises CommandError, with a sentence."""
+"""Parses arguments of the command line. Each function raises CommandError, with a sentence."""
 
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -20,12 +20,12 @@ NOT_THE_KEY_ITSELF = (
 
 
 def find_key(text: str) -> APIKey:
-    """Return the one key with that id, prefix or name."""
+    """Return the one key with that id, prefix or name. Raises CommandError if there is none, or several."""
     refuse_secret(text)
     keys = APIKey.objects.using(router.db_for_write(APIKey))
     number = int(text) if is_id(text) else None
     named = keys.filter(Q(name=text) | Q(prefix=text, prefix__gt="") | Q(pk=number))
-    # To MariaDB, upper and lower case are commonly the same.
+    # MariaDB commonly ignores the case of letters.
     candidates = [key for key in named.order_by("pk") if text in {key.name, key.prefix} or key.pk == number]
     if len(candidates) == 1:
         return candidates[0]
@@ -34,23 +34,23 @@ def find_key(text: str) -> APIKey:
         raise CommandError(f"That names {len(candidates)} keys; use the id or prefix of one of them: {listed}.")
     if keys.filter(key=text).exists():
         raise CommandError(NOT_THE_KEY_ITSELF)
-    # Not repeated, since it might be most of a secret.
+    # The text is not shown, as it may be most of a secret.
     raise CommandError("No key has that id, prefix or name; keys_list shows them all.")
 
 
 def refuse_secret(text: str) -> None:
-    """Refuse what has the shape of a key, without repeating it."""
+    """Raise CommandError for a text with the form of a key, without showing it."""
     if tokens.is_standard(text.strip()[-tokens.LENGTH :]):
         raise CommandError(NOT_THE_KEY_ITSELF)
 
 
 def is_id(text: str) -> bool:
-    """Tell whether the text could be the id of a row."""
+    """Tell whether the text can be the id of a row."""
     return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def duration(text: str) -> timedelta:
-    """Return the length of time that the text means, such as `90d`."""
+    """Return the length of time, such as `90d`. Raises CommandError."""
     try:
         return durations.parse(text)
     except ValueError as error:
@@ -60,7 +60,7 @@ def duration(text: str) -> timedelta:
 def moment(text: str) -> datetime:
     """Return the moment: a length of time from now (`90d`), a date (its midnight), or a date and time.
 
-    Where no zone is named it is the project's `TIME_ZONE`.
+    Without a time zone it is in the project's `TIME_ZONE`. Raises CommandError.
     """
     with suppress(ValueError):
         return timezone.now() + durations.parse(text)

@@ -1,4 +1,4 @@
-"""What the commands have in common: who acts, where words and tables go, and mistakes told in one sentence."""
+"""The base of the commands: the actor, the output of texts and tables, and errors as one sentence."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -25,14 +25,14 @@ Style = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a table; `style` paints it."""
+    """One line of a table; `style` colours it."""
 
     cells: Sequence[str | int]
     style: Style = str
 
 
 def write_table(out: OutputWrapper, headings: Sequence[str], lines: Sequence[Line], heading_style: Style) -> None:
-    """Write the lines under their headings, numbers to the right. Control characters are escaped."""
+    """Write the lines under their headings, numbers right-aligned. Control characters are escaped."""
     texts = [[printable(str(cell)) for cell in line.cells] for line in lines]
     widths = [max(map(len, column)) for column in zip(headings, *texts, strict=True)]
     numeric = [all(isinstance(line.cells[column], int) for line in lines) for column in range(len(headings))]
@@ -51,9 +51,9 @@ def write_table(out: OutputWrapper, headings: Sequence[str], lines: Sequence[Lin
 
 
 class KeysCommand(BaseCommand):
-    """A command that works on keys. What it was asked for goes to standard output, the rest to standard error."""
+    """A command that works on keys. Its result goes to standard output, everything else to standard error."""
 
-    # A key must be revocable, and a new secret be made, while a check complains about something else.
+    # A failing check must not prevent people from revoking a key, or creating a secret.
     requires_system_checks = []
 
     def execute(self, *args: Any, **options: Any) -> str | None:
@@ -71,9 +71,9 @@ class KeysCommand(BaseCommand):
             raise CommandError(f"The database answered: {' '.join(str(error).split())}") from error
 
     def note(self, text: str) -> None:
-        """Tell a person something; with `--verbosity 0` nothing."""
+        """Write a note for a person, unless `--verbosity` is 0."""
         if self.verbosity > 0:
-            # Not in the colour of errors, which is what Django paints standard error with.
+            # Without the colour of errors, in which Django writes to standard error.
             self.stderr.write(text, style_func=str)
 
     def write_json(self, rows: Sequence[Any] | Mapping[str, Any]) -> None:

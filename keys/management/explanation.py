@@ -1,4 +1,4 @@
-"""Why is this key refused, or what may it do? Answered in one sentence, without a trace in the audit log."""
+"""Explains in one sentence why a key is refused, or what it may do. Writes nothing to the audit log."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from .command import exactly
 
 @dataclass(frozen=True)
 class Explanation:
-    """Whether a key is accepted, and the sentence that says why."""
+    """Whether a key is accepted, and a sentence with the reason."""
 
     accepted: bool
     sentence: str
 
 
 def explain(token: str, *, address: Address | None = None, scopes: Sequence[str] = ()) -> Explanation:
-    """Say what would become of a request with this key, from that address, to a view that asks for those scopes.
+    """Explain what would happen to a request with this key, from that address, to a view that requires those scopes.
 
-    Without an address the key's networks do not count against it; the sentence names them.
+    Without an address, the key's allowed networks are not checked; the sentence names them.
     """
     if not tokens.is_presentable(token):
         return Explanation(False, "Refused: this cannot be a key, which is 1 to 128 printable ASCII characters.")
@@ -42,7 +42,7 @@ def _label(key: APIKey) -> str:
 
 
 def _refusal(key: APIKey, address: Address | None, scopes: Sequence[str]) -> str:
-    """Return what goes on after the key's name: why it is refused; empty where it is not."""
+    """Return why the key is refused, to follow its name in a sentence; empty if it is accepted."""
     match objection_to(key, address):
         case Reason.INACTIVE:
             steps = AuditEvent.objects.latest_of("api_key_id", key.pk).steps()
@@ -53,6 +53,8 @@ def _refusal(key: APIKey, address: Address | None, scopes: Sequence[str]) -> str
             return f"expired {ago(key.expires_at)}, on {exactly(key.expires_at)}{successor}"
         case Reason.ADDRESS if address is not None:
             return f"may not be used from {address}, only from {', '.join(key.allowed_ips)}"
+        case other if other not in ("", Reason.ADDRESS):
+            return f"is refused: {Reason(other).label}"
     if (missing := first_missing(key.scopes, scopes)) is not None:
         held = f"it holds {', '.join(key.scopes)}" if key.scopes else "it holds none"
         return f"lacks the scope {missing}; {held}"
@@ -60,7 +62,7 @@ def _refusal(key: APIKey, address: Address | None, scopes: Sequence[str]) -> str
 
 
 def _powers(key: APIKey) -> str:
-    """Return what goes on after the name of a key that is accepted: what it may do."""
+    """Return what an accepted key may do, to follow its name in a sentence."""
     parts = [f"holds the scopes {', '.join(key.scopes)}" if key.scopes else "holds no scopes"]
     parts += [f"only from {', '.join(key.allowed_ips)}"] if key.allowed_ips else []
     parts += [f"at most {key.rate}"] if key.rate else []

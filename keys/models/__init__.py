@@ -1,4 +1,4 @@
-"""The tables: keys, the audit log, its seals."""
+"""The tables: keys, the audit log, and its seals."""
 
 from .api_key import APIKey, RotationError
 from .audit_event import AuditEvent

@@ -1,4 +1,4 @@
-"""The keys, and what may be done with one of them."""
+"""The model of a key, and what can be done with one key."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ STATES = {
 
 
 class RotationError(Exception):
-    """A key that is inactive or expired was to be rotated."""
+    """An inactive or expired key cannot be rotated."""
 
 
 def _after(moment: datetime, span: timedelta) -> datetime | None:
-    """Return the moment plus the span; None, which is never, where that is beyond the calendar."""
+    """Return the moment plus the span; None, which means never, if that is beyond the calendar."""
     try:
         return moment + span
     except OverflowError:
@@ -42,10 +42,10 @@ def _after(moment: datetime, span: timedelta) -> datetime | None:
 
 
 class APIKey(RecordedModel):
-    """A service's key. `key` can be read from the instance that made it, and never again.
+    """A service's key. `key` can be read only from the instance that created it.
 
-    `save()` writes what this copy changed since it was loaded and nothing else, so an old copy undoes no
-    deactivation, rotation or narrowing of scopes that happened since.
+    `save()` writes only what this copy changed since it was loaded, so that an old copy does not undo a
+    deactivation, a rotation or a narrowing of scopes.
     """
 
     name = models.CharField(_("name"), max_length=100, help_text=_("The service that will hold the key."))
@@ -74,7 +74,7 @@ class APIKey(RecordedModel):
         "self", on_delete=models.SET_NULL, null=True, blank=True, editable=False,
         related_name="predecessor", verbose_name=_("replaced by"),
     )  # fmt: skip
-    # The id of the first key of a chain of rotations: what all of them share, such as the bucket of their rate.
+    # The id of the first key in a chain of rotations, which share it and so the bucket of their rate.
     family = models.BigIntegerField(null=True, editable=False)
 
     objects: ClassVar[models.Manager[APIKey]] = models.Manager.from_queryset(APIKeyQuerySet)()
@@ -85,7 +85,7 @@ class APIKey(RecordedModel):
         ordering = ("name", "-created_at")
 
     CHECKED: ClassVar[frozenset[str]] = frozenset({"name", "scopes", "expires_at", "allowed_ips", "rate"})
-    # What a successor takes from the key that it replaces, and what it has of its own. Each field is in one of the two.
+    # What a successor copies from the key it replaces, and what is its own. Each field is in one of the two.
     COPIED_BY_ROTATION: ClassVar[frozenset[str]] = frozenset({"name", "scopes", "allowed_ips", "rate"})
     OWN_AFTER_ROTATION: ClassVar[frozenset[str]] = frozenset(
         {"id", "key", "prefix", "is_active", "created_at", "expires_at", "replaced_by", "family"}
@@ -95,7 +95,7 @@ class APIKey(RecordedModel):
         return f"{self.name} ({self.prefix})" if self.prefix else self.name
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the secret out of pickles and copies: they carry the digest."""
+        """Leave the secret out of pickles and copies: they hold the digest."""
         state = super().__getstate__()
         if isinstance(key := state.get("key"), Secret):
             state |= {"key": digest(key), "prefix": visible_prefix(key)}
@@ -107,46 +107,46 @@ class APIKey(RecordedModel):
 
     @property
     def last_used_at(self) -> datetime | None:
-        """When the key was last used, from the audit log; None when the log holds no use of it."""
+        """When the key was last used, from the audit log; None if the log holds no use."""
         used = AuditEvent.objects.latest_of("api_key_id", self.pk).filter(event=Event.USED)
         last: datetime | None = used.values_list("at", flat=True).first()
         return last
 
     @property
     def typed_by_hand(self) -> bool:
-        """Whether the key is not one of ours but was typed by somebody, and so may be guessed."""
+        """Whether a person typed the key, so that it may be guessed."""
         return not self.prefix
 
     @property
     def objection(self) -> str:
-        """Why the key is refused wherever it is used from, a reason of AuditEvent; empty where it is accepted.
+        """Why the key is refused from any address: a reason of AuditEvent; empty if it is accepted.
 
-        `objects.accepted()` says the same of many keys: a rule that is added here is added there.
+        `querysets.accepted_at` applies the same rules to many keys: change both together.
         """
         if not self.is_active:
             return Reason.INACTIVE
-        return Reason.EXPIRED if self.has_expired else Reason.NONE
+        return Reason.EXPIRED if self.has_expired else ""
 
     @property
     def state(self) -> str:
         """`active`, `expiring` (within 14 days), `retiring` (replaced but still accepted), `expired` or `inactive`.
 
-        A key that is refused and has not expired is inactive, whatever the reason. `objects.in_state()` says the same.
+        A refused key that has not expired is inactive, whatever the reason. `objects.in_state()` applies the
+        same rules.
         """
-        if objection := self.objection:
-            return "expired" if objection == Reason.EXPIRED else "inactive"
+        if self.objection:
+            return "expired" if self.is_active and self.has_expired else "inactive"
         if self.replaced_by_id is not None:
             return "retiring"
         soon = self.expires_at is not None and self.expires_at <= timezone.now() + EXPIRES_SOON
         return "expiring" if soon else "active"
 
     def rotate(self, grace: timedelta | None = None) -> APIKey:
-        """Make a successor and let this key go on for `grace`, and never longer than it had.
+        """Create a successor and accept this key for `grace` more, but not beyond its own expiry. Return the successor.
 
-        The default grace is `KEYS["ROTATION_GRACE"]`. The successor has the same name, scopes, networks and rate,
-        and the same length of life where this key expires. It alone carries its secret, once: rotating again
-        returns it without. Raises RotationError for a key that is inactive or expired, ValueError for a negative
-        grace.
+        The default grace is `KEYS["ROTATION_GRACE"]`. The successor has the same name, scopes, networks and
+        rate, and the same lifetime if this key expires. Only the first call returns it with its secret. Raises
+        RotationError for a key that is inactive or expired, ValueError for a negative grace.
         """
         grace = conf.ROTATION_GRACE if grace is None else grace
         if grace < timedelta(0):
@@ -162,29 +162,31 @@ class APIKey(RecordedModel):
 
     def _make_successor(self, using: str, grace: timedelta) -> APIKey:
         if self.objection:
-            message = _("%(key)s is %(state)s: make a new key instead of rotating it.")
-            raise RotationError(message % {"key": self, "state": STATES[self.state]})
+            sentence = _("%(key)s is inactive: make a new key instead of rotating it.")
+            if self.state == "expired":
+                sentence = _("%(key)s is expired: make a new key instead of rotating it.")
+            raise RotationError(sentence % {"key": self})
         now = timezone.now()
         successor = type(self)(
             **{name: getattr(self, name) for name in self.COPIED_BY_ROTATION},
             expires_at=self.expires_at and _after(now, self.expires_at - self.created_at),
             family=self.family or self.pk,
         )
-        # Not checked again: a scope that has left the registry since must not stand in the way of a rotation.
+        # Not validated again: a scope that is no longer registered must not block a rotation.
         successor._insert(using=using)
         end = min((moment for moment in (_after(now, grace), self.expires_at) if moment is not None), default=None)
         type(self)._base_manager.using(using).filter(pk=self.pk).update(replaced_by=successor, expires_at=end)
         until = f"accepted until {end:%Y-%m-%d %H:%M:%S %Z}" if end is not None else "accepted for ever"
-        self.record(Event.ROTATED, f"successor {successor.prefix}, {until}")
+        self.record(Event.ROTATED, f"successor {successor.prefix}, {until}", using=using)
         return successor
 
     def deactivate(self) -> None:
-        """Refuse the key from the next request on, whatever this copy believes the row to hold."""
+        """Refuse the key from the next request on, even if this copy is out of date."""
         using = router.db_for_write(type(self), instance=self)
         with transaction.atomic(using=using):
             rows = type(self)._base_manager.using(using).filter(pk=self.pk, is_active=True).update(is_active=False)
             if rows:
-                self.record(Event.DEACTIVATED)
+                self.record(Event.DEACTIVATED, using=using)
         self.is_active = False
         if self.loaded is not None:
             self.remember({"is_active"})

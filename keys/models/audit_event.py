@@ -1,4 +1,4 @@
-"""The audit log's table: one row for each use, each refusal and each step of a key's life."""
+"""The audit log's table: one row for each use, each refusal and each life-cycle event of a key."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from ..redaction import printable
 
 logger = logging.getLogger("api_keys")
 
-# The values of one row, by the names of its columns.
-Row = dict[str, Any]
+Row = dict[str, Any]  # the values of one row, by column name
 
-# How a request ended: what is added to the row of a use when its response is done.
-OUTCOME = ("event", "reason", "status", "duration_ms")
+OUTCOME = ("event", "reason", "status", "duration_ms")  # added to a use when its response is done
 
 
 class Holder(Protocol):
-    """Who holds a key: what the guards and the log need to know, wherever the key is kept.
+    """The owner of a key: what guards and the log need to know, wherever the key is stored.
 
-    `name` is what people and the log call it. `prefix` tells it from other keys, and is empty where there is nothing
-    to show. `scopes` are what it may do.
+    `name` is shown to people and in the log. `prefix` distinguishes its keys, and is empty if there is none to
+    show. `scopes` are what it may do.
     """
 
     @property
@@ -39,40 +37,39 @@ class Holder(Protocol):
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
     def died(self) -> Self:
-        """Return the uses without an outcome: the worker died in the view, or is still in it."""
+        """Return the uses without an outcome: the worker died in the view, or the view still runs."""
         return self.filter(event=AuditEvent.Event.USED, status=None)
 
     def latest_of(self, name: str, value: object) -> Self:
-        """Return the events in which that field, `api_key_id` or `key_name`, has the value, the latest first.
+        """Return the events whose field `name`, `api_key_id` or `key_name`, has the value, the latest first.
 
-        The value is asked for as a range, which no index but the one on this field and the time gives in this order.
-        For a plain comparison PostgreSQL may take the index on the time alone, and so read the whole log of every
-        month in which the key was not used.
+        The query is a range, because only the index on this field and the time returns that in this order. For
+        an equality PostgreSQL may use the index on the time alone, and read the whole log of each month without
+        a use of the key.
         """
         return self.filter(**{f"{name}__gte": value, f"{name}__lte": value}).order_by(f"-{name}", "-at")
 
     def steps(self) -> Self:
-        """Return the steps of keys' lives. They are no requests, and so have no method."""
+        """Return the life-cycle events. They are no requests, and so have no method."""
         return self.filter(method="").exclude(event__in=TRAFFIC)
 
 
 class AuditEventManager(models.Manager.from_queryset(AuditEventQuerySet)):  # type: ignore[misc]
-    """The log as this process knows it: what waits to be written is written before it is read."""
+    """Flushes this process's pending writes before the log is read."""
 
-    # Set by `audit.sinks`, where outcomes wait.
-    flush: ClassVar[Callable[..., None]] = staticmethod(lambda: None)
+    flush: ClassVar[Callable[..., None]] = staticmethod(lambda: None)  # set by `audit.sinks`
 
     def get_queryset(self) -> AuditEventQuerySet:
         try:
             self.flush()
         except Error as error:
-            # It goes on waiting. Reading the log must not fail for what cannot be written into it.
+            # The writes stay pending. Reading the log must not fail because it cannot be written.
             logger.error("Outcomes wait to be added to the audit log: %s", type(error).__name__)
         return super().get_queryset()  # type: ignore[no-any-return]
 
 
 class AuditEvent(models.Model):
-    """One use of a key, one refusal, or one step of a key's life: a life-cycle event."""
+    """One use of a key, one refusal, or one life-cycle event: a step of a key's life."""
 
     class Event(models.TextChoices):
         USED = "used", _("used")
@@ -99,7 +96,7 @@ class AuditEvent(models.Model):
     at = models.DateTimeField(_("at"))
     event = models.CharField(_("event"), max_length=16, choices=Event)
     reason = models.CharField(_("reason"), max_length=16, choices=Reason, blank=True, default="")
-    # Keeps the id of a deleted key, hence neither a constraint nor a cascade.
+    # Keeps the id of a deleted key, so there is no constraint and no cascade.
     api_key = models.ForeignKey(
         "keys.APIKey", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, null=True, blank=True,
         related_name="events", verbose_name=_("API key"),
@@ -117,7 +114,7 @@ class AuditEvent(models.Model):
     actor = models.CharField(_("actor"), max_length=150, blank=True, default="")
     count = models.PositiveIntegerField(_("count"), default=1)
     detail = models.CharField(_("detail"), max_length=255, blank=True, default="")
-    # What names a row on its way through a stream, together with its time; none where it was written at once.
+    # Identifies a row in a stream, together with its time; None if it was written directly.
     ticket = models.BigIntegerField(null=True, editable=False)
 
     objects: ClassVar[AuditEventManager] = AuditEventManager()
@@ -131,13 +128,13 @@ class AuditEvent(models.Model):
             models.Index(fields=["api_key", "at"], name="keys_event_key_at"),
             # Retention (keys_prune) and reports over the last N days (keys_usage).
             models.Index(fields=["at"], name="keys_event_at"),
-            # Uses of one key from the environment: keys_usage and the report in the admin, the log's search.
+            # Uses of a key from the environment: keys_usage, the admin's report, the log's search.
             models.Index(fields=["key_name", "at"], name="keys_event_env", condition=models.Q(api_key=None)),
-            # The steps of one key's life, few among its many requests: its page in the admin, keys_explain.
+            # Life-cycle events of one key, few among its many requests: its admin page, keys_explain.
             models.Index(fields=["api_key", "at"], name="keys_event_step", condition=models.Q(method="")),
         )
         constraints = (
-            # Written once, however often it is shipped.
+            # A row is written once, however often it is shipped.
             models.UniqueConstraint(
                 fields=["at", "ticket"], name="keys_event_ticket", condition=models.Q(ticket__isnull=False)
             ),
@@ -145,16 +142,16 @@ class AuditEvent(models.Model):
 
     @classmethod
     def record_step(cls, event: str, detail: str = "", *, using: str, key: Any = None, count: int = 1) -> None:
-        """Write a step of a key's life, or of the log's own, with who did it, in the transaction that makes it."""
+        """Write a life-cycle event of a key, or of the log itself, with the actor, in the transaction of the change."""
         row: Row = {"event": str(event), "detail": detail, "actor": actor.current(), "count": count}
         row |= {name: printable(row[name])[: WIDTHS[name]] for name in ("detail", "actor")}
-        known = {} if key is None else described(key)
-        # In bulk, because the log is nothing for receivers of `post_save`.
+        known = {} if key is None else {"api_key_id": key.pk, **described(key)}
+        # `bulk_create`, because the log must not trigger receivers of `post_save`.
         cls._base_manager.using(using).bulk_create([cls(at=timezone.now(), **row, **known)])
 
     @property
     def is_request(self) -> bool:
-        """Whether it is a use or a refusal, and not a step of a key's life or of the log's."""
+        """Whether it is a use or a refusal, not a life-cycle event."""
         return self.event in TRAFFIC
 
     def __str__(self) -> str:
@@ -162,16 +159,14 @@ class AuditEvent(models.Model):
         return f"{at:%Y-%m-%d %H:%M:%S} {self.get_event_display()} {self.key_name or self.get_reason_display()}"
 
 
-# Written with each request. The other events tell the lives of the keys and of the log, and are few.
+# Written with each request. The other events are those of keys and of the log, and are few.
 TRAFFIC = (AuditEvent.Event.USED, AuditEvent.Event.REFUSED)
-# What a row holds beside its own name, the id here and the ticket in a stream.
+# The columns of a row without what identifies it: its id, and its ticket in a stream.
 EVENT_FIELDS = tuple(field for field in AuditEvent._meta.concrete_fields if field.name not in {"id", "ticket"})
 WIDTHS: Mapping[str, int] = {field.attname: field.max_length for field in EVENT_FIELDS if field.max_length}
 BLANK: Row = {field.attname: field.get_default() if field.has_default() else None for field in EVENT_FIELDS}
 
 
 def described(holder: Holder) -> Row:
-    """Return what a row copies from the holder of the key, as it may stand in the log."""
-    name = printable(holder.name)[: WIDTHS["key_name"]]
-    key: Any = holder if isinstance(holder, AuditEvent.api_key.field.related_model) else None
-    return {"api_key_id": key and key.pk, "key_name": name, "key_prefix": holder.prefix}
+    """Return the columns that a row copies from the owner of the key, with the name escaped."""
+    return {"key_name": printable(holder.name)[: WIDTHS["key_name"]], "key_prefix": holder.prefix}

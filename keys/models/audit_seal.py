@@ -1,4 +1,4 @@
-"""The seals' table. What a seal stands for is in `audit.sealing`."""
+"""The seals' table. `audit.sealing` explains what a seal is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class AuditSeal(models.Model):
-    """A seal: the rows of the log up to `last_id` that no earlier seal holds were these, and no others."""
+    """A seal: exactly these rows existed up to `last_id`, apart from those of earlier seals."""
 
     number = models.BigAutoField(_("number"), primary_key=True)
     made_at = models.DateTimeField(_("made at"))
@@ -33,14 +33,13 @@ class AuditSeal(models.Model):
         verbose_name = _("seal of the audit log")
         verbose_name_plural = _("seals of the audit log")
         ordering = ("number",)
-        # Not in the admin, so there is nothing to permit.
-        default_permissions = ()
+        default_permissions = ()  # it is not in the admin
 
     def __str__(self) -> str:
         return f"seal {self.number} of {self.made_at:%Y-%m-%d %H:%M:%S %Z}"
 
     def described(self) -> dict[str, Any]:
-        """Return what is kept elsewhere: all but the entries, and those by their digest."""
+        """Return what is stored elsewhere: all but the entries, which are replaced by their digest."""
         return {
             **{field: getattr(self, field) for field in ("number", "first_id", "last_id", "count", "previous")},
             **{field: _written(getattr(self, field)) for field in ("made_at", "since", "until")},
@@ -49,7 +48,7 @@ class AuditSeal(models.Model):
         }
 
     def computed_digest(self) -> str:
-        """Return the digest over all that the seal says, but for the digest and its signature themselves."""
+        """Return the digest of everything in the seal, except the digest and its signature."""
         said = {name: value for name, value in self.described().items() if name not in {"digest", "signature"}}
         return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""`KeyField`: hashed on the way to the database, a digest on the way back."""
+"""`KeyField`: hashes a key on its way to the database, and returns the digest when it is read."""
 
 from typing import Any, TypeGuard
 
@@ -16,50 +16,50 @@ from ..tokens import Secret
 
 
 class Digest(str):
-    """What the database holds in a token's place. It opens nothing."""
+    """What the database stores instead of a token. It is not accepted as a key."""
 
     __slots__ = ()
 
 
 def digest(token: str) -> Digest:
-    """Return the digest of a token as it was handed out or presented, with or without `KEYS["PREFIX"]`."""
+    """Return the digest of a token, with or without `KEYS["PREFIX"]`."""
     return Digest(tokens.digest(tokens.bare(token, conf.PREFIX)))
 
 
 def visible_prefix(token: str) -> str:
-    """Return the 8 hexadecimal characters by which people know the key, with or without `KEYS["PREFIX"]`."""
+    """Return the 8 hexadecimal characters that identify the key to people; `KEYS["PREFIX"]` is left out."""
     return tokens.visible_prefix(tokens.bare(token, conf.PREFIX))
 
 
 def new_key() -> Secret:
-    """Return a new key as it is handed out: `KEYS["PREFIX"]` and 40 hexadecimal characters."""
+    """Return a new key: `KEYS["PREFIX"]` and 40 hexadecimal characters."""
     return Secret(conf.PREFIX + tokens.generate())
 
 
 def is_token(value: Any) -> TypeGuard[str]:
-    """Tell whether the value of a key is a token, to be hashed, and not what the database holds."""
+    """Tell whether the value of a key is a token, which must be hashed, and not a digest."""
     return isinstance(value, str) and not isinstance(value, Digest)
 
 
 class KeyAttribute(DeferredAttribute):
-    """Marks what is assigned as a secret, unless it came from the database."""
+    """Marks an assigned token as a secret; a digest from the database is left as it is."""
 
     def __set__(self, instance: models.Model, value: Any) -> None:
         instance.__dict__[self.field.attname] = Secret(value) if is_token(value) else value
 
 
 class KeyField(models.CharField):  # type: ignore[type-arg]
-    """A unique secret of which the database only ever sees the digest.
+    """A unique secret of which the database sees only the digest.
 
-    Assign a token, and its digest is saved. Look a token up, and digests are compared. Load a row, and
-    the attribute is the digest, which as a token finds nothing.
+    An assigned token is saved as its digest, and a look-up compares digests. A loaded row has the digest, which
+    finds nothing if it is used as a token.
     """
 
     description = _("A secret, kept as a digest")
     descriptor_class = KeyAttribute
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # 160 leaves room for a longer digest under another tag.
+        # 160 leaves room for a longer digest with another tag.
         super().__init__(*args, **{"max_length": 160, "unique": True, "default": new_key, "editable": False, **kwargs})
 
     def deconstruct(self) -> tuple[str, str, Any, Any]:
@@ -69,8 +69,8 @@ class KeyField(models.CharField):  # type: ignore[type-arg]
         return name, path, args, kwargs
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
-        # By its long name PostgreSQL's type escapes the second, LIKE index that Django adds to a unique
-        # `varchar`: a quarter of the table's bytes for a search that nobody can make on a digest.
+        # The long name of PostgreSQL's type avoids the second, LIKE index that Django adds to a unique `varchar`: a
+        # quarter of the table's bytes, for searches that nobody makes on a digest.
         if connection.vendor == "postgresql":
             return f"character varying({self.max_length})"
         return super().db_type(connection)
@@ -78,12 +78,12 @@ class KeyField(models.CharField):  # type: ignore[type-arg]
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
         parameters = super().db_parameters(connection)
         if connection.vendor == "mysql":
-            # Byte by byte, whatever the table's collation makes of upper and lower case.
+            # Compare bytes, whatever the table's collation does with upper and lower case.
             parameters["collation"] = "ascii_bin"
         return parameters
 
     def get_lookup(self, lookup_name: str) -> Any:
-        # A digest has no order and no beginning that would mean anything.
+        # The order and the first characters of a digest mean nothing.
         return super().get_lookup(lookup_name) if lookup_name in {"exact", "in", "isnull"} else None
 
     def get_transform(self, name: str) -> None:
@@ -95,7 +95,7 @@ class KeyField(models.CharField):  # type: ignore[type-arg]
         return None if value is None else Digest(value)
 
     def get_prep_value(self, value: Any) -> Any:
-        """Hash what is looked up; a stored digest too, so that it is no key to its own row."""
+        """Hash a looked-up value, a stored digest too, so that a digest does not find its own row."""
         return value if value is None or hasattr(value, "resolve_expression") else digest(str(value))
 
     def get_db_prep_save(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
@@ -108,16 +108,16 @@ class KeyField(models.CharField):  # type: ignore[type-arg]
         return str(digest(value))
 
     def to_python(self, value: Any) -> Any:
-        """Read a fixture, which holds the digest, or the token where it was written by hand."""
+        """Read a fixture, which holds the digest, or a token that somebody wrote into it."""
         return Digest(value) if is_token(value) and tokens.is_digest(value) else value
 
     def clean(self, value: Any, model_instance: models.Model | None) -> Any:
-        # Not through to_python(): nobody may plant a digest by calling full_clean().
+        # Without to_python(): nobody may store a digest of their own by full_clean().
         self.validate(value, model_instance)
         return value
 
     def value_from_object(self, obj: models.Model) -> Any:
-        """Return the digest: what a fixture, a form or `model_to_dict` may see."""
+        """Return the digest, for fixtures, forms and `model_to_dict`."""
         value = super().value_from_object(obj)
         return value if value is None or isinstance(value, Digest) else digest(value)
 
@@ -126,7 +126,7 @@ class KeyField(models.CharField):  # type: ignore[type-arg]
 
 
 class KeyLookup(models.Lookup):
-    """Holds the digest of what is looked up, and not the token that Django would keep beside it."""
+    """Keeps the digest of a looked-up token. Django would keep the token beside it."""
 
     def __init__(self, lhs: Any, rhs: Any) -> None:
         super().__init__(lhs, rhs)
@@ -144,7 +144,7 @@ class KeyIn(KeyLookup, In):
 
 
 class PrefixField(models.CharField):  # type: ignore[type-arg]
-    """The first 8 hexadecimal characters of the key, taken from it whenever a new one is saved."""
+    """The first 8 hexadecimal characters of the key, set whenever a new key is saved."""
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         key = model_instance.__dict__.get("key")
@@ -154,5 +154,5 @@ class PrefixField(models.CharField):  # type: ignore[type-arg]
 
 
 def default_scopes() -> list[str]:
-    """Return a list of its own for each new key, from `KEYS["DEFAULT_SCOPES"]`."""
+    """Return a new list for each new key, from `KEYS["DEFAULT_SCOPES"]`."""
     return list(conf.DEFAULT_SCOPES)

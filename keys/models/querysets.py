@@ -1,9 +1,9 @@
-"""Many keys at once. What `APIKey.save()` promises holds here too: checked values, and an event for each change."""
+"""Operations on many keys. As `APIKey.save()` does, they check values and write an event for each change."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
 from django.db import models, transaction
@@ -20,15 +20,20 @@ Event = AuditEvent.Event
 Key = TypeVar("Key", bound=RecordedModel)
 
 
+def accepted_at(now: datetime) -> Q:
+    """Return the condition of keys that are accepted at that time: those in which `APIKey.objection` finds nothing."""
+    return Q(Q(expires_at=None) | Q(expires_at__gt=now), is_active=True)
+
+
 class APIKeyQuerySet(models.QuerySet[Key]):
     def accepted(self) -> Self:
-        """Return the keys that are accepted now: those in which `APIKey.objection` finds nothing."""
-        return self.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), is_active=True)
+        """Return the keys that are accepted now."""
+        return self.filter(accepted_at(timezone.now()))
 
     def in_state(self, state: str) -> Self:
-        """Return the keys whose `APIKey.state` is that one. Raises KeyError for what is no state."""
-        accepted, now = self.accepted(), timezone.now()
-        refused = self.exclude(pk__in=type(self)(self.model, using=self.db).accepted().values("pk"))
+        """Return the keys whose `APIKey.state` is `state`. Raises KeyError for an unknown state."""
+        now = timezone.now()
+        accepted, refused = self.filter(accepted_at(now)), self.exclude(accepted_at(now))
         has_expired, soon = Q(is_active=True, expires_at__lte=now), Q(expires_at__lte=now + EXPIRES_SOON)
         return {
             "inactive": refused.exclude(has_expired),
@@ -39,7 +44,7 @@ class APIKeyQuerySet(models.QuerySet[Key]):
         }[state]
 
     def with_last_used(self) -> Self:
-        """Annotate each key with `last_used`, the time of its latest use, from the audit log."""
+        """Annotate each key with `last_used`, the time of its latest use in the audit log."""
         uses = AuditEvent.objects.latest_of("api_key_id", OuterRef("pk")).filter(event=Event.USED)
         return self.annotate(last_used=Subquery(uses.values("at")[:1]))
 
@@ -52,9 +57,9 @@ class APIKeyQuerySet(models.QuerySet[Key]):
         update_fields: Collection[str] | None = None,
         unique_fields: Collection[str] | None = None,
     ) -> list[Key]:
-        """Create many keys at once, each with its event, all or none.
+        """Create many keys, each with its event, all or none. Raises ValidationError as `save()` does.
 
-        Raises ValueError for `ignore_conflicts` and `update_conflicts`, which would not say what they did.
+        Raises ValueError for `ignore_conflicts` and `update_conflicts`, which do not report what they did.
         """
         if ignore_conflicts or update_conflicts:
             raise ValueError("Keys cannot be created with ignore_conflicts or update_conflicts.")
@@ -65,13 +70,13 @@ class APIKeyQuerySet(models.QuerySet[Key]):
         with transaction.atomic(using=self.db):
             created = super().bulk_create(keys, batch_size)
             for key in created:
-                key.record(Event.CREATED)
+                key.record(Event.CREATED, using=self.db)
         for key in created:
             key.remember()
         return created
 
     def update(self, **kwargs: Any) -> int:
-        """Update many rows at once, each with its event, all or none. Raises ValidationError as `save()` does."""
+        """Update many rows, each with its event, all or none. Raises ValidationError as `save()` does."""
         for name in self.model.CHECKED & kwargs.keys():
             if not hasattr(kwargs[name], "resolve_expression"):
                 kwargs[name] = self.model._meta.get_field(name).clean(kwargs[name], None)  # type: ignore[union-attr]
@@ -81,17 +86,17 @@ class APIKeyQuerySet(models.QuerySet[Key]):
         with transaction.atomic(using=self.db):
             matching = self._locked()
             before = {key.pk: key.loaded for key in matching}
-            # Only what is locked: a row that came to match since would be changed without an event.
+            # Only the locked rows: a row that matches since then would be changed without an event.
             rows = models.QuerySet.update(self.filter(pk__in=before), **kwargs)
             for key in matching.all():
                 key.loaded = before[key.pk]
-                key.record_changes(key.changed_fields())
+                key.record_changes(key.changed_fields(), using=self.db)
         return rows
 
     update.alters_data = True  # type: ignore[attr-defined]
 
     def bulk_update(self, objs: Iterable[Key], fields: Iterable[str], batch_size: int | None = None) -> int:
-        """Update the fields of many keys at once, each with its event, all or none."""
+        """Update fields of many keys, each with its event, all or none. Raises ValidationError as `save()` does."""
         keys, names = list(objs), self.model.attributes_of(fields)
         for key in keys:
             key.validate(names)
@@ -107,20 +112,20 @@ class APIKeyQuerySet(models.QuerySet[Key]):
     bulk_update.alters_data = True  # type: ignore[attr-defined]
 
     def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete many rows at once, each with its event, all or none."""
+        """Delete many rows, each with its event, all or none."""
         self._for_write = True
         with transaction.atomic(using=self.db):
             matching = self._locked()
             for key in matching:
-                key.record(Event.DELETED)
-            # Only what is locked, and with Django's own objections to a slice.
+                key.record(Event.DELETED, using=self.db)
+            # Only the locked rows. Django's own checks, such as for a slice, still apply.
             return models.QuerySet.delete(self.filter(pk__in=[key.pk for key in matching]))
 
     delete.alters_data = True  # type: ignore[attr-defined]
     delete.queryset_only = True  # type: ignore[attr-defined]
 
     def _locked(self) -> models.QuerySet[Key]:
-        """Lock the rows that match now, and return them: a plain queryset, which makes no events of its own."""
+        """Lock the rows that match now, and return them in a plain queryset, which writes no events."""
         pks = list(self.values_list("pk", flat=True))
         rows = self.model._base_manager.using(self.db).filter(pk__in=pks).select_for_update()
         len(rows)

@@ -1,4 +1,4 @@
-"""How a key is changed: its values are checked, an old copy undoes nothing, and the log gets an event for each step."""
+"""How a key is saved: values are checked, an old copy undoes nothing, and each change writes an event."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ Event = AuditEvent.Event
 
 
 class RecordedModel(TrackedModel):
-    """A model whose changes are checked, and leave an event in the transaction that makes them."""
+    """A model that checks its changes, and writes an event in the transaction of each."""
 
-    # The fields whose values are checked whenever they are written.
-    CHECKED: ClassVar[frozenset[str]]
+    CHECKED: ClassVar[frozenset[str]]  # fields that are checked whenever they are written
     key: Any
     prefix: Any
     is_active: Any
@@ -29,16 +28,16 @@ class RecordedModel(TrackedModel):
         abstract = True
 
     def validate(self, names: Collection[str] | None = None) -> None:
-        """Raise ValidationError when a checked field, one of `names` if given, holds what it must not."""
+        """Raise ValidationError if a checked field, limited to `names` if given, holds an invalid value."""
         checked = self.CHECKED if names is None else self.CHECKED.intersection(names)
         self.clean_fields(exclude={field.name for field in self._meta.fields} - checked)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save what this copy changed, with an event for it in the same transaction.
+        """Save what this copy changed, with an event in the same transaction.
 
-        Raises ValidationError for a value that must not be written, and StaleKeyError when a field that this copy
-        changed has been changed by somebody else since. After a rollback, `refresh_from_db()`: what was saved counts
-        as saved.
+        Raises ValidationError for an invalid value, and StaleKeyError if a field that this copy changed was
+        changed by others since it was loaded. Call `refresh_from_db()` after a rollback: this copy takes its
+        changes for saved.
         """
         if self._state.adding or self.pk is None or self.loaded is None:
             self.validate()
@@ -49,9 +48,10 @@ class RecordedModel(TrackedModel):
     save.alters_data = True  # type: ignore[attr-defined]
 
     def _insert(self, *args: Any, **kwargs: Any) -> None:
-        with transaction.atomic(using=self._alias(kwargs)):
+        using = self._alias(kwargs)
+        with transaction.atomic(using=using):
             super().save(*args, **kwargs)
-            self.record(Event.CREATED)
+            self.record(Event.CREATED, using=using)
         self.remember()
 
     def _save_changes(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
@@ -64,13 +64,14 @@ class RecordedModel(TrackedModel):
             changes = {name: value for name, value in self.changed_fields().items() if name in names}
             if written := list(self.lock_and_compare(using, changes)) if changes else []:
                 super().save(*args, update_fields=[*written, *(["prefix"] if "key" in written else [])], **kwargs)
-                self.record_changes(written)
+                self.record_changes(written, using=using)
         self.remember({*names, "prefix"})
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        """Delete the row, with an event for it in the same transaction. Its other events stay."""
-        with transaction.atomic(using=self._alias(kwargs)):
-            self.record(Event.DELETED)
+        """Delete the row, with an event in the same transaction. Its other events stay."""
+        using = self._alias(kwargs)
+        with transaction.atomic(using=using):
+            self.record(Event.DELETED, using=using)
             return super().delete(*args, **kwargs)
 
     delete.alters_data = True  # type: ignore[attr-defined]
@@ -78,22 +79,24 @@ class RecordedModel(TrackedModel):
     def _alias(self, kwargs: dict[str, Any]) -> str:
         return kwargs.get("using") or router.db_for_write(type(self), instance=self)
 
-    def record(self, event: str, detail: str = "") -> None:
-        """Write a step of this key's life into the log, inside the transaction that makes it, and tell who listens."""
-        using = self._state.db or router.db_for_write(type(self))
+    def record(self, event: str, detail: str = "", *, using: str) -> None:
+        """Write a life-cycle event of this key in the transaction of the change, and send its signals.
+
+        `using` is the database of the change; the key itself may have been read from a replica.
+        """
         AuditEvent.record_step(event, detail, using=using, key=self)
         signals.key_changed.send(sender=type(self), key=self, event=event, detail=detail)
         if signals.key_life_cycle.receivers:
-            # The copy leaves out the secret, which the instance that made the key still knows.
-            tell = partial(
+            # The copy has no secret; the instance that created the key still has it.
+            notify = partial(
                 signals.key_life_cycle.send_robust,
                 sender=type(self), key=copy(self), event=str(event), detail=detail, actor=actor.current(),
             )  # fmt: skip
-            transaction.on_commit(tell, using=using, robust=True)
+            transaction.on_commit(notify, using=using, robust=True)
 
-    def record_changes(self, changed: Collection[str]) -> None:
-        """Write which fields changed; switching a key off or on is an event of its own."""
+    def record_changes(self, changed: Collection[str], *, using: str) -> None:
+        """Write which fields changed; (de)activating a key is an event of its own."""
         if "is_active" in changed:
-            self.record(Event.ACTIVATED if self.is_active else Event.DEACTIVATED)
+            self.record(Event.ACTIVATED if self.is_active else Event.DEACTIVATED, using=using)
         if others := [name for name in changed if name not in {"is_active", "prefix"}]:
-            self.record(Event.CHANGED, ", ".join(others))
+            self.record(Event.CHANGED, ", ".join(others), using=using)

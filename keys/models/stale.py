@@ -1,4 +1,4 @@
-"""What a copy of a row has changed since it was loaded, so that an old copy undoes nothing that others did."""
+"""Tracks what a copy of a row changed since it was loaded, so that an old copy undoes no other change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .fields import digest
 
 
 class StaleKeyError(Exception):
-    """A copy of a key wants to write a field that somebody else changed since the copy was loaded."""
+    """A copy of a key would overwrite a field that others changed since the copy was loaded."""
 
 
 @cache
@@ -22,14 +22,14 @@ def _attribute_names(model: type[models.Model]) -> tuple[str, ...]:
 
 
 def _stored(value: Any) -> Any:
-    """Return a value as the row holds it, in a copy that does not change with the original."""
+    """Return a value as the row holds it; a list is copied, so that later changes to it show."""
     if isinstance(value, Secret):
         return digest(value)
     return list(value) if isinstance(value, list | tuple) else value
 
 
 class TrackedModel(models.Model):
-    """A model whose instances know what the row held when they were loaded or last saved."""
+    """A model whose instances remember the row's values from when they were loaded or last saved."""
 
     class Meta:
         abstract = True
@@ -51,31 +51,28 @@ class TrackedModel(models.Model):
 
     @classmethod
     def attributes_of(cls, names: Iterable[str]) -> set[str]:
-        """Return the attributes that hold the named fields: `replaced_by_id` for `replaced_by`.
-
-        Raises FieldDoesNotExist.
-        """
+        """Return the attributes of the named fields, e.g. `replaced_by_id`. Raises FieldDoesNotExist."""
         return {getattr(cls._meta.get_field(name), "attname", name) for name in names}
 
     def snapshot(self) -> dict[str, Any]:
-        """Return a copy of every field that is loaded, a secret as its digest."""
+        """Return a copy of every loaded field, with a secret as its digest."""
         state = self.__dict__
         return {name: _stored(state[name]) for name in _attribute_names(type(self)) if name in state}
 
     def remember(self, names: Collection[str] | None = None) -> None:
-        """Take the values of the named fields, or of all that are loaded, for what the row holds now."""
+        """Take the values of the named fields, or of all loaded ones, as those in the row now."""
         fresh = {name: value for name, value in self.snapshot().items() if names is None or name in names}
         self.loaded = {**(self.loaded or {}), **fresh}
 
     def changed_fields(self) -> dict[str, Any]:
-        """Return the fields whose values differ from what was loaded, with their new values."""
+        """Return the fields whose values differ from the loaded ones, with their new values."""
         before = self.loaded or {}
         return {name: value for name, value in self.snapshot().items() if name not in before or before[name] != value}
 
     def lock_and_compare(self, using: str, changed: dict[str, Any]) -> dict[str, Any]:
-        """Lock the row, and return those of the changes that it does not hold yet.
+        """Lock the row, and return the changes that it does not hold yet.
 
-        Raises StaleKeyError when it holds neither what this copy was loaded with nor what this copy is to write.
+        Raises StaleKeyError if it holds neither the value that this copy loaded nor the one it would write.
         """
         row = type(self)._base_manager.using(using).select_for_update().filter(pk=self.pk).first()
         if row is None:

@@ -1,4 +1,4 @@
-"""What may be written into a key's fields. Each raises ValidationError with a sentence."""
+"""Validators of a key's fields. Each raises ValidationError with a sentence."""
 
 import re
 from collections.abc import Sequence
@@ -10,8 +10,7 @@ from django.utils.translation import gettext as _
 from .. import networks, scopes
 from ..conf import conf
 
-# Not "invalid", for which a JSONField has a text of its own that would take the place of ours.
-MALFORMED = "malformed"
+MALFORMED = "malformed"  # not "invalid", for which JSONField would show its own text
 
 _RATE = re.compile(r"[1-9][0-9]{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)\Z")
 
@@ -23,7 +22,7 @@ def _strings(value: Any) -> Sequence[str]:
 
 
 def validate_scopes(value: Any) -> None:
-    """Accept a list of well-formed scopes that `KEYS["SCOPES"]`, where it is set, knows."""
+    """Accept a list of well-formed scopes that are registered in `KEYS["SCOPES"]`, if that is set."""
     for scope in _strings(value):
         if not scopes.is_well_formed(scope):
             message = _("“%(scope)s” is not a scope: write resource:action, resource:* or *.")
@@ -48,7 +47,7 @@ def validate_networks(value: Any) -> None:
 
 
 def validate_rate(value: str) -> None:
-    """Accept `100/min`: a number above zero, and s, min, hour or day as DRF's throttles read them."""
+    """Accept a rate such as `100/min`: a number above zero, and a period as DRF's throttles read it."""
     if value and not _RATE.match(value):
         message = _("“%(rate)s” is not a rate: write a number and a period, such as 100/min.")
         raise ValidationError(message, code=MALFORMED, params={"rate": value})

@@ -1,4 +1,4 @@
-"""What the templates of the admin's pages write in the same words as its lists."""
+"""The admin's columns as template tags, so that its pages and lists use the same words."""
 
 from django import template
 

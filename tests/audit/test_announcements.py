@@ -1,4 +1,4 @@
-"""What others are told of keys: the lines on the log, and the signals."""
+"""What is reported about keys: log lines and signals."""
 
 import logging
 from collections.abc import Callable, Iterator

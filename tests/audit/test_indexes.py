@@ -1,4 +1,4 @@
-"""Which index finds the latest event of a key: the one that knows both, however rarely the key is used."""
+"""Which index finds the latest event of a key, however rarely the key is used."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What may be written a moment late is written once, all of it, whatever comes in between."""
+"""Outcomes and counts that are written late are written once, all of them, whatever happens in between."""
 
 import subprocess
 import sys

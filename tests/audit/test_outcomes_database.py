@@ -1,4 +1,4 @@
-"""What waits to be written, and the database: its transactions, its readers, its connections."""
+"""Pending outcomes and the database: its transactions, its readers, its connections."""
 
 import asyncio
 import threading

@@ -18,7 +18,16 @@ from tests.support import runs
 from tests.support.commands import found
 from tests.support.keys import make_key
 from tests.support.log import record, row
-from tests.support.tables import begin, execute, forget_maintenance, home, homes, migrate, months_ago, needs_partitions
+from tests.support.tables import (
+    drop_partitions_since,
+    execute,
+    migrate,
+    months_ago,
+    needs_partitions,
+    row_counts,
+    start_log,
+    suffix,
+)
 
 pytestmark = [needs_partitions, pytest.mark.django_db]
 
@@ -64,7 +73,7 @@ def test_the_time_zone_of_the_session_changes_nothing(zone: str) -> None:
     record(at=late)
     assert list(strays()) == [month_of(late, -1)]
     execute("SET LOCAL TIME ZONE 'UTC'")
-    assert homes() == {home(late): 1, "default": 1}
+    assert row_counts() == {suffix(late): 1, "default": 1}
     assert (late, month_of(late, 1)) in bounds()
 
 
@@ -74,12 +83,12 @@ def test_an_event_of_any_time_has_a_place() -> None:
         record(at=at)
         for at in (now, now - timedelta(days=36500), now + timedelta(days=36500), datetime(9999, 12, 31, tzinfo=UTC))
     ]
-    assert homes() == {"past": 1, home(now): 1, "default": 2}
+    assert row_counts() == {"past": 1, suffix(now): 1, "default": 2}
     assert list(AuditEvent.objects.order_by("id")) == events
 
 
 def test_a_check_says_that_the_next_month_is_missing() -> None:
-    forget_maintenance()
+    drop_partitions_since()
     (warning,) = warnings()
     assert f"{months_ago(0):%Y-%m} and {months_ago(-1):%Y-%m}" in warning
     assert "keys_partition" in warning
@@ -115,14 +124,14 @@ def test_a_role_that_can_but_write_and_read_the_log_is_told_the_same() -> None:
 
 
 def test_holes_between_partitions_are_holes() -> None:
-    begin(4)
+    start_log(4)
     for month in (3, 1):
         execute(f'DROP TABLE "{of(month).name}"')
     moments = [months_ago(month) + timedelta(hours=1) for month in (4, 3, 2, 1, 0, -3)]
     for at in moments:
         record(at=at)
     assert strays() == {months_ago(month): 1 for month in (3, 1, -3)}
-    assert homes()["default"] == 3
+    assert row_counts()["default"] == 3
 
 
 def test_a_month_is_made_once() -> None:
@@ -135,7 +144,7 @@ def test_a_month_is_made_once() -> None:
 def test_a_month_is_made_of_what_lies_in_the_default_partition() -> None:
     event, other = record(at=months_ago(-7)), record(at=months_ago(-9))
     assert partitions.make(months_ago(-7))
-    assert homes() == {home(event.at): 1, "default": 1}
+    assert row_counts() == {suffix(event.at): 1, "default": 1}
     assert set(AuditEvent.objects.all()) == {event, other}
     assert AuditEvent.objects.get(pk=event.pk).at == event.at
 
@@ -148,7 +157,7 @@ def gather() -> list[str]:
 
 
 def test_events_in_the_default_partition_get_partitions_of_their_own() -> None:
-    forget_maintenance()
+    drop_partitions_since()
     now = timezone.now()
     events = [record(at=now) for _ in range(5)]
     events += [record(at=months_ago(-number)) for number in (1, 40)]
@@ -156,8 +165,8 @@ def test_events_in_the_default_partition_get_partitions_of_their_own() -> None:
     rows = list(before)
 
     # The few of another time are moved. The many become a partition as they are, together with the next month's.
-    assert gather() == [home(months_ago(-40)), home(now)]
-    assert homes() == {home(now): 6, home(months_ago(-40)): 1}
+    assert gather() == [suffix(months_ago(-40)), suffix(now)]
+    assert row_counts() == {suffix(now): 6, suffix(months_ago(-40)): 1}
     assert (months_ago(0), months_ago(-2)) in bounds()
     assert list(before.all()) == rows
     assert missing() == [months_ago(-2)]
@@ -166,17 +175,17 @@ def test_events_in_the_default_partition_get_partitions_of_their_own() -> None:
     # And what comes now finds its place.
     record(at=now)
     record(at=months_ago(-2))
-    assert homes()[home(now)] == 7
-    assert homes()["default"] == 1
+    assert row_counts()[suffix(now)] == 7
+    assert row_counts()["default"] == 1
 
 
 def test_every_partition_has_the_same_indexes_and_constraints_whatever_became_of_it() -> None:
-    forget_maintenance()
+    drop_partitions_since()
     for _ in range(2):
         record(at=timezone.now())
         record(at=months_ago(-3))
         gather()
-        forget_maintenance()
+        drop_partitions_since()
     partitions.make(months_ago(0))
     indexes = "SELECT replace(indexdef, tablename, '') FROM pg_indexes WHERE tablename = %s ORDER BY 1"
     (shape,) = {tuple(execute(indexes, [partition.name])) for partition in present()}
@@ -193,7 +202,7 @@ def of(months: int) -> Partition:
 class TestDropping:
     @pytest.fixture(autouse=True)
     def a_log_of_three_months(self) -> None:
-        begin(3)
+        start_log(3)
         self.key = make_key()
         AuditEvent.objects.all().delete()
         for month in (3, 2, 1):
@@ -206,7 +215,7 @@ class TestDropping:
         kept = list(AuditEvent.objects.filter(event="created").order_by("id").values_list())
         dropped = list(retention.drop_months(months_ago(1) + timedelta(days=20)))
         assert [(partition.since, rows) for partition, rows in dropped] == [(months_ago(3), 2), (months_ago(2), 2)]
-        assert homes() == {"past": 2, home(months_ago(1)): 3, home(months_ago(0)): 3}
+        assert row_counts() == {"past": 2, suffix(months_ago(1)): 3, suffix(months_ago(0)): 3}
         assert bounds()[:2] == [(None, months_ago(1)), (months_ago(1), months_ago(0))]
         assert list(AuditEvent.objects.filter(event="created").order_by("id").values_list()) == kept
         said = [(event.count, Pruning.read(event.detail)) for event in AuditEvent.objects.filter(event="pruned")]
@@ -216,7 +225,7 @@ class TestDropping:
     def test_the_partition_of_the_time_before_may_have_been_dropped(self) -> None:
         execute("DROP TABLE keys_auditevent_past")
         assert [rows for _, rows in retention.drop_months(months_ago(1))] == [2, 2]
-        assert homes()["past"] == 2
+        assert row_counts()["past"] == 2
         assert bounds()[0] == (None, months_ago(1))
 
     def test_what_was_done_to_keys_goes_too_when_asked_for(self) -> None:
@@ -225,7 +234,7 @@ class TestDropping:
         pruning = Pruning.read(AuditEvent.objects.get(event="pruned").detail)
         assert pruning == Pruning(months_ago(2), True, True)
         assert pruning.sentence.startswith("events before ")
-        assert "past" not in homes()
+        assert "past" not in row_counts()
 
     def test_a_dropped_month_is_not_dropped_again(self) -> None:
         month = of(3)
@@ -240,12 +249,12 @@ class TestDropping:
 
         with pytest.raises(KeyboardInterrupt):
             partitions.drop(of(3), None, fail)
-        assert homes()[home(months_ago(3))] == 3
+        assert row_counts()[suffix(months_ago(3))] == 3
 
     def test_a_late_event_of_a_dropped_month_has_a_place(self) -> None:
         list(retention.drop_months(months_ago(2)))
         record(at=months_ago(3))
-        assert homes()["past"] == 2
+        assert row_counts()["past"] == 2
         assert not warnings()
 
     def test_events_of_such_a_month_in_the_default_partition_are_no_obstacle(self) -> None:
@@ -253,14 +262,14 @@ class TestDropping:
         record(at=months_ago(2))
         dropped = list(retention.drop_months(months_ago(1)))
         assert [rows for _, rows in dropped] == [2, 1]
-        assert "default" not in homes()
+        assert "default" not in row_counts()
 
     def test_pruning_drops_whole_months_and_deletes_the_rest(self) -> None:
         seen: list[int] = []
         assert retention.prune(months_ago(1) + timedelta(days=1), progress=seen.append) == 5
         assert seen == [2, 4, 5]
         assert bounds()[0] == (None, months_ago(1))
-        assert homes() == {"past": 2, home(months_ago(1)): 2, home(months_ago(0)): 5}
+        assert row_counts() == {"past": 2, suffix(months_ago(1)): 2, suffix(months_ago(0)): 5}
         # It says so before it deletes the rest.
         assert [event.count for event in AuditEvent.objects.filter(event="pruned")] == [1, 0, 2, 2]
 
@@ -295,7 +304,7 @@ def test_tables_are_emptied_and_sequences_reset_as_any_others_are() -> None:
     for at in (timezone.now(), months_ago(1), months_ago(-20)):
         record(at=at)
     call_command("flush", interactive=False, verbosity=0)
-    assert homes() == {}
+    assert row_counts() == {}
     with connection.cursor() as cursor:
         for statement in connection.ops.sequence_reset_sql(no_style(), [AuditEvent]):
             cursor.execute(statement)
@@ -321,4 +330,4 @@ def test_what_a_request_writes_touches_no_partition_but_that_of_its_month() -> N
             assert statements.write_outcome(outcome)
             statements.write_batch(Batch([outcome, outcome], {handle: 1}))
             touched = locked()
-    assert touched == {f"keys_auditevent_{home(now)}"}
+    assert touched == {f"keys_auditevent_{suffix(now)}"}

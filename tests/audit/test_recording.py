@@ -1,4 +1,4 @@
-"""What a row of the log holds, and what it never does."""
+"""What a row of the log contains, and what it never does."""
 
 import logging
 from typing import Any

@@ -1,4 +1,4 @@
-"""Forgetting old events: which ones, in which portions, and what becomes of the writers meanwhile."""
+"""Deleting old events: which ones, in which batches, and with concurrent writers."""
 
 import threading
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Closing the finished part of the log: which rows, in which portions, and who else is at work meanwhile."""
+"""Sealing the finished part of the log: which rows, in which batches, and with concurrent writers."""
 
 import threading
 from datetime import timedelta

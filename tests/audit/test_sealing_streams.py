@@ -1,4 +1,4 @@
-"""Sealing what comes through a Redis stream: rows late and in any order, and what is added to them later still."""
+"""Sealing rows from a Redis stream, which come late, in any order, and get their outcomes later still."""
 
 from datetime import datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What lies in the stream comes into the table once, whatever order it is written in, and however often."""
+"""Each entry of the stream is written to the table once, in whatever order and however often it is shipped."""
 
 import itertools
 import json

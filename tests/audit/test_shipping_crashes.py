@@ -1,4 +1,4 @@
-"""Real shippers that are killed, at known places and at any: no row is lost, and none is there twice."""
+"""Real shippers that are killed, at fixed and at random points: no row is lost, and none is written twice."""
 
 import signal
 import subprocess

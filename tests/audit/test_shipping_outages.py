@@ -1,4 +1,4 @@
-"""Shipping goes on when a server comes back, and with what was left by shippers that are gone, and by people."""
+"""Shipping resumes when a server is back, and handles entries left by dead shippers and by people."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The audit log through a Redis stream that is away, or full: no view runs, and nothing is trimmed."""
+"""The audit log through a Redis stream that is unavailable, or full: no view runs, and nothing is trimmed."""
 
 import signal
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What OpenTelemetry hears of keys, with its SDK and an exporter that keeps things in memory."""
+"""What OpenTelemetry gets about keys, with its SDK and an exporter in memory."""
 
 import subprocess
 import sys

@@ -16,7 +16,7 @@ from keys.models import APIKey, AuditEvent, AuditSeal
 from tests.support import runs
 from tests.support.log import row
 from tests.support.sealed_logs import FULL, OPEN, REFUSED, STEP, write, write_and_seal
-from tests.support.tables import begin, execute, home, homes, migrate, months_ago, needs_partitions
+from tests.support.tables import execute, migrate, months_ago, needs_partitions, row_counts, start_log, suffix
 
 HAS_TRIGGERS = connection.vendor in {"postgresql", "sqlite"}
 events = AuditEvent._base_manager
@@ -183,21 +183,21 @@ def test_the_tables_can_be_taken_away_under_them() -> None:
 @needs_partitions
 @pytest.mark.django_db
 def test_partitions_come_and_go_under_them() -> None:
-    begin(3)
+    start_log(3)
     write(STEP, FULL, at=months_ago(3))
     # Some that find no partition, and are given one.
     write(FULL, at=months_ago(-9))
     write(FULL, at=months_ago(-30))
     triggers.install()
     assert {partitions.gather(), partitions.gather()} == {
-        f"keys_auditevent_{home(months_ago(-number))}" for number in (9, 30)
+        f"keys_auditevent_{suffix(months_ago(-number))}" for number in (9, 30)
     }
     assert [count for _, count in retention.drop_months(months_ago(1))] == [1, 0]
     partitions.make(months_ago(-10))
     assert triggers.missing() == []
-    for name in homes():
+    for name in row_counts():
         assert is_refused(f"DELETE FROM keys_auditevent_{name}")
-    execute(f"ALTER TABLE keys_auditevent_{home(months_ago(-9))} DISABLE TRIGGER keys_auditevent_no_delete")
+    execute(f"ALTER TABLE keys_auditevent_{suffix(months_ago(-9))} DISABLE TRIGGER keys_auditevent_no_delete")
     assert triggers.missing() == ["keys_auditevent_no_delete"]
 
 

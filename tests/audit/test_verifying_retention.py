@@ -10,7 +10,7 @@ from django.utils import timezone
 from keys.audit import retention, sealing, verifying
 from keys.models import AuditEvent
 from tests.support.sealed_logs import FULL, STEP, a_day_ago, problems, write, write_and_seal
-from tests.support.tables import begin, execute, home, months_ago, needs_partitions
+from tests.support.tables import execute, months_ago, needs_partitions, start_log, suffix
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("seal_key")]
 
@@ -116,7 +116,7 @@ class TestPartitions:
     @pytest.fixture(autouse=True)
     def months(self, seal_key: str) -> None:
         """Three months, each with a step of a key's life and two uses."""
-        begin(3)
+        start_log(3)
         for number in (3, 2, 1):
             write(STEP, FULL, FULL, at=months_ago(number))
         list(sealing.seal())
@@ -128,7 +128,7 @@ class TestPartitions:
 
     def test_one_that_somebody_dropped_is_found(self) -> None:
         list(retention.drop_months(months_ago(2)))
-        execute(f"DROP TABLE keys_auditevent_{home(months_ago(1))}")
+        execute(f"DROP TABLE keys_auditevent_{suffix(months_ago(1))}")
         assert verifying.verify().counts == {"altered": 0, "missing": 3, "added": 0}
 
     def test_one_id_in_two_partitions_is_found(self) -> None:

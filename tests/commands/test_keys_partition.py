@@ -19,7 +19,15 @@ from tests.audit.test_retention import in_a_thread
 from tests.benchmarks import retention as benchmark
 from tests.support.commands import run
 from tests.support.log import record, row
-from tests.support.tables import begin, begin_anew, forget_maintenance, home, homes, months_ago, needs_partitions
+from tests.support.tables import (
+    drop_partitions_since,
+    months_ago,
+    needs_partitions,
+    reset_partitions,
+    row_counts,
+    start_log,
+    suffix,
+)
 
 
 @pytest.mark.skipif(connection.vendor == "postgresql", reason="PostgreSQL has partitions.")
@@ -58,7 +66,7 @@ class TestKeeping:
         made = run("keys_partition", "--ahead", "4")
         assert made.status == 0
         assert [line.split()[1] for line in made.err.splitlines()] == [
-            f"keys_auditevent_{home(months_ago(-number))}." for number in (3, 4)
+            f"keys_auditevent_{suffix(months_ago(-number))}." for number in (3, 4)
         ]
         assert missing(ahead=4) == []
         again = run("keys_partition", "--ahead", "4")
@@ -73,42 +81,42 @@ class TestKeeping:
         assert run("keys_partition", "-v", "0").out == ""
 
     def test_months_are_dropped_when_they_are_old_enough(self) -> None:
-        begin(3)
+        start_log(3)
         record(at=months_ago(2))
         record(at=months_ago(1))
         age = timezone.now() - months_ago(1)
         kept = run("keys_partition", "--older-than", f"{age.days + 2}d")
-        assert f"Dropped keys_auditevent_{home(months_ago(3))} with 0 events." in kept.err
-        assert homes() == {home(months_ago(2)): 1, home(months_ago(1)): 1, home(months_ago(0)): 1}
+        assert f"Dropped keys_auditevent_{suffix(months_ago(3))} with 0 events." in kept.err
+        assert row_counts() == {suffix(months_ago(2)): 1, suffix(months_ago(1)): 1, suffix(months_ago(0)): 1}
         dropped = run("keys_partition", "--older-than", f"{age.days}d", "--json")
-        assert dropped.err == f"Dropped keys_auditevent_{home(months_ago(2))} with 1 events.\n"
+        assert dropped.err == f"Dropped keys_auditevent_{suffix(months_ago(2))} with 1 events.\n"
         assert [(each["name"][16:], each["rows"]) for each in json.loads(dropped.out) if each["action"]] == [
-            (home(months_ago(2)), 1)
+            (suffix(months_ago(2)), 1)
         ]
         assert AuditEvent.objects.filter(event="pruned", actor__startswith="command line: ").count() == 2
 
     def test_a_dry_run_does_nothing(self) -> None:
-        begin(2)
+        start_log(2)
         record(at=months_ago(2))
         record(at=months_ago(-30))
-        before, lay = present(), homes()
+        before, lay = present(), row_counts()
         planned = run("keys_partition", "--dry-run", "--older-than", "1d", "--ahead", "3", "--json")
         assert planned.status == 0
         assert planned.err == "Nothing is done: 2 partitions would be made and 2 dropped.\n"
         assert [(each["name"][16:], each["action"]) for each in json.loads(planned.out) if each["action"]] == [
-            (home(months_ago(2)), "dropped"),
-            (home(months_ago(1)), "dropped"),
-            (home(months_ago(-3)), "made"),
-            (home(months_ago(-30)), "made"),
+            (suffix(months_ago(2)), "dropped"),
+            (suffix(months_ago(1)), "dropped"),
+            (suffix(months_ago(-3)), "made"),
+            (suffix(months_ago(-30)), "made"),
         ]
-        assert (present(), homes()) == (before, lay)
+        assert (present(), row_counts()) == (before, lay)
         assert not AuditEvent.objects.filter(event="pruned").exists()
 
     def test_the_fields_of_the_json_are_stable(self) -> None:
         listed = json.loads(run("keys_partition", "--json").out)
         assert listed[1].pop("size") > 0
         assert listed[1] == {
-            "name": f"keys_auditevent_{home(months_ago(0))}", "is_default": False, "rows": 0, "action": "",
+            "name": f"keys_auditevent_{suffix(months_ago(0))}", "is_default": False, "rows": 0, "action": "",
             "since": f"{months_ago(0):%Y-%m}-01T00:00:00Z", "until": f"{months_ago(-1):%Y-%m}-01T00:00:00Z",
         }  # fmt: skip
         assert (listed[0]["since"], listed[-1]["until"], listed[-1]["is_default"]) == (None, None, True)
@@ -120,13 +128,13 @@ class TestTogether:
     @pytest.fixture(autouse=True)
     def put_back(self) -> Iterator[None]:
         yield
-        begin_anew()
+        reset_partitions()
 
     def test_it_may_run_from_several_places_at_once(self) -> None:
-        begin(4)
+        start_log(4)
         for month in (4, 3):
             record(at=months_ago(month))
-        forget_maintenance()
+        drop_partitions_since()
         for _ in range(20):
             record(at=timezone.now())
         record(at=months_ago(-20))
@@ -135,13 +143,13 @@ class TestTogether:
         runs = [Thread(lambda: partition("--older-than", f"{age}d")) for _ in range(4)]
         done = [line for each in runs for line in each.result()]
         assert len(done) == len(set(done)), done
-        assert homes() == {home(months_ago(0)): 22, home(months_ago(-20)): 1}
+        assert row_counts() == {suffix(months_ago(0)): 22, suffix(months_ago(-20)): 1}
         assert AuditEvent.objects.filter(event="pruned").count() == 2
         assert missing() == []
 
     def test_writers_lose_nothing_while_their_month_is_made(self) -> None:
         """The worst moment: all of them write into the default partition, which is taken away."""
-        forget_maintenance()
+        drop_partitions_since()
         is_made = threading.Event()
         have_begun = threading.Barrier(4)
 
@@ -163,10 +171,10 @@ class TestTogether:
         assert made.status == 0, made.err
         ids = sorted(each for some in written for each in some)
         assert list(AuditEvent.objects.order_by("id").values_list("id", flat=True)) == ids
-        assert homes() == {home(months_ago(0)): len(ids)}
+        assert row_counts() == {suffix(months_ago(0)): len(ids)}
 
     def test_it_lets_go_of_what_another_transaction_holds_and_writers_go_on(self) -> None:
-        begin(1)
+        start_log(1)
         record(at=months_ago(1))
         with transaction.atomic():
             AuditEvent.objects.count()  # a report or a dump, which reads every partition
@@ -176,12 +184,12 @@ class TestTogether:
             with pytest.raises(CommandError) as given_up:
                 waiting.result()
         assert str(given_up.value) == "Another transaction has held the audit log for 1 s; try again when it has ended."
-        assert homes() == {home(months_ago(1)): 1, home(months_ago(0)): 20}
+        assert row_counts() == {suffix(months_ago(1)): 1, suffix(months_ago(0)): 20}
         assert run("keys_partition", "--older-than", "1d").status == 0
-        assert homes() == {home(months_ago(0)): 21}
+        assert row_counts() == {suffix(months_ago(0)): 21}
 
     def test_pruning_says_so_too_where_another_transaction_holds_the_log(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        begin(1)
+        start_log(1)
         record(at=months_ago(1))
         monkeypatch.setattr(retention, "drop_months", partial(retention.drop_months, patience=0.0))
         with transaction.atomic():
@@ -189,7 +197,7 @@ class TestTogether:
             (pruned,) = in_a_thread(lambda: run("keys_prune", "--older-than", "1d"))
         assert pruned.status == 1
         assert "Another transaction has held the audit log" in pruned.err
-        assert homes() == {home(months_ago(1)): 1}
+        assert row_counts() == {suffix(months_ago(1)): 1}
 
     def test_the_benchmark_of_retention_finds_what_it_looks_for(self) -> None:
         month = benchmark.begin_months_ago(2)

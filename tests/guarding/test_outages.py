@@ -1,4 +1,4 @@
-"""No audit log or no key store: 503, and never a word against a good key."""
+"""An unavailable audit log or key store: 503, and a good key is never called wrong."""
 
 import os
 import subprocess

@@ -11,7 +11,7 @@ from django.test import Client, override_settings
 from keys.models import APIKey, AuditEvent
 from keys.signals import key_changed
 from tests.support.keys import assign, change
-from tests.support.log import told
+from tests.support.log import all_events
 
 pytestmark = pytest.mark.django_db
 
@@ -54,9 +54,9 @@ def test_what_is_rolled_back_leaves_no_event(key: APIKey, step: str) -> None:
     before = list(APIKey.objects.values())
     with transaction.atomic():
         STEPS[step](key)
-        assert told()
+        assert all_events()
         transaction.set_rollback(True)
-    assert told() == []
+    assert all_events() == []
     assert list(APIKey.objects.values()) == before
 
 
@@ -69,12 +69,12 @@ def test_a_receiver_that_raises_undoes_the_change_and_the_copy_can_be_saved_agai
         key.is_active = False
         with pytest.raises(RuntimeError):
             key.save()
-        assert told() == []
+        assert all_events() == []
         assert APIKey.objects.get().is_active
     finally:
         key_changed.disconnect(object_to_it)
     key.save()
-    assert told() == [("deactivated", "")]
+    assert all_events() == [("deactivated", "")]
     assert not APIKey.objects.get().is_active
 
 

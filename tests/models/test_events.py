@@ -13,7 +13,7 @@ from django.utils import timezone
 from keys import actor
 from keys.models import APIKey, AuditEvent
 from tests.support.keys import assign, change
-from tests.support.log import told
+from tests.support.log import all_events
 
 pytestmark = pytest.mark.django_db
 
@@ -64,7 +64,7 @@ class TestWhatIsTold:
                 APIKey.objects.bulk_update([assign(key, **values)], [*values])
             case _:
                 change(key, **values)
-        assert [(event, set(detail.split(", "))) for event, detail in told()] == [
+        assert [(event, set(detail.split(", "))) for event, detail in all_events()] == [
             (event, set(detail.split(", "))) for event, detail in events
         ]
 
@@ -73,13 +73,13 @@ class TestWhatIsTold:
         change(key, is_active=True)
         APIKey.objects.update(is_active=False)
         APIKey.objects.update(is_active=True)
-        assert told() == [("deactivated", ""), ("activated", "")] * 2
+        assert all_events() == [("deactivated", ""), ("activated", "")] * 2
 
     def test_of_a_second_deactivation_nothing(self, key: APIKey) -> None:
         for _ in range(2):
             key.deactivate()
             APIKey.objects.update(is_active=False)
-        assert told() == [("deactivated", "")]
+        assert all_events() == [("deactivated", "")]
 
     def test_of_many_keys_each(self, key: APIKey) -> None:
         APIKey.objects.bulk_create([APIKey(name=name) for name in "BCD"])
@@ -96,7 +96,7 @@ class TestWhatIsTold:
 
     def test_of_an_update_that_renames_what_it_found_by_name(self, key: APIKey) -> None:
         APIKey.objects.filter(name="A").update(name="B")
-        assert told() == [("changed", "name")]
+        assert all_events() == [("changed", "name")]
 
     def test_of_a_rotation(self, key: APIKey) -> None:
         successor = key.rotate(timedelta(hours=1))
@@ -105,7 +105,7 @@ class TestWhatIsTold:
         assert (rotated.event, rotated.api_key_id) == ("rotated", key.pk)
         assert rotated.detail == f"successor {successor.prefix}, accepted until {key.expires_at:%Y-%m-%d %H:%M:%S} UTC"
         key.rotate()
-        assert len(told()) == 2
+        assert len(all_events()) == 2
 
     def test_of_a_deletion(self, key: APIKey) -> None:
         successor, pk = key.rotate(), key.pk
@@ -121,7 +121,7 @@ class TestWhatIsTold:
         APIKey.objects.bulk_create([])
         APIKey.objects.bulk_update([], ["name"])
         key.save()
-        assert told() == []
+        assert all_events() == []
 
     def test_a_fixture_is_put_back_as_it_was_and_makes_no_events(self, key: APIKey, tmp_path: Path) -> None:
         fixture = tmp_path / "all.json"
@@ -130,7 +130,7 @@ class TestWhatIsTold:
         APIKey.objects.all().delete()
         AuditEvent.objects.all().delete()
         call_command("loaddata", str(fixture), verbosity=0)
-        assert told() == [("deactivated", "")]
+        assert all_events() == [("deactivated", "")]
         assert not APIKey.objects.get().is_active
 
 

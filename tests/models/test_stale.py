@@ -1,4 +1,4 @@
-"""Nothing comes back: an old copy of a key undoes nothing that happened since it was loaded."""
+"""An old copy of a key undoes nothing that happened since it was loaded."""
 
 from collections.abc import Callable
 from datetime import timedelta

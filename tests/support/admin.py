@@ -1,4 +1,4 @@
-"""What a browser does with the admin's pages: fill in a form that was sent, as it was sent."""
+"""Does what a browser does with the admin's pages: submits a form as it was rendered."""
 
 from html.parser import HTMLParser
 from typing import Any
@@ -71,7 +71,7 @@ class _FormReader(HTMLParser):
 
 
 def form_of(response: HttpResponseBase, form_id: str = "apikey_form") -> dict[str, Any]:
-    """Return what the form of a page would send if nobody touched it."""
+    """Return what the form of a page would submit unchanged."""
     reader = _FormReader(form_id)
     reader.feed(text_of(response))
     return dict(reader.fields)

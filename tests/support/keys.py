@@ -1,4 +1,4 @@
-"""Keys: made and changed, read past the instance at hand, and tried."""
+"""Helpers for keys: create and change them, read their rows, and try them."""
 
 import pickle
 from typing import Any
@@ -18,14 +18,14 @@ def make_key(name: str = "TTS-Backend", **fields: Any) -> APIKey:
 
 
 def column(key: APIKey, name: str = "key") -> Any:
-    """What the database holds, read past the model."""
+    """Return a column's value in the database, without the model."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {connection.ops.quote_name(name)} FROM keys_apikey WHERE id = %s", [key.pk])
         return cursor.fetchone()[0]
 
 
 def stored(key: APIKey, name: str) -> Any:
-    """What the model reads of a row; the instance is left as it is."""
+    """Return a field's value in the database, as the model reads it; the instance is not changed."""
     return APIKey.objects.values_list(name, flat=True).get(pk=key.pk)
 
 
@@ -38,7 +38,7 @@ def pickled(what: Any) -> Any:
 
 
 def made_before() -> APIKey:
-    """Make a key and forget that in the log, so that a test sees its own events."""
+    """Create a key, and clear the log, so that a test sees only its own events."""
     key = APIKey.objects.create(name="A")
     AuditEvent.objects.all().delete()
     return key

@@ -1,4 +1,4 @@
-"""The log as tests read it, and rows for those that write them by themselves."""
+"""The log as tests read it, and rows for tests that write them directly."""
 
 from datetime import UTC, datetime
 from itertools import count
@@ -15,7 +15,7 @@ _tickets = count(1)
 
 
 def row(**changes: Any) -> dict[str, Any]:
-    """A row of the log that fills every column."""
+    """Return a row of the log that fills every column."""
     return {
         "at": timezone.now(), "event": "used", "reason": "", "api_key_id": None, "key_name": "TTS",
         "key_prefix": "01234567",
@@ -27,28 +27,28 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 def rows() -> list[tuple[str, str, str, int | None]]:
-    """Return what the log says of each request: event, reason, name of the key, status."""
+    """Return event, reason, key name and status of each request in the log."""
     log = AuditEvent.objects.exclude(method="").order_by("id")
     return list(log.values_list("event", "reason", "key_name", "status"))
 
 
-def told() -> list[tuple[str, str]]:
-    """Return event and detail of all that the log holds, in its order."""
+def all_events() -> list[tuple[str, str]]:
+    """Return event and detail of everything in the log, in its order."""
     return list(AuditEvent.objects.order_by("id").values_list("event", "detail"))
 
 
 def ticketed(**changes: Any) -> dict[str, Any]:
-    """A row as it is on its way through a stream."""
+    """Return a row with a ticket, as in a stream."""
     return row(**{"ticket": next(_tickets), **changes})
 
 
 def events(key: APIKey) -> list[tuple[str, str]]:
-    """Return event and detail of all that the log holds of one key."""
+    """Return event and detail of everything in the log about one key."""
     return list(AuditEvent.objects.filter(api_key=key.pk).order_by("id").values_list("event", "detail"))
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what the app said as an error."""
+    """Return what the app logged as an error."""
     return [record.message for record in caplog.records if record.levelname == "ERROR" and record.name == "api_keys"]
 
 

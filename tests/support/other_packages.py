@@ -1,4 +1,4 @@
-"""Views and keys of the packages that keys are imported from, made by the packages themselves."""
+"""Views and keys of the packages that keys are imported from, created by those packages."""
 
 from typing import Any
 

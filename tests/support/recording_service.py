@@ -1,4 +1,4 @@
-"""A real HTTP service on a thread, for the tests of the clients: it knows some keys, and remembers what it received."""
+"""A real HTTP service on a thread, for the tests of the clients. It knows some keys, and records its requests."""
 
 import socket
 import threading
@@ -25,7 +25,7 @@ class Received:
 
     @property
     def key(self) -> str | None:
-        """The key in either of the two headers that carry one."""
+        """The key, from either of the two headers."""
         scheme, _, key = (self.headers["Authorization"] or "").partition(" ")
         return self.headers["X-API-Key"] or (key if scheme == "Api-Key" else None)
 
@@ -45,7 +45,7 @@ REFUSED = Answer(401, {"WWW-Authenticate": 'Api-Key realm="api"'}, b'{"detail": 
 
 
 class RecordingService(ThreadingHTTPServer):
-    """Answers 200 to one of the keys in `keys`, else 401. A path in `answers` has its own, the last of them for good.
+    """Answers 200 to one of the keys in `keys`, else 401. A path in `answers` has its own; the last one is repeated.
 
     An answer may be a callable, called in the server's thread. None closes the connection without an answer.
     """
@@ -95,17 +95,17 @@ class RecordingService(ThreadingHTTPServer):
         return self
 
     def stop(self) -> None:
-        """Stop as a killed process does: open connections end too. Until the end of the block nobody gets the port."""
+        """Stop like a killed process: open connections end too. The port stays reserved until the block ends."""
         if self._has_stopped:
             return
         self._has_stopped = True
         self.shutdown()
         self._thread.join()
         for connection in list(self._connections):
-            with suppress(OSError):  # its own thread has just closed it
+            with suppress(OSError):  # its own thread has closed it
                 connection.shutdown(socket.SHUT_RDWR)
         self.server_close()
-        # One that does not listen refuses connections, and lets a new service have the port.
+        # A bound socket that does not listen refuses connections, but lets a new service use the port.
         self._kept_port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._kept_port.bind(self.server_address)
 
@@ -146,4 +146,4 @@ class Handler(BaseHTTPRequestHandler):
         return body
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing: `received` is the log."""
+        """Log nothing: `received` is the log."""

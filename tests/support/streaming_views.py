@@ -1,4 +1,4 @@
-"""Views that stream, and views that never come to an end."""
+"""Views that stream, and views that never end."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -48,14 +48,14 @@ async def endless_async(request: HttpRequest) -> StreamingHttpResponse:
 
 @api_key_required()
 async def silent_async(request: HttpRequest) -> HttpResponse:
-    """Never answers: the client has to hang up."""
+    """Never answer: the client has to disconnect."""
     await asyncio.Event().wait()
     return HttpResponse()
 
 
 @api_key_required()
 async def silent_stream_async(request: HttpRequest) -> StreamingHttpResponse:
-    """Sends its headers and nothing more."""
+    """Send the headers and nothing else."""
 
     async def parts() -> AsyncIterator[bytes]:
         await asyncio.Event().wait()

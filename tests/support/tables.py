@@ -37,7 +37,7 @@ def months_ago(number: int) -> datetime:
     return month_of(timezone.now(), -number)
 
 
-def begin_anew() -> None:
+def reset_partitions() -> None:
     """Give the log the partitions of a new one, and no events."""
     with transaction.atomic():
         for partition in present():
@@ -46,7 +46,7 @@ def begin_anew() -> None:
             execute(statement)
 
 
-def begin(months: int) -> None:
+def start_log(months: int) -> None:
     """Make it a log that was begun so many months ago, with a partition for each month since."""
     table = log()
     execute(table.detach("keys_auditevent_past"))
@@ -55,19 +55,19 @@ def begin(months: int) -> None:
         assert partitions.make(months_ago(number))
 
 
-def forget_maintenance(months: int = 0) -> None:
+def drop_partitions_since(months: int = 0) -> None:
     """Take away the partitions of so many months ago and of all since, which must be empty."""
     for partition in present():
         if partition.since is not None and partition.since >= months_ago(months):
             execute(f'DROP TABLE "{partition.name}"')
 
 
-def homes() -> dict[str, int]:
+def row_counts() -> dict[str, int]:
     """Return how many events lie in which partition."""
     rows = execute("SELECT tableoid::regclass::text, count(*) FROM keys_auditevent GROUP BY 1 ORDER BY 1")
     return {name.removeprefix("keys_auditevent_"): count for name, count in rows}
 
 
-def home(month: datetime) -> str:
-    """Return the name of a month's partition as `homes` has it."""
+def suffix(month: datetime) -> str:
+    """Return the name of a month's partition as `row_counts` has it."""
     return f"{month:%Y_%m}"

@@ -1,4 +1,4 @@
-"""Views that tell what others see of their own use, and views that do not live to tell it."""
+"""Views that report which uses are committed, and views in which the worker dies."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from tests.views import Guarded
 
 
 def uses_seen_from_outside() -> int:
-    """Count the uses that another connection sees: those that are committed."""
+    """Count the uses that another connection sees: the committed ones."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(_count_uses).result()
 
@@ -56,7 +56,7 @@ class WitnessNamedLate(Witness):
 
 
 class Killed(Guarded):
-    """The worker dies in the view: for servers in processes of their own."""
+    """The worker dies in the view; for servers in their own processes."""
 
     def get(self, request: Request, anything: str = "") -> Response:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Make a key."""
+"""Create a key."""
 
 from typing import Any
 

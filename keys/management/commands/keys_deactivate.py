@@ -1,4 +1,4 @@
-"""End a key."""
+"""Deactivate a key."""
 
 import sys
 from typing import Any
@@ -43,7 +43,7 @@ class Command(KeysCommand):
         self.note(f"{label} is refused from now on.")
 
     def _confirmed(self) -> bool:
-        # On standard error, as everything that is not asked-for output; input() would ask on standard output.
+        # On standard error, because input() would ask on standard output, which is for the result.
         self.stderr.write("Deactivate it? [y/N] ", style_func=str, ending="")
         self.stderr.flush()
         return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -1,4 +1,4 @@
-"""Say why a key is refused, or what it may do."""
+"""Explain why a key is refused, or what it may do."""
 
 import sys
 from getpass import getpass

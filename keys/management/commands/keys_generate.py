@@ -1,4 +1,4 @@
-"""Make a secret for an environment variable."""
+"""Create a secret for an environment variable."""
 
 import secrets
 from typing import Any
@@ -7,8 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from keys.management.command import KeysCommand
 
-# A secret in the environment has 32 characters at least, and no key may be longer than 128.
-FEWEST, MOST = 16, 64
+FEWEST, MOST = 16, 64  # bytes: a secret in the environment has 32 to 128 characters
 
 
 class Command(KeysCommand):

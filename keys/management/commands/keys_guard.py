@@ -1,4 +1,4 @@
-"""Let the database itself refuse changes to the audit log."""
+"""Make the database refuse changes to the audit log."""
 
 import sys
 from typing import Any

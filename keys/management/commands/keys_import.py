@@ -1,4 +1,4 @@
-"""Take over the keys of another package."""
+"""Import the keys of another package."""
 
 import sys
 from typing import Any

@@ -49,7 +49,7 @@ class Command(KeysCommand):
             sys.exit(1)
 
     def _due(self, expiring_within: str | None, unused_for: str | None) -> list[APIKey]:
-        """Return the keys that need a look, after the signals for them have been sent."""
+        """Return the keys that need attention, after sending the signals for them."""
         reminders = []
         if expiring_within:
             reminders.append((signals.key_expiring, expiring(arguments.duration(expiring_within))))

@@ -1,4 +1,4 @@
-"""Keep the audit log's partitions on PostgreSQL."""
+"""Maintain the audit log's partitions on PostgreSQL."""
 
 from dataclasses import asdict, replace
 from datetime import datetime

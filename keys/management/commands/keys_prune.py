@@ -1,4 +1,4 @@
-"""Forget old events."""
+"""Delete old events."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +40,7 @@ class Command(KeysCommand):
 
     def _progress(self, total: int) -> Callable[[int], None]:
         def show(deleted: int) -> None:
-            # Another prune may run, and more may be deleted than were counted.
+            # Another prune may run, so more may be deleted than were counted.
             share = min(100, deleted * 100 // total) if total else 100
             line_end = "\n" if deleted >= total else ""
             self.stderr.write(f"\r{deleted} of {total} events, {share} %", style_func=str, ending=line_end)

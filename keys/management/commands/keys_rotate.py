@@ -1,4 +1,4 @@
-"""Replace a key by a successor."""
+"""Replace a key with a successor."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Bring the audit log from its Redis stream into the database."""
+"""Move the audit log from its Redis stream into the database."""
 
 import signal
 import sys
@@ -58,9 +58,9 @@ class Command(KeysCommand):
             else:
                 self._ship(stream, **options)
         except RedisError as error:
-            from keys.audit.shipping import told
+            from keys.audit.shipping import one_line
 
-            raise CommandError(f"Redis answered: {told(error)}") from error
+            raise CommandError(f"Redis answered: {one_line(error)}") from error
 
     def _stream(self) -> "Stream":
         if conf.AUDIT_SINK == DATABASE:
@@ -68,7 +68,7 @@ class Command(KeysCommand):
         try:
             from keys.audit.stream import Stream
 
-            # Nobody waits for an answer here, and a batch may take its time.
+            # Longer than for requests: nobody waits for an answer, and a batch may take time.
             return Stream(conf.AUDIT_SINK, socket_connect_timeout=5, socket_timeout=30)
         except ModuleNotFoundError as error:
             raise CommandError(f"The package {error.name} is missing: install the extra redis.") from error
@@ -129,7 +129,7 @@ class Command(KeysCommand):
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect the signals that ask to stop, so that the batch in hand is finished first."""
+    """Collect the signals that ask to stop, so that the current batch is finished first."""
     caught: list[int] = []
     asking = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, lambda number, frame: caught.append(number)) for number in asking]

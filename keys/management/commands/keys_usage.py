@@ -1,4 +1,4 @@
-"""Report who used what, from where, and when last."""
+"""Report who used which key, from where, and when last."""
 
 from dataclasses import asdict
 from datetime import timedelta
@@ -54,7 +54,7 @@ class Command(KeysCommand):
         return found or text
 
     def _refuse_unknown(self, text: str) -> None:
-        """Fail where nothing is reported because the name is mistyped: it would read as "not used any more"."""
+        """Raise CommandError for a mistyped name: an empty report would read as "not used any more"."""
         if text.startswith("env:"):
             variables = sorted({ring.variable for _, ring in environment_keyrings()})
             if text.removeprefix("env:") not in variables:

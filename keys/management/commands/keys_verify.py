@@ -1,4 +1,4 @@
-"""Hold the audit log against its seals."""
+"""Verify the audit log against its seals."""
 
 import json
 import sys
@@ -44,7 +44,7 @@ class Command(KeysCommand):
         )  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
-        kept = None if options["against"] is None else _kept(options["against"])
+        kept = None if options["against"] is None else _seals_from(options["against"])
         keep = timedelta(0) if options["keep"] is None else arguments.duration(options["keep"])
         findings = verifying.verify(kept, keep)
         if options["json"]:
@@ -74,8 +74,8 @@ class Command(KeysCommand):
                 self.stdout.write(f"{text}: {count}" + (f", the first of them row {first}." if first else "."))
 
 
-def _kept(path: Path) -> list[dict[str, Any]]:
-    """Return the seals of a file that keys_seal has written."""
+def _seals_from(path: Path) -> list[dict[str, Any]]:
+    """Return the seals in a file that keys_seal wrote. Raises CommandError."""
     try:
         lines = [(number, line) for number, line in enumerate(path.read_text().splitlines(), 1) if line.strip()]
     except OSError as error:
