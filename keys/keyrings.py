@@ -1,4 +1,4 @@
-"""Where keys are stored: in the database, or in the environment. A keyring finds the owner of a token."""
+"""Where keys are stored: in the database, or in the environment. A keyring finds the holder of a token."""
 
 import hashlib
 import hmac
@@ -21,7 +21,7 @@ logger = logging.getLogger("api_keys")
 
 @dataclass(frozen=True)
 class EnvironmentKey:
-    """The owner of a key from an environment variable: `request.auth` of its requests."""
+    """The holder of a key from an environment variable: `request.auth` of its requests."""
 
     name: str
     scopes: Sequence[str] = ()
@@ -38,7 +38,7 @@ class Keyring(Protocol):
         """Tell whether the keyring can hold a key."""
 
     def find(self, token: str) -> Holder | None:
-        """Return the token's owner; None if the key is not in this keyring.
+        """Return the holder of the token; None if it is not in this keyring.
 
         A holder may say in `objection` why it is refused, by a reason of AuditEvent, and in `allowed_ips` from where it
         may be used, as APIKey does. One that has neither is accepted.
@@ -77,7 +77,7 @@ class EnvironmentKeyring:
     """The keys in one variable, comma-separated, read with python-decouple (environment, then `.env`).
 
     `enabled_by` names a boolean variable that disables the keyring if it is false, to end the transition from a
-    shared key. `scopes` are what the key's owner may do.
+    shared key. `scopes` are what the holder may do.
     """
 
     variable: str

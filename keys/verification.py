@@ -135,7 +135,7 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -
 
 
 def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
-    """Find the owner of the key, and return why it is refused; empty if it is accepted."""
+    """Find the holder of the key, and return why it is refused; empty if it is accepted."""
     if credential.in_conflict:
         return Reason.CONFLICT
     if not credential.may_be_a_key:
@@ -151,7 +151,7 @@ def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
 
 
 def _look_up(use: Use, token: str) -> tuple[Holder | None, str]:
-    """Return the owner from the guard's keyrings, and why it is refused. A keyring may record the use at once."""
+    """Return the holder from the guard's keyrings, and why it is refused. A keyring may record the use at once."""
     checked, objection = None, ""
 
     def may_use(holder: Holder) -> bool:

@@ -21,7 +21,7 @@ OUTCOME = ("event", "reason", "status", "duration_ms")  # added to a use when it
 
 
 class Holder(Protocol):
-    """The owner of a key: what guards and the log need to know, wherever the key is stored.
+    """Who holds a key, a row or a variable: what guards and the log need to know, wherever the key is stored.
 
     `name` is shown to people and in the log. `prefix` distinguishes its keys, and is empty if there is none to
     show. `scopes` are what it may do.
@@ -168,5 +168,5 @@ BLANK: Row = {field.attname: field.get_default() if field.has_default() else Non
 
 
 def described(holder: Holder) -> Row:
-    """Return the columns that a row copies from the owner of the key, with the name escaped."""
+    """Return the columns that a row copies from the holder of the key, with the name escaped."""
     return {"key_name": printable(holder.name)[: WIDTHS["key_name"]], "key_prefix": holder.prefix}
