@@ -1,7 +1,7 @@
 """Makes a client's text safe to log: escaped, and without the secret. Pure functions, no Django."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from . import tokens
 
@@ -16,7 +16,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def redacted(texts: Mapping[str, str], presented: Iterable[str], prefix: str) -> dict[str, str]:
+def redacted(texts: Mapping[str, str], presented: Collection[str], prefix: str) -> dict[str, str]:
     """Return the texts, printable, with each of the presented tokens masked.
 
     For a header that was sent twice, its parts are masked too. `prefix` is the project's prefix of keys: it is no

@@ -146,7 +146,7 @@ def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
     if use.holder is None:
         return Reason.CONFLICT if credential.looks_repeated else Reason.UNKNOWN
     key_id = use.holder.pk if isinstance(use.holder, APIKey) else None
-    use.row = {**use.row, "api_key_id": key_id, **described(use.holder)}
+    use.row = {**use.row, **described(use.holder, key_id)}
     return objection
 
 

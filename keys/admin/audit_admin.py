@@ -25,7 +25,7 @@ ADDRESSABLE = {"key", "when", "status", "event__exact", "reason__exact"}
 @admin.register(AuditEvent)
 class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("moment", "what", "of_key", "subject", "who")
-    readonly_fields = ("moment", "of_key", "told")
+    readonly_fields = ("moment", "of_key", "pruned")
     list_filter = (WhenFilter, "event", ("reason", ReasonFilter), StatusFilter, KeyFilter)
     list_per_page = 50
     sortable_by = ()
@@ -40,7 +40,8 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
         # All are read-only, as nobody has the permission to change.
         subject = ["of_key", "key_prefix"]
         if obj is not None and not obj.is_request:
-            return ["moment", "event", *subject, "actor", "count", "told"]
+            detail = "pruned" if obj.event == AuditEvent.Event.PRUNED else "detail"
+            return ["moment", "event", *subject, "actor", "count", detail]
         reason = ["reason"] if obj is not None and obj.reason else []
         answer = ["method", "path", "endpoint", "status", "duration_ms"]
         return ["moment", "event", *reason, *subject, *answer, "address", "user_agent", "request_id", "count"]
@@ -103,7 +104,7 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
         return columns.event_subject(event)
 
     @admin.display(description=_("detail"))
-    def told(self, event: AuditEvent) -> str:
+    def pruned(self, event: AuditEvent) -> str:
         return columns.event_subject(event)
 
     @admin.display(description=_("who"), empty_value="-")

@@ -74,7 +74,7 @@ class KeyUsage:
         return self.key_id is None and self.name.startswith(environment.PREFIX)
 
 
-def holders(lines: Iterable[ApiUsage]) -> list[KeyUsage]:
+def keys_used(lines: Iterable[ApiUsage]) -> list[KeyUsage]:
     """Return the usage by key, the latest use first."""
     routes = {endpoint.name: endpoint.address for endpoint in reversed(endpoints())}
     found: dict[int | str, KeyUsage] = {}

@@ -49,7 +49,7 @@ class UsagePage:
             "chosen_value": key.pk if isinstance(key, APIKey) else key,
             "read_since": read_since if read_since > period.since else None,
             "may_see_keys": request.user.has_perm("keys.view_apikey"),
-            **_sections(request, period, read_since, usage.holders(lines), key),
+            **_sections(request, period, read_since, usage.keys_used(lines), key),
         }
         return reveal.answer(self, request, "admin/keys/auditevent/usage.html", context)
 

@@ -6,9 +6,6 @@ The first five refusals from a network (/24 or /64) get rows of their own; the o
 import threading
 from dataclasses import dataclass, field
 
-from django.db.models.signals import post_migrate
-from django.dispatch import receiver
-
 from ..models.audit_event import Row
 from ..networks import Address, neighbourhood
 from .outcomes import CountedRow, RowHandle, Sink
@@ -64,9 +61,3 @@ class Floods:
 
 
 floods = Floods()
-
-
-@receiver(post_migrate)
-def forget(**kwargs: object) -> None:
-    """Drop all buckets when the tables were created again or flushed, as between two tests."""
-    floods.forget()

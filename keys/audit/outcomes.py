@@ -4,6 +4,8 @@ Each write costs a commit, which would double the cost of a request. So a write 
 some time ago. During a burst the writes stay pending, and the next write or a timer flushes them in one batch.
 """
 
+from __future__ import annotations
+
 import atexit
 import logging
 import os
@@ -12,13 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from django.db import connections
 
-logger = logging.getLogger("api_keys")
+if TYPE_CHECKING:
+    from ..models.audit_event import Row
 
-Row = dict[str, Any]  # the values of one row of the log, by column name
+logger = logging.getLogger("api_keys")
 
 LIMIT = 10_000  # of pending outcomes, while the database cannot be reached; the oldest are dropped first
 RETRY_DELAY = 1.0  # seconds before a failed write is retried without another request
@@ -76,7 +79,7 @@ class Batch:
     outcomes: list[Outcome] = field(default_factory=list)
     counts: dict[RowHandle, int] = field(default_factory=dict)
 
-    def followed_by(self, later: "Batch") -> "Batch":
+    def followed_by(self, later: Batch) -> Batch:
         """Return one batch with the contents of both, in their order."""
         counts = dict(self.counts)
         for row, count in later.counts.items():

@@ -111,7 +111,7 @@ def month_of(moment: datetime, later: int = 0) -> datetime:
     return datetime(moment.year + years, month + 1, 1, tzinfo=UTC)
 
 
-def log() -> PartitionedTable:
+def log_table() -> PartitionedTable:
     """Return the audit log's table, in the database it is written to."""
     return PartitionedTable(AuditEvent._meta.db_table, connections[router.db_for_write(AuditEvent)].ops.quote_name)
 
@@ -120,7 +120,7 @@ def present() -> list[Partition]:
     """Return the log's partitions, the oldest first and the default one last; none if it is a plain table."""
     if connections[router.db_for_write(AuditEvent)].vendor != "postgresql":
         return []
-    table = log()
+    table = log_table()
     return [
         Partition(name, is_default, _moment(since), _moment(until), *numbers)
         for name, is_default, since, until, *numbers in execute(PARTITIONS, [table.quote(table.name)])
@@ -145,7 +145,7 @@ def strays() -> dict[datetime, int]:
         return {}
     month = "extract(epoch FROM date_trunc('month', at, 'UTC'))"
     # Not from the partition, which a role may have no right to read. PostgreSQL reads no other for these conditions.
-    events = f"{log().quote(log().name)} WHERE {' OR '.join(_gaps())}"
+    events = f"{log_table().quote(log_table().name)} WHERE {' OR '.join(_gaps())}"
     rows = execute(f"SELECT {month}, count(*) FROM {events} GROUP BY 1 ORDER BY 1")  # noqa: S608
     return {moment: count for epoch, count in rows if (moment := _moment(epoch)) is not None}
 
@@ -179,7 +179,7 @@ class PartitionError(Exception):
 
 def is_allowed() -> bool:
     """Tell whether the log has partitions and this database user, as an owner of the table, may change them."""
-    table = log()
+    table = log_table()
     owner = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass(%s)"
     return bool(present()) and execute(owner, [table.quote(table.name)]) == [(True,)]
 
@@ -192,7 +192,7 @@ def make(month: datetime, patience: float = PATIENCE) -> bool:
 def _make(month: datetime) -> bool:
     if any(partition.covers(month) for partition in present()):
         return False
-    table, name, until = log(), log().of_month(month), month_of(month, 1)
+    table, name, until = log_table(), log_table().of_month(month), month_of(month, 1)
     execute(table.create(name))
     default = default_partition()
     # Block writers if the month is in use or has events: an insert into the default partition at this moment would
@@ -234,12 +234,12 @@ def _gather() -> str | None:
         return _convert_default(runs[0][0], month_of(runs[0][-1], 1))
     # Copy the shortest run, such as events of a wrong clock, so that the long run need not be copied.
     _make(runs[0][0])
-    return log().of_month(runs[0][0])
+    return log_table().of_month(runs[0][0])
 
 
 def _convert_default(since: datetime, until: datetime) -> str:
     """Turn the default partition into that of these months, to which all its events belong; add a new default one."""
-    table, default, name = log(), default_partition() or "", log().of_month(since)
+    table, default, name = log_table(), default_partition() or "", log_table().of_month(since)
     execute(table.detach(default))
     indexes = "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indrelid = to_regclass(%s)"
     for (index,) in execute(indexes, [table.quote(default)]):
@@ -266,7 +266,7 @@ def drop(
 
 
 def _drop(partition: Partition, forget: Collection[str] | None, record: Callable[[int], None]) -> int | None:
-    found, table = present(), log()
+    found, table = present(), log_table()
     bounds = (partition.since, partition.until)
     if partition.until is None or bounds not in [(each.since, each.until) for each in found]:
         return None
@@ -292,7 +292,7 @@ def _drop(partition: Partition, forget: Collection[str] | None, record: Callable
 
 
 def _columns() -> str:
-    return ", ".join(log().quote(str(field.column)) for field in AuditEvent._meta.concrete_fields)
+    return ", ".join(log_table().quote(str(field.column)) for field in AuditEvent._meta.concrete_fields)
 
 
 def _retry_while_locked(patience: float, work: Callable[[], Result]) -> Result:
@@ -301,7 +301,7 @@ def _retry_while_locked(patience: float, work: Callable[[], Result]) -> Result:
         try:
             with transaction.atomic(using=router.db_for_write(AuditEvent)):
                 execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
-                execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [LOCK, log().name])
+                execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [LOCK, log_table().name])
                 return work()
         except Error as error:
             state = getattr(getattr(error.__cause__, "diag", None), "sqlstate", None)

@@ -1,9 +1,11 @@
 """Writes a request's rows into the audit log: the use of a key or its refusal, and the outcome."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from django.db import Error
+from django.db.models.signals import post_migrate
+from django.dispatch import receiver
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -14,7 +16,7 @@ from ..networks import Address
 from ..redaction import printable, redacted
 from .floods import floods
 from .outcomes import RowHandle
-from .sinks import sink
+from .sinks import backlog, sink
 
 logger = logging.getLogger("api_keys")
 
@@ -23,7 +25,7 @@ class AuditUnavailable(Exception):  # noqa: N818  not a programming error
     """The row could not be written, so the action that it records must not happen."""
 
 
-def describe(request: HttpRequest, presented: Iterable[str], address: Address | None) -> Row:
+def describe(request: HttpRequest, presented: Collection[str], address: Address | None) -> Row:
     """Return the row of a use without the key: what is known of the request before the decision.
 
     It holds two headers, the user agent and the request id, and no query string. Presented secrets are masked.
@@ -94,3 +96,10 @@ def add_outcome(handle: RowHandle | None, row: Row, may_be_gone: bool) -> None:
     except Error:
         # The use itself is recorded; reports show it without an outcome.
         logger.exception("The outcome of a request could not be added to the audit log.")
+
+
+@receiver(post_migrate)
+def forget(**kwargs: object) -> None:
+    """Forget what is pending or counted when the tables were created again or flushed: its rows are gone."""
+    floods.forget()
+    backlog.forget()

@@ -171,9 +171,14 @@ def is_unreadable(error: Exception) -> bool:
     return isinstance(error, DataError | ValueError | TypeError | AttributeError | OverflowError)
 
 
+def seal_key_values() -> list[str]:
+    """Return the values of the variable, unchecked."""
+    return environment.values(SEAL_KEY, environment_folder())
+
+
 def sealing_keys() -> list[SealingKey]:
     """Return the keys in the environment; the first one signs. Raises SealError for none, or one that is too short."""
-    values = environment.values(SEAL_KEY, environment_folder())
+    values = seal_key_values()
     if not values:
         raise SealError(f"{SEAL_KEY} is not set; `manage.py keys_generate` makes a good value.")
     if any(len(value) < environment.MIN_LENGTH for value in values):

@@ -7,9 +7,6 @@ each is written in the transaction of its change.
 from collections.abc import Sequence
 from time import monotonic
 
-from django.db.models.signals import post_migrate
-from django.dispatch import receiver
-
 from ..conf import conf
 from ..models import AuditEvent
 from ..models.audit_event import AuditEventManager, Row
@@ -68,9 +65,3 @@ def sink() -> Sink:
     from .stream import sink_at
 
     return sink_at(conf.AUDIT_SINK)
-
-
-@receiver(post_migrate)
-def forget(**kwargs: object) -> None:
-    """Drop what is pending when the tables were created again or flushed, as between two tests: its rows are gone."""
-    backlog.forget()

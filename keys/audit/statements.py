@@ -119,13 +119,13 @@ def _run(work: Callable[[Any, BaseDatabaseWrapper, Database], Result]) -> Result
 
 def find(digest: str) -> APIKey | None:
     """Return the key with this digest, in whatever state it is, or None."""
+    return _run(lambda cursor, connection, database: _find(cursor, connection, database, digest))
 
-    def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> APIKey | None:
-        cursor.execute(database.sql.find, [digest])
-        values = cursor.fetchone()
-        return None if values is None else database.key(connection, values)
 
-    return _run(work)
+def _find(cursor: Any, connection: BaseDatabaseWrapper, database: Database, digest: str) -> APIKey | None:
+    cursor.execute(database.sql.find, [digest])
+    values = cursor.fetchone()
+    return None if values is None else database.key(connection, values)
 
 
 def find_and_record(digest: str, row: Row, may_use: Callable[[APIKey], bool]) -> Found:
@@ -135,24 +135,19 @@ def find_and_record(digest: str, row: Row, may_use: Callable[[APIKey], bool]) ->
     so the caller may have to turn that row into a refusal.
     """
 
-    def in_one_statement(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> Found:
+    def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> Found:
+        if database.sql.find_and_record is None:
+            key = _find(cursor, connection, database, digest)
+            if key is None or not may_use(key):
+                return key, None
+            return key, _insert(cursor, connection, database, {**row, **described(key, key.pk)})
         cursor.execute(database.sql.find_and_record, [digest, *_parameters(connection, row, OWN_NAMES), row["at"]])
         values = cursor.fetchone()
         if values is None:
             return None, None
         return database.key(connection, values), None if values[-1] is None else RowHandle(values[-1], row["at"])
 
-    def in_two_statements(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> Found:
-        cursor.execute(database.sql.find, [digest])
-        values = cursor.fetchone()
-        if values is None:
-            return None, None
-        key = database.key(connection, values)
-        if not may_use(key):
-            return key, None
-        return key, _insert(cursor, connection, database, {**row, "api_key_id": key.pk, **described(key)})
-
-    return _run(in_two_statements if _connection_and_database()[1].sql.find_and_record is None else in_one_statement)
+    return _run(work)
 
 
 def insert(row: Row) -> RowHandle:

@@ -94,7 +94,7 @@ def verify(kept: Sequence[Mapping[str, Any]] | None = None, keep: timedelta = ti
             return findings
 
 
-def _verify(elsewhere: Mapping[int, Sequence[Mapping[str, Any]]], retention: Retention) -> Findings:
+def _verify(elsewhere: Mapping[int, Sequence[Mapping[str, Any]]], permitted: Retention) -> Findings:
     keys = {key.id: key for key in sealing.sealing_keys()}
     findings, chain, newest = Findings(), Chain(keys), 0
     for number in sealing.seals().values_list("number", flat=True).iterator():
@@ -106,7 +106,7 @@ def _verify(elsewhere: Mapping[int, Sequence[Mapping[str, Any]]], retention: Ret
         if seal is not None:
             findings.seals += 1
             findings.last_sealed = seal.made_at
-            newest = _verify_rows(seal, chain.start, keys[seal.key_id], retention, findings, newest)
+            newest = _verify_rows(seal, chain.start, keys[seal.key_id], permitted, findings, newest)
     for number in sorted(number for number in elsewhere if number > chain.number):
         findings.add(Problem("missing", number, None, f"Seal {number} was kept elsewhere and is missing."))
     if not chain.number and not findings.problems:
@@ -165,17 +165,17 @@ class Chain:
 
 
 def _permitted(prunings: Sequence[Pruning], keep: timedelta) -> Retention:
-    retention, latest = Retention(), timezone.now() - keep
+    permitted, latest = Retention(), timezone.now() - keep
     for pruning in prunings:
         until = sealing.microseconds(min(pruning.before, latest))
-        retention.traffic = max(retention.traffic, until)
+        permitted.traffic = max(permitted.traffic, until)
         if pruning.life_cycle:
-            retention.life_cycle = max(retention.life_cycle, until)
-    return retention
+            permitted.life_cycle = max(permitted.life_cycle, until)
+    return permitted
 
 
 def _verify_rows(
-    seal: AuditSeal, start: int | None, key: SealingKey, retention: Retention, findings: Findings, newest: int
+    seal: AuditSeal, start: int | None, key: SealingKey, permitted: Retention, findings: Findings, newest: int
 ) -> int:
     """Verify the rows against their seal, and return the time of the newest sealed row so far, in microseconds."""
     rows, entries = sealing.log().filter(pk__lte=seal.last_id), sealing.unpack(bytes(seal.entries), seal.count)
@@ -187,7 +187,7 @@ def _verify_rows(
         for row in (one for one in both if not isinstance(one, Entry)):
             _verify_row(row, sealed, seal, key, findings)
         for entry in sealed:
-            if retention.may_have_taken(entry):
+            if permitted.may_have_taken(entry):
                 findings.pruned += 1
             else:
                 findings.add(Problem("missing", seal.number, entry.id, f"{_named(entry, seal)} is missing."))

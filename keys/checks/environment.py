@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from django.core import checks
 
 from .. import environment, tokens
-from ..audit.sealing import SEAL_KEY
-from ..conf import environment_folder
+from ..audit.sealing import SEAL_KEY, seal_key_values
 from ..endpoints import endpoints
 from ..keyrings import EnvironmentKeyring
 from .options import hint_for, ill_formed, unregistered
@@ -121,7 +120,7 @@ def _values() -> dict[str, list[str]]:
 
 def _secrets() -> dict[str, list[str]]:
     """Return the keys of requests, and those that sign seals."""
-    return {**_values(), SEAL_KEY: environment.values(SEAL_KEY, environment_folder())}
+    return {**_values(), SEAL_KEY: seal_key_values()}
 
 
 def _wrong_scopes(ring: EnvironmentKeyring) -> list[object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from django.db import models, router, transaction
+from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -151,7 +151,7 @@ class APIKey(RecordedModel):
         grace = conf.ROTATION_GRACE if grace is None else grace
         if grace < timedelta(0):
             raise ValueError("The grace of a rotation cannot be negative.")
-        using = router.db_for_write(type(self), instance=self)
+        using = self._alias()
         with transaction.atomic(using=using):
             row = type(self)._base_manager.using(using).select_for_update().get(pk=self.pk)
             successor = row.replaced_by or row._make_successor(using, grace)
@@ -182,7 +182,7 @@ class APIKey(RecordedModel):
 
     def deactivate(self) -> None:
         """Refuse the key from the next request on, even if this copy is out of date."""
-        using = router.db_for_write(type(self), instance=self)
+        using = self._alias()
         with transaction.atomic(using=using):
             rows = type(self)._base_manager.using(using).filter(pk=self.pk, is_active=True).update(is_active=False)
             if rows:

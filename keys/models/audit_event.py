@@ -145,7 +145,7 @@ class AuditEvent(models.Model):
         """Write a life-cycle event of a key, or of the log itself, with the actor, in the transaction of the change."""
         row: Row = {"event": str(event), "detail": detail, "actor": actor.current(), "count": count}
         row |= {name: printable(row[name])[: WIDTHS[name]] for name in ("detail", "actor")}
-        known = {} if key is None else {"api_key_id": key.pk, **described(key)}
+        known = {} if key is None else described(key, key.pk)
         # `bulk_create`, because the log must not trigger receivers of `post_save`.
         cls._base_manager.using(using).bulk_create([cls(at=timezone.now(), **row, **known)])
 
@@ -167,6 +167,7 @@ WIDTHS: Mapping[str, int] = {field.attname: field.max_length for field in EVENT_
 BLANK: Row = {field.attname: field.get_default() if field.has_default() else None for field in EVENT_FIELDS}
 
 
-def described(holder: Holder) -> Row:
-    """Return the columns that a row copies from the holder of the key, with the name escaped."""
-    return {"key_name": printable(holder.name)[: WIDTHS["key_name"]], "key_prefix": holder.prefix}
+def described(holder: Holder, key_id: int | None) -> Row:
+    """Return the columns that say whose key it is, with the name escaped. `key_id` is None if it is no APIKey."""
+    name = printable(holder.name)[: WIDTHS["key_name"]]
+    return {"api_key_id": key_id, "key_name": name, "key_prefix": holder.prefix}

@@ -48,7 +48,7 @@ class RecordedModel(TrackedModel):
     save.alters_data = True  # type: ignore[attr-defined]
 
     def _insert(self, *args: Any, **kwargs: Any) -> None:
-        using = self._alias(kwargs)
+        using = self._alias(kwargs.get("using"))
         with transaction.atomic(using=using):
             super().save(*args, **kwargs)
             self.record(Event.CREATED, using=using)
@@ -59,7 +59,7 @@ class RecordedModel(TrackedModel):
         if update_fields is not None:
             names &= self.attributes_of(update_fields)
         self.validate(names)
-        using = self._alias(kwargs)
+        using = self._alias(kwargs.get("using"))
         with transaction.atomic(using=using):
             changes = {name: value for name, value in self.changed_fields().items() if name in names}
             if written := list(self.lock_and_compare(using, changes)) if changes else []:
@@ -69,15 +69,16 @@ class RecordedModel(TrackedModel):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete the row, with an event in the same transaction. Its other events stay."""
-        using = self._alias(kwargs)
+        using = self._alias(kwargs.get("using"))
         with transaction.atomic(using=using):
             self.record(Event.DELETED, using=using)
             return super().delete(*args, **kwargs)
 
     delete.alters_data = True  # type: ignore[attr-defined]
 
-    def _alias(self, kwargs: dict[str, Any]) -> str:
-        return kwargs.get("using") or router.db_for_write(type(self), instance=self)
+    def _alias(self, using: str | None = None) -> str:
+        """Return the alias of the database in which this key is changed: `using`, else where the router writes it."""
+        return using or router.db_for_write(type(self), instance=self)
 
     def record(self, event: str, detail: str = "", *, using: str) -> None:
         """Write a life-cycle event of this key in the transaction of the change, and send its signals.

@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from keys.admin import log_list
+from keys.audit.retention import Pruning
 from keys.models import APIKey, AuditEvent
 from tests.support.admin import LOG, staff, text_of
 
@@ -70,10 +71,14 @@ def test_an_events_page_shows_what_its_kind_has(admin_client: Client) -> None:
 
     APIKey.objects.create(name="TTS")
     step, use, refusal = AuditEvent.objects.get(event="created"), event(), event(event="refused", reason="rate")
-    assert fields(step) == {"moment", "event", "of_key", "key_prefix", "actor", "count", "told"}
+    assert fields(step) == {"moment", "event", "of_key", "key_prefix", "actor", "count", "detail"}
     assert {"path", "status", "address", "user_agent"} <= fields(use)
     assert fields(refusal) - fields(use) == {"reason"}
-    assert not fields(use) & {"actor", "told"}
+    assert not fields(use) & {"actor", "detail"}
+    Pruning(timezone.now(), life_cycle=False).conclude(7)
+    pruned = AuditEvent.objects.get(event="pruned")
+    assert fields(pruned) == {"moment", "event", "of_key", "key_prefix", "actor", "count", "pruned"}
+    assert "uses and refusals before " in text_of(admin_client.get(f"{LOG}{pruned.pk}/change/"))
 
 
 def test_the_filters_leave_what_they_say(admin_client: Client) -> None:

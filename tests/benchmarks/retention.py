@@ -80,11 +80,11 @@ def begin_months_ago(months: int) -> datetime:
     from django.utils import timezone
 
     from keys.audit import partitions
-    from keys.audit.partitions import between, execute, log, month_of
+    from keys.audit.partitions import between, execute, log_table, month_of
 
-    first, past = month_of(timezone.now(), -months), f"{log().name}_past"
-    execute(log().detach(past))
-    execute(log().attach(past, between(None, first)))
+    first, past = month_of(timezone.now(), -months), f"{log_table().name}_past"
+    execute(log_table().detach(past))
+    execute(log_table().attach(past, between(None, first)))
     for later in range(months):
         partitions.make(month_of(first, later))
     return first

@@ -10,7 +10,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from keys.audit import partitions
-from keys.audit.partitions import log, month_of, present
+from keys.audit.partitions import log_table, month_of, present
 
 needs_partitions = pytest.mark.skipif(connection.vendor != "postgresql", reason="Only PostgreSQL has partitions.")
 
@@ -42,13 +42,13 @@ def reset_partitions() -> None:
     with transaction.atomic():
         for partition in present():
             execute(f'DROP TABLE "{partition.name}"')
-        for statement in log().first():
+        for statement in log_table().first():
             execute(statement)
 
 
 def start_log(months: int) -> None:
     """Make it a log that was begun so many months ago, with a partition for each month since."""
-    table = log()
+    table = log_table()
     execute(table.detach("keys_auditevent_past"))
     execute(table.attach("keys_auditevent_past", f"FOR VALUES FROM (MINVALUE) TO ('{months_ago(months)}')"))
     for number in range(months, 0, -1):

@@ -75,7 +75,7 @@ class Command(KeysCommand):
             self.note(f"Made {name} for events in the default partition.")
         for month in partitions.missing(ahead):
             if partitions.make(month, patience):
-                made.append(partitions.log().of_month(month))
+                made.append(partitions.log_table().of_month(month))
                 self.note(f"Made {made[-1]}.")
         if before is not None:
             for partition, count in retention.drop_months(before, life_cycle=life_cycle, patience=patience):
@@ -88,10 +88,11 @@ class Command(KeysCommand):
 
     def _plan(self, ahead: int, before: datetime | None) -> list[tuple[Partition, str]]:
         going = [] if before is None else retention.droppable(before)
+        table = partitions.log_table()
         coming = dict.fromkeys(partitions.missing(ahead), 0) | partitions.strays()
         planned = [(partition, "dropped" if partition in going else "") for partition in partitions.present()]
         planned += [
-            (Partition(partitions.log().of_month(month), False, month, partitions.month_of(month, 1), rows, 0), "made")
+            (Partition(table.of_month(month), False, month, partitions.month_of(month, 1), rows, 0), "made")
             for month, rows in sorted(coming.items())
         ]
         self.note(f"Nothing is done: {len(coming)} partitions would be made and {len(going)} dropped.")
