@@ -181,7 +181,7 @@ def objection_to(holder: Holder, address: Address | None) -> str:
     if objection := getattr(holder, "objection", ""):
         return str(objection)
     networks = getattr(holder, "allowed_ips", ())
-    # What is not a list was put there past the validators, and contains nobody.
+    # A value that is not a list has bypassed the validators. It matches no address.
     return Reason.ADDRESS if networks not in ([], ()) and not contains(networks, address) else ""
 
 

@@ -21,10 +21,10 @@ OUTCOME = ("event", "reason", "status", "duration_ms")  # added to a use when it
 
 
 class Holder(Protocol):
-    """Who holds a key, a row or a variable: what guards and the log need to know, wherever the key is stored.
+    """The holder of a key: what guards and the log need to know of it, wherever the key is stored.
 
-    `name` is shown to people and in the log. `prefix` distinguishes its keys, and is empty if there is none to
-    show. `scopes` are what it may do.
+    `name` is shown to people and in the log. `prefix` is the visible start of the key, or empty. `scopes` are what
+    the holder may do.
     """
 
     @property
