@@ -1,5 +1,6 @@
 """Does what a browser does with the admin's pages: submits a form as it was rendered."""
 
+from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
 
@@ -35,29 +36,39 @@ def staff(*permissions: str, username: str = "alice") -> Client:
     return client
 
 
-class _FormReader(HTMLParser):
-    """Reads the fields of the page's main form with the values that a browser would send."""
+@dataclass
+class Form:
+    """A form of a page: where it is sent, and what a browser would send unchanged."""
 
-    def __init__(self, form_id: str) -> None:
+    id: str
+    action: str
+    fields: dict[str, list[str]] = field(default_factory=dict)
+
+
+class _FormReader(HTMLParser):
+    """Reads the forms of a page."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self.form_id = form_id
+        self.forms: list[Form] = []
         self.inside = False
-        self.fields: dict[str, list[str]] = {}
         self.area: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         if tag == "form":
-            self.inside = given.get("id") == self.form_id
+            self.inside = True
+            self.forms.append(Form(given.get("id", ""), given.get("action", "")))
         name = given.get("name", "")
         if not self.inside or not name:
             return
         kind = given.get("type", "text")
+        values = self.forms[-1].fields
         if tag == "textarea":
             self.area = name
-            self.fields.setdefault(name, []).append("")
+            values.setdefault(name, []).append("")
         elif tag == "input" and kind != "submit" and (kind not in {"checkbox", "radio"} or "checked" in given):
-            self.fields.setdefault(name, []).append(given.get("value", "on" if kind == "checkbox" else ""))
+            values.setdefault(name, []).append(given.get("value", "on" if kind == "checkbox" else ""))
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "textarea":
@@ -67,11 +78,16 @@ class _FormReader(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.area is not None:
-            self.fields[self.area][-1] += data.removeprefix("\n")
+            self.forms[-1].fields[self.area][-1] += data.removeprefix("\n")
+
+
+def forms_of(response: HttpResponseBase) -> list[Form]:
+    """Return the forms of a page."""
+    reader = _FormReader()
+    reader.feed(text_of(response))
+    return reader.forms
 
 
 def form_of(response: HttpResponseBase, form_id: str = "apikey_form") -> dict[str, Any]:
     """Return what the form of a page would submit unchanged."""
-    reader = _FormReader(form_id)
-    reader.feed(text_of(response))
-    return dict(reader.fields)
+    return dict(next(form.fields for form in forms_of(response) if form.id == form_id))

@@ -1,0 +1,68 @@
+"""Each command, as somebody types it: it does its work, or says in one sentence why not."""
+
+import io
+import json
+import os
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from types import ModuleType
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from keys.models import APIKey
+
+
+def run(name: str, *arguments: str, given: str = "") -> str:
+    """Run a command and return what it wrote to standard output."""
+    out, err, stdin, status = io.StringIO(), io.StringIO(), sys.stdin, None
+    sys.stdin = io.StringIO(given)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            call_command(name, *arguments, stdout=out, stderr=err)
+    except SystemExit as end:
+        status = end.code
+    finally:
+        sys.stdin = stdin
+    assert not status, (name, status, err.getvalue())
+    return out.getvalue()
+
+
+def fails(name: str, *arguments: str) -> None:
+    """Run a command that cannot work here: it says so in a sentence."""
+    with pytest.raises(CommandError, match=r"^[^\n]+[.)]\s*$"):
+        run(name, *arguments)
+
+
+def run_each(world: ModuleType) -> None:
+    os.environ["KEYS_SEAL_KEY"] = "0123456789abcdef" * 4
+    token = run("keys_create", "Typed", "--scope", "orders:read", "--expires", "90d", "--rate", "5/min").strip()
+    assert len(token) == 40, token
+    key = APIKey.objects.get(name="Typed")
+    run("keys_create", "Until a day", "--expires", "2090-01-31")
+    run("keys_create", "Until a moment", "--expires", "2090-01-31T12:00")
+    assert "Accepted" in run("keys_explain", given=token)
+    assert "Typed" in run("keys_list")
+    assert any(row["name"] == "Typed" for row in json.loads(run("keys_list", "--json")))
+    run("keys_list", "--json", "--verbosity", "0")
+    successor = run("keys_rotate", str(key.pk), "--grace", "2d").strip()
+    assert len(successor) == 40, successor
+    fails("keys_rotate", str(key.pk))
+    assert "Accepted" in run("keys_explain", given=token)
+    run("keys_deactivate", str(key.pk), "--no-input")
+    fails("keys_deactivate", "nobody")
+    run("keys_usage")
+    json.loads(run("keys_usage", "--json", "--days", "400"))
+    run("keys_generate")
+    run("keys_seal")
+    run("keys_verify")
+    assert json.loads(run("keys_verify", "--json"))["ok"]
+    run("keys_prune", "--older-than", "400d")
+    run("keys_partition", "--dry-run")
+    run("keys_partition")
+    json.loads(run("keys_partition", "--json"))
+    run("keys_guard", "install")
+    run("keys_guard", "status")
+    run("keys_guard", "remove")
+    fails("keys_ship", "--once")
+    run("keys_import", "authtoken", "--dry-run")
