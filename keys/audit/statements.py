@@ -170,6 +170,12 @@ def is_in_transaction() -> bool:
     return connections[router.db_for_write(APIKey)].in_atomic_block
 
 
+def is_in_view_transaction() -> bool:
+    """Tell whether a transaction is open other than that of a test case, which is around every request."""
+    blocks = connections[router.db_for_write(APIKey)].atomic_blocks
+    return not all(getattr(block, "_from_testcase", False) for block in blocks)
+
+
 def write_outcome(outcome: Outcome) -> bool:
     """Add the outcome to its row; return False if the row does not exist."""
 

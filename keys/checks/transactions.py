@@ -66,7 +66,7 @@ def check_keys_come_before_other_authenticators(**kwargs: object) -> list[checks
             id="keys.W003",
         )
         for endpoint in endpoints()
-        if endpoint.is_behind_another and alias not in getattr(endpoint.view, "_non_atomic_requests", ())
+        if endpoint.is_behind_another and endpoint.is_in_transaction(alias)
     ]
 
 
