@@ -8,6 +8,7 @@ the decision on the request for the authenticator.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
+from contextvars import Token
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -56,11 +57,15 @@ class APIKeyMiddleware:
             raise
         finally:
             current.reset(token)
+        # Nobody may close the answer to a request that another view has sent through all of Django.
+        is_within = token.old_value not in (None, Token.MISSING)
         for use in decisions.unfinished():
-            if use.is_good:
-                _conclude_when_sent(request, response, use)
-            else:
+            if not use.is_good:
                 response = _conclude_refusal(use, response)
+            elif is_within and not response.streaming:
+                conclude(use, response.status_code)
+            else:
+                _conclude_when_sent(request, response, use)
         return _done(response, decisions)
 
     async def _respond(self, request: HttpRequest, decisions: Decisions) -> HttpResponseBase:
