@@ -125,8 +125,8 @@ def _foresee(foresight: Foresight, view: Any, given: dict[str, Any]) -> None:
         _foresee_framework(foresight, view, given)
     elif operations := operations_of(view):
         foresight.choose = partial(_of_operation, operations)
-    elif inspect.isclass(view_class := getattr(view, "view_class", None)) and view_class.dispatch is View.dispatch:
-        foresight.choose = partial(_of_method, view_class)
+    elif getattr(getattr(view, "view_class", None), "dispatch", None) is View.dispatch:
+        foresight.choose = partial(_of_method, view.view_class)
 
 
 def _foresee_framework(foresight: Foresight, view: Any, given: dict[str, Any]) -> None:

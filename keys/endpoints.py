@@ -34,8 +34,12 @@ class Endpoint:
     callback: Any = None
 
     def __str__(self) -> str:
-        name = getattr(self.source, "__name__", type(self.source).__name__)
-        return f"{self.source.__module__}.{name} (/{self.route})"
+        return f"{self.name_in_code} (/{self.route})"
+
+    @property
+    def name_in_code(self) -> str:
+        """The module and the name of the class or the function."""
+        return f"{self.source.__module__}.{getattr(self.source, '__name__', type(self.source).__name__)}"
 
     @property
     def address(self) -> str:
@@ -102,9 +106,15 @@ class Endpoint:
     @property
     def is_behind_another(self) -> bool:
         """Whether an authenticator of another kind comes before the one that reads keys."""
-        if hasattr(self.view, "api_key_guard"):
+        if isinstance(getattr(self.view, "api_key_guard", None), Guard):
             return False
         return any(dropwhile(bool, (guard_of(authenticator) is not None for authenticator in self.authenticators)))
+
+    def is_property(self, attribute: str) -> bool:
+        """Tell whether the view makes this attribute of `APIView` anew for each request."""
+        if attribute in getattr(self.view, "initkwargs", {}) or not _is_a(self.source, (APIView,)):
+            return False
+        return hasattr(inspect.getattr_static(self.source, attribute), "__get__")
 
     def is_in_transaction(self, alias: str) -> bool:
         """Tell whether `ATOMIC_REQUESTS` of this database puts the view into a transaction."""
@@ -165,13 +175,13 @@ def guard_of(authenticator: Any) -> Guard | None:
 def innermost(view: Any) -> tuple[Any, dict[str, Any]]:
     """Return the part of a view that shows its guards, and the keyword arguments that it is given on the way there.
 
-    Looks through `functools.partial`, decorators with `functools.wraps`, and objects with a `__call__`. If no part shows
-    any, this is the view, without `partial`.
+    Looks through `functools.partial`, decorators with `functools.wraps`, and objects with a `__call__`. If no part
+    shows any, this is the view, without `partial`.
     """
     given: dict[str, Any] = {}
     while isinstance(view, partial):
         view, given = view.func, {**view.keywords, **given}
-    part = view
+    part: Any = view
     while part is not None:
         if isinstance(part, partial):
             part, given = part.func, {**part.keywords, **given}
@@ -187,7 +197,7 @@ def innermost(view: Any) -> tuple[Any, dict[str, Any]]:
 def decorated(function: Any) -> Iterator[Any]:
     """Yield the function and those it wraps that have `api_key_required`."""
     while function is not None:
-        if hasattr(function, "api_key_guard"):
+        if isinstance(getattr(function, "api_key_guard", None), Guard):
             yield function
         function = getattr(function, "__wrapped__", None)
 

@@ -42,7 +42,8 @@ class APIKeyMiddleware:
         if outer is not None:
             if outer.request_id == id(request) and outer.is_open:
                 # Listed twice, perhaps as a subclass: the first of them does the work.
-                return self.get_response(request)
+                answer: HttpResponseBase | Awaitable[HttpResponseBase] = self.get_response(request)
+                return answer
             outer = outer if outer.is_open else None
         decisions = Decisions(request, outer)
         request.api_key_uses = decisions  # type: ignore[attr-defined]

@@ -117,9 +117,7 @@ def _decided(request: HttpRequest, guard: Guard, decisions: Decisions) -> Use | 
     return use
 
 
-def check(
-    request: HttpRequest, guard: Guard, *, in_transaction: bool = False, is_guess: bool = False
-) -> Use | None:
+def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False, is_guess: bool = False) -> Use | None:
     """Decide whether this request's key is good, record its use or its refusal, and return the decision.
 
     None means that no key was presented, and that other authenticators may try. With `in_transaction`, `conclude`
@@ -137,8 +135,8 @@ def check(
         return Use(guard, None, status=status, detail=detail, is_concluded=True)
     use = Use(guard, credentials.client_address(request.META), in_transaction=in_transaction)
     try:
-        reason = _decide(use, request, credential)
-        if reason and is_guess and use.recorded is None:
+        reason = _decide(use, request, credential, is_guess)
+        if reason and is_guess:
             return None
         if reason:
             _refuse(use, request, credential, reason)
@@ -158,7 +156,7 @@ def check(
     return use
 
 
-def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
+def _decide(use: Use, request: HttpRequest, credential: Credential, is_guess: bool) -> str:
     """Find the holder of the key, and return why it is refused; empty if it is accepted."""
     if credential.in_conflict:
         return Reason.CONFLICT
@@ -166,7 +164,8 @@ def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
         return Reason.CONFLICT if credential.looks_repeated else Reason.MALFORMED
     # Built before the look-up, because a keyring may write it in the same statement.
     use.row = recording.describe(request, credential.presented, use.address)
-    use.holder, objection = _look_up(use, credential.token)
+    # The one statement that also writes the use may write one that is refused.
+    use.holder, objection = _look_up(use, credential.token, not is_guess and sinks.sink().shares_key_database)
     if use.holder is None:
         return Reason.CONFLICT if credential.looks_repeated else Reason.UNKNOWN
     key_id = use.holder.pk if isinstance(use.holder, APIKey) else None
@@ -174,7 +173,7 @@ def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
     return objection
 
 
-def _look_up(use: Use, token: str) -> tuple[Holder | None, str]:
+def _look_up(use: Use, token: str, can_record: bool) -> tuple[Holder | None, str]:
     """Return the holder from the guard's keyrings, and why it is refused. A keyring may record the use at once."""
     checked, objection = None, ""
 
@@ -183,7 +182,6 @@ def _look_up(use: Use, token: str) -> tuple[Holder | None, str]:
         checked, objection = holder, objection_to(holder, use.address)
         return not objection
 
-    can_record = sinks.sink().shares_key_database
     for ring in use.guard.keyrings:
         find_and_record = getattr(ring, "find_and_record", None) if can_record else None
         try:

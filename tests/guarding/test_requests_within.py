@@ -258,10 +258,23 @@ class TestTheMiddlewareTwice:
         settings.MIDDLEWARE = [*(name for name in settings.MIDDLEWARE if name != OURS), *middleware]
 
         async def get(token: str) -> int:
-            response = await AsyncClient().get(address, headers={"X-API-Key": token})
+            response: Any = await AsyncClient().get(address, headers={"X-API-Key": token})
             if response.streaming:
                 _ = [part async for part in response]
             return int(response.status_code)
 
         assert [async_to_sync(get)(token) for token in (str(key.key), UNKNOWN)] == [200, 401]
         assert rows() == [("used", "", "TTS", 200), ("refused", "unknown", "", 401)]
+
+
+def test_a_batch_under_asgi(settings: Settings, key: APIKey, other: APIKey) -> None:
+    settings.ROOT_URLCONF = (path("batch/", api_key_required()(batch_of(plain, fresh))),)
+
+    async def post() -> Any:
+        body = json.dumps([UNKNOWN, other.key])
+        return await AsyncClient().post("/batch/", body, "application/json", headers={"X-API-Key": key.key})
+
+    assert async_to_sync(post)().json() == [401, 200]
+    assert sorted(rows()) == [
+        ("refused", "unknown", "", 401), ("used", "", "TTS", 200), ("used", "", "other", 200),
+    ]  # fmt: skip
