@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import ref
 
 from django.http import HttpRequest
 
@@ -34,10 +35,13 @@ class Decisions:
     in the same object, is another decision with a row of its own. The same key again is the same decision.
     """
 
-    __slots__ = ("foresight", "guards", "guesses", "is_open", "made", "meta", "method", "nested", "outer", "request_id")
+    __slots__ = (
+        "_answered", "foresight", "guards", "guesses", "is_open", "made", "meta", "method", "nested", "outer",
+        "request_id",
+    )  # fmt: skip
 
     def __init__(self, request: HttpRequest, outer: Decisions | None = None) -> None:
-        self.request_id = id(request)  # no reference, which would be a cycle
+        self.request_id, self._answered = id(request), ref(request)  # a plain reference would be a cycle
         self.meta, self.method = request.META, request.method or ""
         # Of the request of which this one is a copy.
         self.outer = outer
@@ -81,9 +85,15 @@ class Decisions:
         if found is None:
             nested = Decisions(request)
             nested.foresight, nested.method, nested.meta = self.foresight, self.method, {}
+            self.keep_out_of_caches()
             # With the request itself: the id of one that is gone is given to another.
             found = self.nested[id(request)] = (request, nested)
         return found[1]
+
+    def keep_out_of_caches(self) -> None:
+        """Tell Django's `cache_page` not to keep the answer: it would serve it without a key."""
+        if (request := self._answered()) is not None:
+            request._cache_update_cache = False  # type: ignore[attr-defined]
 
     def tell_late(self, guard: Guard, presented: Presented) -> None:
         """Tell the foresight that this key is decided within the view, unless that was to be expected."""

@@ -94,7 +94,7 @@ def use_of(request: HttpRequest, guard: Guard) -> Use | None:
 
     None means that no key was presented, and that other authenticators may try.
     """
-    # Tells Django's `cache_page` not to keep the answer: it would serve it without a key.
+    # See `Decisions.keep_out_of_caches`.
     request._cache_update_cache = False  # type: ignore[attr-defined]
     decisions = decisions_on(request)
     use = check(request, guard) if decisions is None else _decided(request, guard, decisions)
@@ -104,6 +104,8 @@ def use_of(request: HttpRequest, guard: Guard) -> Use | None:
 
 
 def _decided(request: HttpRequest, guard: Guard, decisions: Decisions) -> Use | None:
+    if id(request) != decisions.request_id:
+        decisions.keep_out_of_caches()
     presented = credentials.presented(request.META, guard.header, guard.keyword)
     is_decided, use = decisions.find(guard, presented)
     if not is_decided:

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
+from django.views.decorators.cache import cache_page
 from django.views.decorators.csrf import csrf_exempt
 from pytest_django import Settings
 from rest_framework.exceptions import NotFound
@@ -278,3 +279,19 @@ def test_a_batch_under_asgi(settings: Settings, key: APIKey, other: APIKey) -> N
     assert sorted(rows()) == [
         ("refused", "unknown", "", 401), ("used", "", "TTS", 200), ("used", "", "other", 200),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [shallow, by_its_dictionary, itself, fresh])
+def test_an_answer_from_a_guarded_view_is_not_kept_for_others(
+    settings: Settings, key: APIKey, make: Callable[[HttpRequest], HttpRequest]
+) -> None:
+    def passes_on(request: HttpRequest) -> HttpResponse:
+        inner = make(request)
+        if "HTTP_X_API_KEY" in request.META:
+            inner.META["HTTP_X_API_KEY"] = request.META["HTTP_X_API_KEY"]
+        answer: HttpResponse = plain(inner)
+        return answer
+
+    settings.ROOT_URLCONF = (path("cached/", cache_page(60)(passes_on)),)
+    assert Client(headers={"X-API-Key": key.key}).get("/cached/").status_code == 200
+    assert Client().get("/cached/").status_code == 401
