@@ -98,11 +98,6 @@ def foresight_of(view: Any) -> Foresight:
     return known
 
 
-def forget() -> None:
-    """Forget all views, as a process that has just started."""
-    _known.clear()
-
-
 def _look_at(view: Any) -> Foresight:
     foresight = Foresight()
     try:

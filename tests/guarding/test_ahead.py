@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
 
@@ -39,16 +39,14 @@ pytestmark = pytest.mark.django_db
 witness: Any = Witness.as_view()
 
 
-@pytest.fixture(autouse=True)
-def a_process_that_has_just_started() -> Iterator[None]:
-    ahead.forget()
-    yield
-    ahead.forget()
-
-
 @pytest.fixture
 def in_a_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+
+
+def unknown(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the view as something of which nothing has been learnt."""
+    return partial(view)
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -245,7 +243,7 @@ class TestLearnt:
         name: str,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        settings.ROOT_URLCONF = (path("view/", LEARNT[name]),)
+        settings.ROOT_URLCONF = (path("view/", unknown(LEARNT[name])),)
         assert [caller.get("/view/").json()["seen"] for _ in range(3)] == [0, 2, 3]
         assert Client(headers={"X-API-Key": UNKNOWN}).get("/view/").status_code == 401
         assert Client().get("/view/").status_code == 401
@@ -267,7 +265,7 @@ class TestLearnt:
     def test_where_nothing_can_be_lost_nothing_is_told(
         self, settings: Settings, caller: Client, caplog: pytest.LogCaptureFixture
     ) -> None:
-        settings.ROOT_URLCONF = (path("view/", calls_a_view),)
+        settings.ROOT_URLCONF = (path("view/", unknown(calls_a_view)),)
         assert [caller.get("/view/").json()["seen"] for _ in range(2)] == [1, 2]
         assert not told(caplog)
 
