@@ -1,6 +1,7 @@
 """Decides whether a key is accepted, and why not. Nothing else decides it."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -110,7 +111,8 @@ def _decided(request: HttpRequest, guard: Guard, decisions: Decisions) -> Use | 
     is_decided, use = decisions.find(guard, presented)
     if not is_decided:
         in_transaction = decisions.is_open and statements.is_in_transaction()
-        use = check(request, guard, in_transaction=in_transaction)
+        with statements.despite_rollback() if in_transaction else nullcontext():
+            use = check(request, guard, in_transaction=in_transaction)
         if use is not None and use.row and in_transaction and statements.is_in_view_transaction():
             decisions.tell_late(guard, presented)
         decisions.add(guard, presented, use)
