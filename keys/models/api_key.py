@@ -141,7 +141,7 @@ class APIKey(RecordedModel):
             return "expired" if self.is_active and self.has_expired else "inactive"
         if self.replaced_by_id is not None:
             return "retiring"
-        soon = self.expires_at is not None and self.expires_at <= timezone.now() + EXPIRES_SOON
+        soon = self.expires_at is not None and moments.has_passed(self.expires_at - EXPIRES_SOON)
         return "expiring" if soon else "active"
 
     def rotate(self, grace: timedelta | None = None) -> APIKey:

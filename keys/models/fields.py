@@ -164,13 +164,24 @@ def in_database(moment: datetime, connection: BaseDatabaseWrapper) -> datetime:
     return moment if is_exact else moments.instant(moment)
 
 
-class MomentField(models.DateTimeField):  # type: ignore[type-arg]
-    """Django's field. With `USE_TZ = False` it takes aware moments too, and keeps instants where the database does."""
+class _DateTimeColumn(models.DateTimeField):  # type: ignore[type-arg]
+    """To migrations it is Django's field, whose column it has."""
 
     def deconstruct(self) -> tuple[str, str, Any, Any]:
-        # The column is the same, so no migration needs to know.
         name, _, args, kwargs = super().deconstruct()
         return name, "django.db.models.DateTimeField", args, kwargs
+
+
+class MomentField(_DateTimeColumn):
+    """Django's field. With `USE_TZ = False` it takes aware moments too, and keeps instants where the database does."""
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        """Let the instance hold what its row will hold."""
+        value = super().pre_save(model_instance, add)
+        if isinstance(value, datetime) and value.tzinfo is not None and not settings.USE_TZ:
+            value = moments.kept(value)
+            setattr(model_instance, self.attname, value)
+        return value
 
     def get_prep_value(self, value: Any) -> Any:
         value = super().get_prep_value(value)
@@ -182,11 +193,11 @@ class MomentField(models.DateTimeField):  # type: ignore[type-arg]
         return connection.ops.adapt_datetimefield_value(value)
 
 
-class InstantField(MomentField):
+class InstantField(_DateTimeColumn):
     """A moment that is aware and kept in UTC whatever `USE_TZ` is, so that it outlives a change of that setting."""
 
     def get_prep_value(self, value: Any) -> Any:
-        value = models.DateTimeField.get_prep_value(self, value)
+        value = super().get_prep_value(value)
         return moments.instant(value) if isinstance(value, datetime) else value
 
     def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
