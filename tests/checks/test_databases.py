@@ -1,5 +1,6 @@
 """Checks of where the tables are, and of a database that keeps local time."""
 
+import re
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from pytest_django import Settings
 
 from keys.models import APIKey, AuditEvent, AuditSeal
 from tests.support.commands import found
+from tests.support.processes import ROOT
 
 
 class SentElsewhere:
@@ -42,6 +44,19 @@ def test_keys_and_log_are_in_one_database(
     messages = found("keys.E033")
     assert bool(messages) is is_wrong
     assert all("one database" in message and "elsewhere" in message for message in messages)
+
+
+def test_every_transaction_names_its_database() -> None:
+    """Without `using` it is begun on `default`, where a router may keep other tables."""
+    sources = {path: path.read_text() for path in (ROOT / "keys").rglob("*.py")}
+    assert sum(source.count("transaction.atomic(") for source in sources.values()) > 10
+    nameless = [
+        (path.name, call)
+        for path, source in sources.items()
+        for call in re.findall(r"(?:atomic|on_commit)\((?:[^()]|\([^()]*\))*\)", source)
+        if "using" not in call
+    ]
+    assert nameless == []
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ def steps() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "tables", tables
     yield "pages that fail", pages_that_fail
     yield "a history that fails", history_that_fails
+    yield "a deletion that fails", a_deletion_that_fails
     yield "a form sent twice", a_form_sent_twice
 
 
@@ -80,6 +81,35 @@ def history_that_fails() -> None:
         pre_save.disconnect(refuse, sender=LogEntry)
     kept = APIKey.objects.get(pk=key.pk)
     assert (kept.name, kept.is_active) == ("Kept, too", True)
+
+
+def a_deletion_that_fails() -> None:
+    """The admin's history holds no deletion of a key that is still there."""
+    from django.db.models.signals import pre_delete
+    from django.urls import reverse
+
+    from keys.models import APIKey
+    from tests.worlds.admin_pages import boss
+
+    key = APIKey.objects.create(name="Protected")
+    browser, before = boss(), counts()
+
+    def refuse(**kwargs: object) -> None:
+        raise RuntimeError("The key cannot be deleted.")
+
+    chosen = {"action": "delete_selected", "_selected_action": [str(key.pk)], "post": "yes"}
+    pre_delete.connect(refuse, sender=APIKey)
+    try:
+        for address, data in (
+            (reverse("admin:keys_apikey_changelist"), chosen),
+            (reverse("admin:keys_apikey_delete", args=[key.pk]), {"post": "yes"}),
+        ):
+            assert browser.post(address, data).status_code == 500, address
+            assert counts() == before, address
+    finally:
+        pre_delete.disconnect(refuse, sender=APIKey)
+    assert browser.post(reverse("admin:keys_apikey_changelist"), chosen).status_code == 302
+    assert counts() == (before[0] - 1, before[1] + 1, before[2] + 1)
 
 
 def a_form_sent_twice() -> None:
