@@ -144,10 +144,10 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         context |= {"show_save_and_add_another": False, "show_save_and_continue": change and obj is not None}
         return super().render_change_form(request, context, add, change, form_url, obj)
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> HttpResponse | None:
+    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
         # Django writes into its history what an action is about to delete.
         with in_transactions():
-            return super().response_action(request, queryset)
+            return super().response_action(request, *args, **kwargs)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

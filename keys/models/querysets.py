@@ -33,7 +33,7 @@ class WrittenQuerySet(models.QuerySet[Key]):
 
     @property
     def db(self) -> str:
-        return self._db or router.db_for_write(self.model, **self._hints)
+        return self._db or router.db_for_write(self.model, **self._hints)  # type: ignore[attr-defined]
 
 
 class APIKeyQuerySet(WrittenQuerySet[Key]):

@@ -18,7 +18,7 @@ FORWARD = datetime(2027, 3, 28, 1, tzinfo=UTC)
 
 
 def naive(*numbers: int, fold: int = 0) -> datetime:
-    return datetime(*numbers, fold=fold)  # type: ignore[misc,arg-type]  # noqa: DTZ001
+    return datetime(*numbers, fold=fold)  # type: ignore[arg-type]  # noqa: DTZ001
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ class KeysElsewhere:
     db_for_write = db_for_read
 
     def allow_relation(self, one: Any, other: Any, **hints: Any) -> bool:
-        return (one._meta.app_label == "keys") == (other._meta.app_label == "keys")
+        return len({model._meta.app_label == "keys" for model in (one, other)}) == 1
 
-    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
+    def allow_migrate(self, db: str, app_label: str, model_name: str | None = None, **hints: Any) -> bool | None:
         return (db == "keys_db") == (app_label == "keys")
 
 

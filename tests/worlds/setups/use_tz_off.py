@@ -143,7 +143,7 @@ def the_hour_that_comes_twice() -> None:
     page_of_the_log(ended)
 
 
-def page_of_the_log(key: object) -> None:
+def page_of_the_log(key: Any) -> None:
     """The log's pages and its export leave no row out and show none twice."""
     from keys.admin import export
     from keys.models import AuditEvent
@@ -152,9 +152,9 @@ def page_of_the_log(key: object) -> None:
     for minutes in range(0, 180, 1):
         moment = NIGHT + timedelta(minutes=minutes)
         write(key, at=moment)
-    number = AuditEvent.objects.filter(api_key=key.pk).count()  # type: ignore[attr-defined]
+    number = AuditEvent.objects.filter(api_key=key.pk).count()
     browser = boss()
-    address, seen = f"/admin/keys/auditevent/?key={key.pk}", 0  # type: ignore[attr-defined]
+    address, seen = f"/admin/keys/auditevent/?key={key.pk}", 0
     while address:
         changes = browser.get(address).context["cl"]
         seen += len(changes.result_list)
@@ -162,8 +162,8 @@ def page_of_the_log(key: object) -> None:
     assert seen == number, (seen, number)
     chunk, export.CHUNK = export.CHUNK, 7
     try:
-        page = browser.get(f"/admin/keys/auditevent/export/jsonl/?key={key.pk}")  # type: ignore[attr-defined]
-        lines = [json.loads(line) for line in page.getvalue().decode().splitlines()]  # type: ignore[attr-defined]
+        page = browser.get(f"/admin/keys/auditevent/export/jsonl/?key={key.pk}")
+        lines = [json.loads(line) for line in page.getvalue().decode().splitlines()]
     finally:
         export.CHUNK = chunk
     assert len({line["id"] for line in lines}) == len(lines) == number
@@ -250,9 +250,9 @@ def switched_on() -> None:
     assert verifying.verify().problems == [], verifying.verify().problems
 
 
-def write(key: object, **fields: object) -> int:
+def write(key: Any, **fields: Any) -> int:
     from django.utils import timezone
 
     from tests.support.log import record
 
-    return record(key, **{"at": timezone.now(), "method": "GET", "path": "/", "duration_ms": 12, **fields}).pk  # type: ignore[arg-type]
+    return record(key, **{"at": timezone.now(), "method": "GET", "path": "/", "duration_ms": 12, **fields}).pk

@@ -66,8 +66,8 @@ def forms() -> None:
 def filters() -> None:
     from django.urls import reverse
 
+    from keys.admin import activity
     from keys.admin.charts import chart
-    from keys.admin.key_admin import activity
     from tests.worlds.admin_pages import boss, shows
 
     key, browser = used_key("Filtered"), boss()
