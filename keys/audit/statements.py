@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from functools import cache
 from typing import Any, TypeVar
 
-from django.conf import settings
 from django.db import Error, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
@@ -163,7 +162,7 @@ def _insert(cursor: Any, connection: BaseDatabaseWrapper, database: Database, ro
 
 
 def _parameters(connection: BaseDatabaseWrapper, row: Row, names: Sequence[str]) -> list[Any]:
-    at = row["at"] if settings.USE_TZ else in_database(row["at"], connection)
+    at = row["at"] if row["at"].tzinfo is not None else in_database(row["at"], connection)
     adapted = {**row, "at": connection.ops.adapt_datetimefield_value(at)}
     return [adapted[name] for name in names]
 
@@ -200,7 +199,7 @@ def _without_sync(connection: BaseDatabaseWrapper, database: Database, statement
 
 def _adapted(connection: BaseDatabaseWrapper, named: Outcome | RowHandle) -> list[Any]:
     """Return the values in order, with the time, which is the last, in the database's form."""
-    at = named.at if settings.USE_TZ else in_database(named.at, connection)
+    at = named.at if named.at.tzinfo is not None else in_database(named.at, connection)
     return [*named[:-1], connection.ops.adapt_datetimefield_value(at)]
 
 

@@ -4,9 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from tests.worlds.settings import *  # noqa: F403
 from tests.worlds.settings import DATABASES, NAME, TEMPLATES, test_database
+
+if TYPE_CHECKING:
+    from django.test import Client
 
 DATABASES["keys_db"] = test_database(f"{NAME}_keys")
 DATABASE_ROUTERS = ["tests.support.routers.KeysElsewhere"]
@@ -18,6 +22,7 @@ def steps() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "a history that fails", history_that_fails
     yield "a deletion that fails", a_deletion_that_fails
     yield "a form sent twice", a_form_sent_twice
+    yield "two clicks at once", two_clicks_at_once
 
 
 def tables() -> None:
@@ -135,6 +140,33 @@ def counts() -> tuple[int, int, int]:
     from keys.models import APIKey, AuditEvent
 
     return APIKey.objects.count(), AuditEvent.objects.count(), LogEntry.objects.count()
+
+
+def two_clicks_at_once() -> None:
+    """They make one key: the second waits for the first, whose row of the person is locked in the other database."""
+    from concurrent.futures import ThreadPoolExecutor
+    from uuid import uuid4
+
+    from django.db import connections
+    from django.urls import reverse
+
+    from keys.models import APIKey
+    from tests.worlds.admin_pages import boss
+
+    form = {"name": "Clicked", "expires_at_0": "", "expires_at_1": "", "form_id": str(uuid4())}
+    browsers = [boss() for _ in range(4)]
+
+    def click(browser: "Client") -> str:
+        try:
+            return browser.post(reverse("admin:keys_apikey_add"), form).content.decode()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(browsers)) as pool:
+        pages = list(pool.map(click, browsers))
+    assert sum("Your new API key" in page for page in pages) == 1, pages
+    assert sum("No second key was made" in page for page in pages) == 3, pages
+    assert APIKey.objects.filter(name="Clicked").count() == 1
 
 
 @contextmanager
