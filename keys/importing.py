@@ -132,7 +132,8 @@ def _from_api_key(model: Any) -> Iterator[Found]:
 
 
 def _rows(model: Any, *related: str) -> Iterator[Any]:
-    rows = model._default_manager.order_by("created")
+    # A replica that lags would leave out the newest.
+    rows = model._default_manager.using(router.db_for_write(model)).order_by("created")
     return (rows.select_related(*related) if related else rows).iterator()  # type: ignore[no-any-return]
 
 

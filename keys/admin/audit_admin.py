@@ -9,9 +9,9 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
-from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
+from .. import moments
 from ..models import APIKey, AuditEvent
 from . import columns, export
 from .finding import BEFORE, SecretSafeSearch
@@ -84,7 +84,7 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
 
     @admin.display(description=_("at"))
     def moment(self, event: AuditEvent) -> str:
-        at = localtime(event.at)
+        at = moments.local(event.at)
         parts = (date_format(at, "Y-m-d"), date_format(at, "H:i:s"))
         return format_html_join(" ", '<span class="keys-moment">{}</span>', ((part,) for part in parts))
 

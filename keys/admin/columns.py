@@ -11,10 +11,10 @@ from django.template.loader import render_to_string
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from .. import moments
 from ..audit.reports import age_mark, ago
 from ..audit.retention import Pruning
 from ..models import APIKey, AuditEvent
@@ -51,7 +51,7 @@ def scope_list(key: APIKey) -> SafeString:
 
 def time_ago(moment: datetime) -> SafeString:
     """Return a time relative to now, with the exact time as its title."""
-    local = localtime(moment)
+    local = moments.local(moment)
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
         local.isoformat(timespec="seconds"), date_format(local, "DATETIME_FORMAT"), ago(moment),

@@ -1,12 +1,15 @@
 """Rotating and deactivating keys: a page that shows who still uses them, then the action."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
+from django.db import router, transaction
 from django.db.models import F, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
@@ -25,6 +28,17 @@ ROTATED_AT_ONCE = 20  # a person must install each new key before the old one en
 LOOKED_INTO = 20  # for more keys, only the last use of each is shown
 CLIENTS_SHOWN = 5
 CLIENTS_DAYS = 7
+
+
+@contextmanager
+def in_transactions() -> Iterator[None]:
+    """Begin a transaction in each database that a step writes to: the keys', and the one of the admin's history."""
+    # The keys' is the outermost and is committed last: nobody may hold a key whose page could not be finished.
+    models = (APIKey, LogEntry, get_user_model())
+    with ExitStack() as stack:
+        for alias in dict.fromkeys(router.db_for_write(model) for model in models):
+            stack.enter_context(transaction.atomic(using=alias))
+        yield
 
 
 def acting(request: HttpRequest) -> Any:
@@ -82,7 +96,7 @@ class LifeCycleSteps:
         form = RotateForm(request.POST if request.method == "POST" else None)
         if not form.is_valid():
             return self._confirm(request, "rotate", keys, form=form)
-        with transaction.atomic(), acting(request):
+        with in_transactions(), acting(request):
             return self._rotate(request, keys, form.cleaned_data["grace"])
 
     def _rotate(self, request: HttpRequest, keys: Sequence[APIKey], grace: timedelta) -> HttpResponse:
@@ -109,7 +123,7 @@ class LifeCycleSteps:
             raise PermissionDenied
         if request.method != "POST":
             return self._confirm(request, "deactivate", keys)
-        with transaction.atomic(), acting(request):
+        with in_transactions(), acting(request):
             active = [key for key in keys if key.is_active]
             number = APIKey.objects.filter(pk__in=[key.pk for key in active], is_active=True).update(is_active=False)
             for key in active:

@@ -12,6 +12,7 @@ from django.db.backends.utils import CursorWrapper
 
 from ..models import APIKey
 from ..models.audit_event import Row, described
+from ..models.fields import in_database
 from .outcomes import Batch, Outcome, RowHandle
 from .sql import EVENT_NAMES, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SHIPPED_NAMES, dialect_of
 
@@ -161,7 +162,8 @@ def _insert(cursor: Any, connection: BaseDatabaseWrapper, database: Database, ro
 
 
 def _parameters(connection: BaseDatabaseWrapper, row: Row, names: Sequence[str]) -> list[Any]:
-    adapted = {**row, "at": connection.ops.adapt_datetimefield_value(row["at"])}
+    at = row["at"] if row["at"].tzinfo is not None else in_database(row["at"], connection)
+    adapted = {**row, "at": connection.ops.adapt_datetimefield_value(at)}
     return [adapted[name] for name in names]
 
 
@@ -220,7 +222,8 @@ def _without_sync(connection: BaseDatabaseWrapper, database: Database, statement
 
 def _adapted(connection: BaseDatabaseWrapper, named: Outcome | RowHandle) -> list[Any]:
     """Return the values in order, with the time, which is the last, in the database's form."""
-    return [*named[:-1], connection.ops.adapt_datetimefield_value(named.at)]
+    at = named.at if named.at.tzinfo is not None else in_database(named.at, connection)
+    return [*named[:-1], connection.ops.adapt_datetimefield_value(at)]
 
 
 def may_write_batch() -> bool:
