@@ -20,6 +20,7 @@ from ..models.fields import Digest
 from . import activity, reveal
 from .finding import row_id
 from .forms import RotateForm
+from .pages import Pages, address
 
 ROTATED_AT_ONCE = 20  # a person must install each new key before the old one ends
 LOOKED_INTO = 20  # for more keys, only the last use of each is shown
@@ -121,9 +122,10 @@ class LifeCycleSteps:
         return HttpResponseRedirect(reverse("admin:keys_apikey_changelist", current_app=self.admin_site.name))
 
     def _chosen(self, request: HttpRequest) -> list[APIKey]:
+        """Return the keys of `keys`: their ids, separated by commas. Raises Http404 if a part is no id."""
         asked = (request.POST if request.method == "POST" else request.GET).get("keys", "")
-        ids = [pk for text in asked.split(",") if (pk := row_id(text)) is not None]
-        if not (keys := list(APIKey.objects.filter(pk__in=ids))):
+        ids = [row_id(text) for text in asked.split(",")]
+        if None in ids or not (keys := list(APIKey.objects.filter(pk__in=ids))):
             raise Http404
         return keys
 
@@ -132,7 +134,10 @@ class LifeCycleSteps:
         question = _("Rotate %(what)s?") if step == "rotate" else _("Deactivate %(what)s?")
         several = ngettext("%(number)d key", "%(number)d keys", len(keys))
         title = question % {"what": keys[0] if len(keys) == 1 else several % {"number": len(keys)}}
+        pages = Pages(self.admin_site, request)
+        back_url = pages.key(keys[0].pk) if len(keys) == 1 else pages.keys
         context |= {"title": title, "number": len(keys), "keys": ",".join(str(key.pk) for key in keys)}
+        context |= {"action_url": address(self.admin_site, APIKey, step), "back_url": back_url}
         return reveal.answer(self, request, f"admin/keys/apikey/{step}.html", context)
 
     def _lines(self, keys: Sequence[APIKey]) -> list[dict[str, Any]]:
