@@ -65,7 +65,7 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
         return lookup in ADDRESSABLE
 
     def address_of(self, key: APIKey) -> str:
-        return address(self.admin_site, AuditEvent, "changelist", key=key.pk)
+        return address(self.admin_site, self.opts.model, "changelist", key=key.pk)
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.export_view)

@@ -43,7 +43,7 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         css = {"all": ("keys/admin.css",)}
 
     def address_of(self, key: APIKey) -> str:
-        return address(self.admin_site, APIKey, "change", key.pk)
+        return address(self.admin_site, self.opts.model, "change", key.pk)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeyChangeList]:
         return KeyChangeList

@@ -57,12 +57,13 @@ class Pages:
         return self._viewed(APIKey, "change", pk)
 
     def step(self, step: str, pk: Any) -> str:
-        """Return the page that asks before a key is rotated or deactivated."""
-        return self._viewed(APIKey, step, keys=pk)
+        """Return the page that asks before a key is rotated or deactivated. The caller knows who may."""
+        return address(self._site, APIKey, step, keys=pk)
 
     def log(self, pk: Any) -> str:
         """Return the log of one key."""
-        return self._viewed(AuditEvent, "changelist", key=pk)
+        # Pages that are not ours know no such filter.
+        return self._viewed(AuditEvent, "changelist", key=pk) if self.usage else ""
 
     @property
     def usage(self) -> str:

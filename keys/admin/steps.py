@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import F, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -79,7 +79,7 @@ class LifeCycleSteps:
         if not all(self.has_rotate_permission(request, key) for key in keys):
             raise PermissionDenied
         if self._are_too_many(request, keys):
-            return HttpResponseRedirect(reverse("admin:keys_apikey_changelist", current_app=self.admin_site.name))
+            return HttpResponseRedirect(address(self.admin_site, self.opts.model, "changelist"))
         form = RotateForm(request.POST if request.method == "POST" else None)
         if not form.is_valid():
             return self._confirm(request, "rotate", keys, form=form)
@@ -119,7 +119,7 @@ class LifeCycleSteps:
             "%(number)d key is refused from now on.", "%(number)d keys are refused from now on.", number
         )  # fmt: skip
         messages.success(request, text % {"number": number})
-        return HttpResponseRedirect(reverse("admin:keys_apikey_changelist", current_app=self.admin_site.name))
+        return HttpResponseRedirect(address(self.admin_site, self.opts.model, "changelist"))
 
     def _chosen(self, request: HttpRequest) -> list[APIKey]:
         """Return the keys of `keys`: their ids, separated by commas. Raises Http404 if a part is no id."""
@@ -135,7 +135,8 @@ class LifeCycleSteps:
         several = ngettext("%(number)d key", "%(number)d keys", len(keys))
         title = question % {"what": keys[0] if len(keys) == 1 else several % {"number": len(keys)}}
         pages = Pages(self.admin_site, request)
-        back_url = pages.key(keys[0].pk) if len(keys) == 1 else pages.keys
+        back_url = pages.key(keys[0].pk) if len(keys) == 1 else ""
+        back_url = back_url or address(self.admin_site, self.opts.model, "changelist")
         context |= {"title": title, "number": len(keys), "keys": ",".join(str(key.pk) for key in keys)}
         context |= {"action_url": address(self.admin_site, APIKey, step), "back_url": back_url}
         return reveal.answer(self, request, f"admin/keys/apikey/{step}.html", context)

@@ -1,5 +1,6 @@
 """Follows the links of a site's pages, as somebody does who opens everything."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -10,7 +11,7 @@ from django.test import Client
 
 from tests.support.admin import text_of
 
-QUERIES = 40  # of one address: the filters of a list can be combined without an end
+OF_A_KIND = 8  # pages of one kind: filters can be combined without an end, and each event has its page
 
 
 class _Reader(HTMLParser):
@@ -37,15 +38,13 @@ def links_of(response: HttpResponseBase, address: str) -> list[str]:
     # To `urljoin` a bare `?` is no query, to a browser an empty one.
     path = urlsplit(address).path
     return [
-        path if href == "?" else urljoin(address, href)
-        for href in hrefs
-        if not href.startswith(("#", "javascript:"))
+        path if href == "?" else urljoin(address, href) for href in hrefs if not href.startswith(("#", "javascript:"))
     ]
 
 
-def crawl(client: Client, start: str, within: str) -> Iterator[tuple[str, HttpResponseBase]]:
-    """Yield each page that links lead to from `start`, as long as they stay `within` a path; files are not read."""
-    waiting, seen, of_path = [start], {start}, Counter[str]()
+def crawl(client: Client, *starts: str, within: str) -> Iterator[tuple[str, HttpResponseBase]]:
+    """Yield each page that links lead to from `starts`, as long as they stay `within` a path; files are not read."""
+    waiting, seen, of_kind = [*starts], {*starts}, Counter[str]()
     while waiting:
         address = waiting.pop(0)
         response = client.get(address)
@@ -54,7 +53,8 @@ def crawl(client: Client, start: str, within: str) -> Iterator[tuple[str, HttpRe
             continue
         for link in links_of(response, address):
             path = urlsplit(link).path
-            if path.startswith(within) and link not in seen and of_path[path] < QUERIES:
-                of_path[path] += 1
+            kind = re.sub("[0-9]+", "0", path)
+            if path.startswith(within) and link not in seen and of_kind[kind] < OF_A_KIND:
+                of_kind[kind] += 1
                 seen.add(link)
                 waiting.append(link)

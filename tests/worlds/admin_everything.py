@@ -128,7 +128,7 @@ def links(site: str) -> None:
     """Every link of our pages leads to a page, and to this site."""
     start = reverse(f"{site}:index")
     within = f"{start}keys/"
-    for address, response in crawl(browser(), start, within):
+    for address, response in crawl(browser(), start, within=within):
         assert response.status_code == 200, (address, response.status_code)
         # The index has links of Django's log, which take no notice of the site.
         if response.streaming or address == start:

@@ -2,7 +2,7 @@
 
 from tests.worlds.settings import *  # noqa: F403
 
-del ROOT_URLCONF  # noqa: F405
+globals().pop("ROOT_URLCONF")
 INSTALLED_APPS = ["keys"]
 MIDDLEWARE: list[str] = []
 TEMPLATES: list[object] = []
