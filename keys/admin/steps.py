@@ -124,8 +124,9 @@ class LifeCycleSteps:
     def _chosen(self, request: HttpRequest) -> list[APIKey]:
         """Return the keys of `keys`: their ids, separated by commas. Raises Http404 if a part is no id."""
         asked = (request.POST if request.method == "POST" else request.GET).get("keys", "")
-        ids = [row_id(text) for text in asked.split(",")]
-        if None in ids or not (keys := list(APIKey.objects.filter(pk__in=ids))):
+        texts = asked.split(",")
+        ids = [pk for text in texts if (pk := row_id(text)) is not None]
+        if len(ids) < len(texts) or not (keys := list(APIKey.objects.filter(pk__in=ids))):
             raise Http404
         return keys
 

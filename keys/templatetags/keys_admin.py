@@ -9,7 +9,7 @@ from typing import Any
 from django import template
 from django.template import Context
 from django.utils.formats import date_format
-from django.utils.html import conditional_escape, format_html, format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
@@ -81,4 +81,4 @@ def key_link(context: Context, key: APIKey, text: Any = None) -> SafeString:
     """Return a link to a key's page, or the text alone where the site has no such page for this person."""
     shown = key if text is None else text
     address = context["pages"].key(key.pk)
-    return format_html('<a href="{}">{}</a>', address, shown) if address else conditional_escape(shown)
+    return format_html('<a href="{}">{}</a>', address, shown) if address else format_html("{}", shown)

@@ -4,6 +4,6 @@ from tests.worlds.settings import *  # noqa: F403
 
 globals().pop("ROOT_URLCONF")
 INSTALLED_APPS = ["keys"]
-MIDDLEWARE: list[str] = []
-TEMPLATES: list[object] = []
+MIDDLEWARE = []
+TEMPLATES = []
 WITHOUT = {"admin", "request", "refusal"}
