@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -12,7 +11,6 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import router
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -25,6 +23,7 @@ from .columns import KeyChangeList, KeyColumns
 from .filters import AgeFilter, ScopeFilter, StateFilter, UseFilter
 from .finding import SecretSafeSearch
 from .forms import AddKeyForm, ChangeKeyForm
+from .pages import Pages, address
 from .steps import LifeCycleSteps, acting, in_transactions
 
 # On a key's page: days, rows counted of one day, requests, and life-cycle events.
@@ -46,7 +45,7 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         css = {"all": ("keys/admin.css",)}
 
     def address_of(self, key: APIKey) -> str:
-        return reverse("admin:keys_apikey_change", args=[key.pk], current_app=self.admin_site.name)
+        return address(self.admin_site, self.opts.model, "change", key.pk)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeyChangeList]:
         return KeyChangeList
@@ -89,7 +88,8 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         with in_transactions():
             if (entry := self._made_before(request)) is not None:
                 key = APIKey.objects.filter(pk=str(entry.object_id)).first()
-                context = {"title": _("No second key was made"), "entry": entry, "key": key}
+                url = Pages(self.admin_site, request).key(key.pk) if key is not None else ""
+                context = {"title": _("No second key was made"), "entry": entry, "key": key, "key_url": url}
                 return reveal.answer(self, request, "admin/keys/apikey/made_before.html", context)
             return super().add_view(request, form_url, extra_context)
 
@@ -168,23 +168,24 @@ def _page_context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, An
     """Return what the template of a key's page needs beside the form, from a fixed number of queries."""
     recent = activity.by_day([key.pk], DAYS, A_DAY)[key.pk]
     since = moments.start_of(activity.first_day(DAYS))
-    site = admin.admin_site.name
+    pages = Pages(admin.admin_site, request)
     events = AuditEvent.objects.written().filter(api_key=key.pk).order_by("-at", "-id")
-    may_read_log = request.user.has_perm("keys.view_auditevent")
-    query = urlencode({"key": key.pk})
-    log, usage = (reverse(f"admin:keys_auditevent_{page}", current_app=site) for page in ("changelist", "usage"))
+    may_rotate = steps.can_be_rotated(key) and admin.has_rotate_permission(request, key)
+    may_deactivate = admin.has_change_permission(request, key) and key.is_active
     return {
+        "pages": pages,
         "recent": recent,
         "chart": charts.chart(recent.days, 600, 120, gap=4),
         "sample": activity.sample(key.pk, since),
         "sample_size": activity.SAMPLE,
-        "requests": events.filter(event__in=TRAFFIC)[:EVENTS] if may_read_log else (),
+        "requests": events.filter(event__in=TRAFFIC)[:EVENTS] if request.user.has_perm("keys.view_auditevent") else (),
         "steps": events.steps()[:STEPS],
         "counted_a_day": A_DAY,
         "retirement": retirement(key),
         "predecessor": APIKey.objects.filter(replaced_by=key.pk).first(),
-        "log_url": f"{log}?{query}" if may_read_log else "",
-        "usage_url": f"{usage}?{query}" if may_read_log else "",
-        "may_rotate": steps.can_be_rotated(key) and admin.has_rotate_permission(request, key),
-        "may_deactivate": admin.has_change_permission(request, key) and key.is_active,
+        "log_url": pages.log(key.pk),
+        "usage_url": pages.usage_of(key.pk),
+        "rotate_url": pages.step("rotate", key.pk) if may_rotate else "",
+        "deactivate_url": pages.step("deactivate", key.pk) if may_deactivate else "",
+        "count_command": f"python manage.py keys_usage --key {key.pk}",
     }

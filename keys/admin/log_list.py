@@ -53,6 +53,7 @@ class AuditChangeList(ChangeList):
 
     matching: Events
     older: str | None = None
+    starts_later = False
     looked_until: datetime | None = None
 
     def get_filters_params(self, params: Any = None) -> Any:
@@ -66,6 +67,8 @@ class AuditChangeList(ChangeList):
         return ["-at", "-id"]
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Events:
+        # A theme's form of the filters repeats the other parameters: a changed filter starts at the top.
+        self.starts_later = self.params.pop(BEFORE, None) is not None
         self.matching = super().get_queryset(request, exclude_parameters)
         # The rows that the indexes select; the other filters search these.
         indexed = self.root_queryset.order_by("-at", "-id")
