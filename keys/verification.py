@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from time import monotonic
 from typing import Any
 
@@ -20,7 +21,7 @@ from .networks import Address, contains
 
 Reason = AuditEvent.Reason
 
-_STATUS_OF_DENIAL: dict[str, int] = {Reason.SCOPE: 403, Reason.RATE: 429}  # answers of denials of good keys
+_STATUS_OF_DENIAL: dict[str, int] = {Reason.SCOPE: 403, Reason.RATE: 429}  # usual answers of denials of good keys
 
 UNAVAILABLE_DETAIL = "API keys cannot be checked right now."
 CONFLICT_DETAIL = "More than one API key was presented."
@@ -71,7 +72,8 @@ class Use:
     # Decided inside the view's transaction, which may roll the row back; `conclude` runs after it.
     in_transaction: bool = False
     is_concluded: bool = False
-    denial: str = ""  # why a permission or throttle refused this good key, if the answer is 403 or 429
+    denial: str = ""  # why a permission or throttle denied this good key, which another half of `A | B` may allow
+    denied: str = ""  # why this good key was refused in the end, whatever status the answer has
     started: float = field(default_factory=monotonic)
 
     @property
@@ -92,14 +94,31 @@ def use_of(request: HttpRequest, guard: Guard) -> Use | None:
 
     None means that no key was presented, and that other authenticators may try.
     """
-    # Tells Django's `cache_page` not to keep the answer: it would serve it without a key.
-    request._cache_update_cache = False  # type: ignore[attr-defined]
+    keep_out_of_caches(request)
     verified: dict[Guard, Use | None] | None = getattr(request, "api_key_uses", None)
     if verified is None:
         return check(request, guard)
     if guard not in verified:
         verified[guard] = check(request, guard, in_transaction=statements.is_in_transaction())
     return verified[guard]
+
+
+def keep_out_of_caches(request: Any) -> None:
+    """Keep the answer out of Django's caches, which would give it to other keys, or without any.
+
+    `cache_page` on a handler comes after the guard, and notes on the request that the answer is to be kept. So this
+    request takes no such note. It may also be a request of Django REST framework, which holds notes of its own.
+    """
+    request_class: Any = type(request)
+    if not hasattr(request_class, "_cache_update_cache"):
+        request.__class__ = _class_without_caching(request_class)
+
+
+@cache
+def _class_without_caching(request_class: type) -> type:
+    never = property(lambda request: False, lambda request, value: None)
+    names = {name: getattr(request_class, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(request_class.__name__, (request_class,), {**names, "_cache_update_cache": never})
 
 
 def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -> Use | None:
@@ -200,18 +219,24 @@ def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str)
         recording.record_refusal(use.row, use.address, use.recorded)
 
 
-def note_denial(request: HttpRequest, reason: str) -> None:
-    """Note that a permission or throttle refused a good key; with no reason, that it accepts the key."""
-    for use in getattr(request, "api_key_uses", {}).values():
-        if use is not None:
-            use.denial = reason
+def uses_of(request: HttpRequest, holder: object) -> list[Use]:
+    """Return the uses of this key on this request; hardly ever more than one, and none without the middleware."""
+    uses: dict[Guard, Use | None] = getattr(request, "api_key_uses", {})
+    return [use for use in uses.values() if use is not None and use.holder == holder]
 
 
-def scope_denial(request: HttpRequest, holder: Holder, required: Iterable[str]) -> str:
-    """Return a sentence that names the first scope the key lacks, and note the denial; empty if it lacks none."""
-    missing = scopes.first_missing(holder.scopes, required)
-    note_denial(request, Reason.NONE if missing is None else Reason.SCOPE)
-    return "" if missing is None else _("This API key lacks the scope “%(scope)s”.") % {"scope": missing}
+def scope_denial(use: Use, required: Iterable[str]) -> str:
+    """Return a sentence that names the first scope a good key lacks, and refuse it; empty if it lacks none."""
+    missing = scopes.first_missing(use.holder.scopes, required) if use.holder is not None else None
+    if missing is None:
+        return ""
+    use.denied = Reason.SCOPE
+    return lacking(missing)
+
+
+def lacking(scope: str) -> str:
+    """Return the sentence for a caller whose key lacks the scope."""
+    return _("This API key lacks the scope “%(scope)s”.") % {"scope": scope}
 
 
 def conclude(use: Use, status: int) -> None:
@@ -222,12 +247,12 @@ def conclude(use: Use, status: int) -> None:
     if not use.is_good:
         recording.record_refusal({**use.row, "status": status}, use.address, use.recorded)
     else:
-        refused = status == _STATUS_OF_DENIAL.get(use.denial)
-        event = AuditEvent.Event.REFUSED if refused else AuditEvent.Event.USED
-        outcome = {"event": event.value, "reason": str(use.denial) if refused else "", "status": status}
+        denied = use.denied or (use.denial if status == _STATUS_OF_DENIAL.get(use.denial) else "")
+        event = AuditEvent.Event.REFUSED if denied else AuditEvent.Event.USED
+        outcome = {"event": event.value, "reason": str(denied), "status": status}
         row = {**use.row, **outcome, "duration_ms": _elapsed(use)}
         recording.add_outcome(use.recorded, row, may_be_gone=use.in_transaction)
-        if refused:
+        if denied:
             announcements.send_refusal(use.holder, row)
 
 
