@@ -44,12 +44,13 @@ class Endpoint:
     """A view of the URLconf, or an operation of Django Ninja, and what it declares about its guards.
 
     What a view decides in `get_authenticators()` or `get_permissions()` is not included. `name` is its name in the
-    log.
+    log, `callback` what stands in the URLconf.
     """
 
     route: str
     view: Any
     name: str
+    callback: Any
 
     def __str__(self) -> str:
         name = getattr(self.source, "__name__", type(self.source).__name__)
@@ -66,7 +67,7 @@ class Endpoint:
         if self._is_operation:
             return self.view.view_func
         view = self.view.func if isinstance(self.view, partial) else self.view
-        return getattr(view, "view_class", view)
+        return getattr(view, "view_class", getattr(view, "cls", view))  # a view set has only the latter
 
     @property
     def authenticators(self) -> list[Any]:
@@ -76,9 +77,12 @@ class Endpoint:
     @property
     def permissions(self) -> list[Any]:
         """The permission classes; those joined by `&`, `|` and `~` one by one."""
-        return [
-            operand for permission in _declared(self.view, "permission_classes") for operand in _operands(permission)
-        ]
+        return [operand for permission in self.permission_classes for operand in _operands(permission)]
+
+    @property
+    def permission_classes(self) -> list[Any]:
+        """The permission classes as the view declares them."""
+        return list(_declared(self.view, "permission_classes"))
 
     @property
     def throttles(self) -> list[Any]:
@@ -93,11 +97,16 @@ class Endpoint:
         return list(dict.fromkeys([*decorated, *declared]))
 
     @property
+    def handlers(self) -> list[Any]:
+        """The methods of the view's class that answer requests."""
+        view_class = getattr(self.view, "view_class", getattr(self.view, "cls", None))
+        method_names = {*View.http_method_names, *(getattr(self.view, "actions", None) or {}).values()}
+        return [getattr(view_class, name) for name in sorted(method_names) if hasattr(view_class, name)]
+
+    @property
     def guarded_methods(self) -> list[Any]:
         """The methods, other than `dispatch`, that have `api_key_required`."""
-        view_class = getattr(self.view, "view_class", None)
-        method_names = {*View.http_method_names, *(getattr(self.view, "actions", None) or {}).values()}
-        return [function for name in sorted(method_names) for function in decorated(getattr(view_class, name, None))]
+        return [function for handler in self.handlers for function in decorated(handler)]
 
     @property
     def guard_scopes(self) -> list[Any]:
@@ -184,7 +193,7 @@ def _walk(resolver: URLResolver, prefix: str, namespaces: list[str | None]) -> I
         elif isinstance(pattern, URLPattern):
             name = ResolverMatch(pattern.callback, (), {}, pattern.name, namespaces=namespaces).view_name
             for view in operations_of(pattern.callback) or [pattern.callback]:
-                yield Endpoint(route, view, name)
+                yield Endpoint(route, view, name, pattern.callback)
 
 
 def _operands(permission: Any) -> Iterator[Any]:
