@@ -1,6 +1,5 @@
 """Checks of who gets what: keys without scopes into views, keys past the login page, and answers out of caches."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from enum import Enum
 from typing import Any
@@ -161,14 +160,14 @@ def _requires_login(middleware: Any) -> bool:
 
 
 def _is_guarded(endpoint: Endpoint) -> bool:
-    return bool(endpoint.guards) or any(True for _ in _guarded_dispatches(endpoint))
-
-
-def _guarded_dispatches(endpoint: Endpoint) -> Iterator[Any]:
-    """Yield each guarded `dispatch` that the view's class inherits, though its own may hide it."""
+    """Tell whether a key guards the view, also where the guard is hidden: by a partial, or by a dispatch over it."""
     source = endpoint.source
-    for each in source.__mro__ if isinstance(source, type) else ():
-        yield from decorated(vars(each).get("dispatch"))
+    if not isinstance(source, type):
+        return bool(endpoint.guards) or any(True for _ in decorated(source))
+    readers = getattr(source, "authentication_classes", ())
+    is_of_the_framework = isinstance(readers, list | tuple) and any(map(_reads_keys, readers))
+    dispatches = (vars(each).get("dispatch") for each in source.__mro__)
+    return bool(endpoint.guards) or is_of_the_framework or any(True for each in dispatches for _ in decorated(each))
 
 
 def _is_cached(part: Any, depth: int = 5) -> bool:

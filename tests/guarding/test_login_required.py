@@ -1,6 +1,7 @@
 """Behind Django's LoginRequiredMiddleware: what a key guards is left to the key, and nothing else is."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -155,7 +156,15 @@ class TestWhatCannotBeExempt:
         settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
 
     @pytest.mark.parametrize(
-        "view", [ReadByServices.as_view(), views.AsyncMethod.as_view(), WithItsOwnDispatch.as_view()]
+        "view",
+        [
+            ReadByServices.as_view(),
+            views.AsyncMethod.as_view(),
+            WithItsOwnDispatch.as_view(),
+            partial(plain),
+            partial(GUARDED["class"]),
+            partial(GUARDED["Django REST framework"]),
+        ],
     )
     def test_is_told(self, view: Any, settings: Settings, key: APIKey) -> None:
         serve(settings, view)

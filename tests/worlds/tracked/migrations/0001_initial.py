@@ -1,5 +1,7 @@
 """The order, and its history where django-simple-history keeps one."""
 
+from typing import Any
+
 import django.db.models.deletion
 from django.apps import apps
 from django.conf import settings
@@ -16,7 +18,7 @@ def history() -> list[migrations.CreateModel]:
     owner = models.ForeignKey(
         null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name="+", to=user, db_constraint=False
     )
-    fields = [
+    fields: list[tuple[str, Any]] = [
         ("id", models.BigIntegerField(db_index=True)),
         ("name", models.CharField(max_length=100)),
         ("owner", owner),
