@@ -9,9 +9,10 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from . import environment
+from .decisions import keep_out_of_caches
 from .keyrings import DatabaseKeyring, EnvironmentKey, EnvironmentKeyring, Holder, Keyring
 from .models import APIKey
-from .verification import Guard, Use, keep_out_of_caches, use_of
+from .verification import Guard, Use, use_of
 
 CODES = {400: "conflict", 401: exceptions.AuthenticationFailed.default_code, 503: "unavailable"}
 

@@ -9,7 +9,8 @@ from django.http import HttpRequest, JsonResponse
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
-from .verification import Guard, Use, keep_out_of_caches, scope_denial, use_of
+from .decisions import keep_out_of_caches
+from .verification import Guard, Use, scope_denial, use_of
 
 GUARD = Guard()
 MISSING_DETAIL = "Authentication credentials were not provided."

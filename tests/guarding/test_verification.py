@@ -12,6 +12,7 @@ from django.test import RequestFactory
 from django.utils import timezone
 from pytest_django import Settings
 
+from keys.decisions import Decisions
 from keys.keyrings import EnvironmentKey
 from keys.models import APIKey, AuditEvent
 from keys.networks import Address
@@ -179,17 +180,41 @@ class TestUseOf:
 
     def test_what_was_decided_is_not_decided_again(self) -> None:
         request = asked(APIKey.objects.create(name="TTS").key)
-        request.api_key_uses = {}  # type: ignore[attr-defined]
+        request.api_key_uses = Decisions(request)  # type: ignore[attr-defined]
         use = use_of(request, Guard())
         assert use_of(request, Guard()) is use
         assert use_of(request, Guard(refused_detail="Forbidden.")) is not use
         assert [event for event, *_ in rows()] == ["used", "used"]
 
-    def test_nor_that_there_is_no_key(self) -> None:
+    def test_nor_for_the_same_key_in_another_header(self) -> None:
+        key = str(APIKey.objects.create(name="TTS").key)
+        request = asked(key)
+        request.api_key_uses = Decisions(request)  # type: ignore[attr-defined]
+        use = use_of(request, Guard())
+        del request.META["HTTP_X_API_KEY"]
+        request.META["HTTP_AUTHORIZATION"] = f"Api-Key {key}"
+        assert use_of(request, Guard()) is use
+        assert rows() == [("used", "", "TTS", None)]
+
+    @pytest.mark.parametrize("change", [{"HTTP_X_API_KEY": UNKNOWN}, {"REMOTE_ADDR": str(ELSEWHERE)}])
+    def test_another_key_or_address_is_another_decision(self, change: dict[str, str]) -> None:
+        request = asked(APIKey.objects.create(name="TTS", allowed_ips=[str(HERE)]).key)
+        request.api_key_uses = Decisions(request)  # type: ignore[attr-defined]
+        first = use_of(request, Guard())
+        request.META.update(change)
+        second = use_of(request, Guard())
+        assert first is not None
+        assert second is not None
+        assert (first.status, second.status) == (200, 401)
+
+    def test_that_there_was_no_key_does_not_hide_one(self) -> None:
         request = asked()
-        request.api_key_uses = {Guard(): None}  # type: ignore[attr-defined]
-        request.META["HTTP_X_API_KEY"] = UNKNOWN
+        request.api_key_uses = Decisions(request)  # type: ignore[attr-defined]
         assert use_of(request, Guard()) is None
+        request.META["HTTP_X_API_KEY"] = UNKNOWN
+        use = use_of(request, Guard())
+        assert use is not None
+        assert use.status == 401
 
     def test_no_answer_behind_a_guard_is_kept_for_others(self) -> None:
         request = asked()
@@ -206,12 +231,11 @@ class TestDenials:
         denied = scope_denial(use, ["users:read", "users:write", "mail:send"])
         assert (denied, use.denied) == ("This API key lacks the scope “users:write”.", "scope")
 
-    def test_the_uses_of_one_key_among_those_of_a_request(self) -> None:
+    def test_the_use_of_a_key_is_that_which_was_asked_for_last(self) -> None:
         request, key, other = asked(), *(APIKey.objects.create(name=name) for name in ("TTS", "other"))
-        uses = [Use(Guard(header=str(holder)), HERE, holder=holder) for holder in (key, other)]
-        request.api_key_uses = {EMPTY: None, **{use.guard: use for use in uses}}  # type: ignore[attr-defined]
-        assert uses_of(request, other) == uses[1:]
-        assert uses_of(asked(), key) == []
+        request.api_key_use = use = Use(Guard(), HERE, holder=key)  # type: ignore[attr-defined]
+        assert uses_of(request, key) == [use]
+        assert uses_of(request, other) == uses_of(asked(), key) == []
 
 
 class TestEnds:
