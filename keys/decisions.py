@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
 
@@ -91,9 +92,9 @@ class Decisions:
         return found[1]
 
     def keep_out_of_caches(self) -> None:
-        """Tell Django's `cache_page` not to keep the answer: it would serve it without a key."""
+        """Keep the answer out of Django's caches also where a request within this one was asked for a key."""
         if (request := self._answered()) is not None:
-            request._cache_update_cache = False  # type: ignore[attr-defined]
+            keep_out_of_caches(request)
 
     def tell_late(self, guard: Guard, presented: Presented) -> None:
         """Tell the foresight that this key is decided within the view, unless that was to be expected."""
@@ -106,6 +107,24 @@ class Decisions:
 
 # The request that is being answered, for those that its view builds afresh.
 current: ContextVar[Decisions | None] = ContextVar("keys_decisions", default=None)
+
+
+def keep_out_of_caches(request: Any) -> None:
+    """Keep the answer out of Django's caches, which would give it to other keys, or without any.
+
+    `cache_page` on a handler comes after the guard, and notes on the request that the answer is to be kept. So this
+    request takes no such note. It may also be a request of Django REST framework, which holds notes of its own.
+    """
+    request_class: Any = type(request)
+    if not hasattr(request_class, "_cache_update_cache"):
+        request.__class__ = _class_without_caching(request_class)
+
+
+@cache
+def _class_without_caching(request_class: type) -> type:
+    never = property(lambda request: False, lambda request, value: None)
+    names = {name: getattr(request_class, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(request_class.__name__, (request_class,), {**names, "_cache_update_cache": never})
 
 
 def decisions_on(request: HttpRequest) -> Decisions | None:

@@ -51,7 +51,7 @@ class Endpoint:
         """The class or the function in the code, the same for all of its addresses."""
         if self._is_operation:
             return self.view.view_func
-        return getattr(self.view, "view_class", self.view)
+        return getattr(self.view, "view_class", getattr(self.view, "cls", self.view))  # a view set has only `cls`
 
     @property
     def authenticators(self) -> list[Any]:
@@ -61,9 +61,12 @@ class Endpoint:
     @property
     def permissions(self) -> list[Any]:
         """The permission classes; those joined by `&`, `|` and `~` one by one."""
-        return [
-            operand for permission in _declared(self.view, "permission_classes") for operand in _operands(permission)
-        ]
+        return [operand for permission in self.permission_classes for operand in _operands(permission)]
+
+    @property
+    def permission_classes(self) -> list[Any]:
+        """The permission classes as the view declares them."""
+        return list(_declared(self.view, "permission_classes"))
 
     @property
     def throttles(self) -> list[Any]:
@@ -78,11 +81,16 @@ class Endpoint:
         return list(dict.fromkeys([*decorated, *declared]))
 
     @property
+    def handlers(self) -> list[Any]:
+        """The methods of the view's class that answer requests."""
+        view_class = getattr(self.view, "view_class", getattr(self.view, "cls", None))
+        method_names = {*View.http_method_names, *(getattr(self.view, "actions", None) or {}).values()}
+        return [getattr(view_class, name) for name in sorted(method_names) if hasattr(view_class, name)]
+
+    @property
     def guarded_methods(self) -> list[Any]:
         """The methods, other than `dispatch`, that have `api_key_required`."""
-        view_class = getattr(self.view, "view_class", None)
-        method_names = {*View.http_method_names, *(getattr(self.view, "actions", None) or {}).values()}
-        return [function for name in sorted(method_names) for function in decorated(getattr(view_class, name, None))]
+        return [function for handler in self.handlers for function in decorated(handler)]
 
     @property
     def guard_scopes(self) -> list[Any]:

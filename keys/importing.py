@@ -24,7 +24,10 @@ BATCH_SIZE = 500
 
 UNLIKE_OURS = "the package's settings make keys that are too short, too long or hashed in another way"
 UNSENDABLE = "no header can carry it"
-THE_USER = "The user. request.user is the service that the key stands for, named as the user was, without permissions."
+THE_USER = (
+    "The user. request.user is the service that the key stands for, such as key:alice for the user alice, without "
+    "permissions."
+)
 
 
 @dataclass(frozen=True)

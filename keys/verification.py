@@ -14,7 +14,7 @@ from . import credentials, scopes
 from .audit import announcements, recording, sinks, statements
 from .audit.outcomes import RowHandle
 from .credentials import Credential
-from .decisions import Decisions, decisions_on
+from .decisions import Decisions, decisions_on, keep_out_of_caches
 from .keyrings import DatabaseKeyring, Holder, Keyring
 from .models import APIKey, AuditEvent
 from .models.audit_event import described
@@ -22,7 +22,7 @@ from .networks import Address, contains
 
 Reason = AuditEvent.Reason
 
-_STATUS_OF_DENIAL: dict[str, int] = {Reason.SCOPE: 403, Reason.RATE: 429}  # answers of denials of good keys
+_STATUS_OF_DENIAL: dict[str, int] = {Reason.SCOPE: 403, Reason.RATE: 429}  # usual answers of denials of good keys
 
 UNAVAILABLE_DETAIL = "API keys cannot be checked right now."
 CONFLICT_DETAIL = "More than one API key was presented."
@@ -74,7 +74,8 @@ class Use:
     in_transaction: bool = False
     is_concluded: bool = False
     is_asked_for: bool = False  # by the view, which the middleware only expects to ask
-    denial: str = ""  # why a permission or throttle refused this good key, if the answer is 403 or 429
+    denial: str = ""  # why a permission or throttle denied this good key, which another half of `A | B` may allow
+    denied: str = ""  # why this good key was refused in the end, whatever status the answer has
     started: float = field(default_factory=monotonic)
 
     @property
@@ -95,8 +96,7 @@ def use_of(request: HttpRequest, guard: Guard) -> Use | None:
 
     None means that no key was presented, and that other authenticators may try.
     """
-    # See `Decisions.keep_out_of_caches`.
-    request._cache_update_cache = False  # type: ignore[attr-defined]
+    keep_out_of_caches(request)
     decisions = decisions_on(request)
     use = check(request, guard) if decisions is None else _decided(request, guard, decisions)
     # Denials that follow on this request are about this key.
@@ -226,21 +226,24 @@ def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str)
         recording.record_refusal(use.row, use.address, use.recorded)
 
 
-def note_denial(request: HttpRequest, reason: str) -> None:
-    """Note that a permission or throttle refused a good key; with no reason, that it accepts the key.
-
-    The key is the one that this request, and not one within it, was asked for last.
-    """
+def uses_of(request: HttpRequest, holder: object) -> list[Use]:
+    """Return the use of this key, if it is the one that this request, and not one within it, was asked for last."""
     use: Use | None = getattr(request, "api_key_use", None)
-    if use is not None:
-        use.denial = reason
+    return [] if use is None or use.holder != holder else [use]
 
 
-def scope_denial(request: HttpRequest, holder: Holder, required: Iterable[str]) -> str:
-    """Return a sentence that names the first scope the key lacks, and note the denial; empty if it lacks none."""
-    missing = scopes.first_missing(holder.scopes, required)
-    note_denial(request, Reason.NONE if missing is None else Reason.SCOPE)
-    return "" if missing is None else _("This API key lacks the scope “%(scope)s”.") % {"scope": missing}
+def scope_denial(use: Use, required: Iterable[str]) -> str:
+    """Return a sentence that names the first scope a good key lacks, and refuse it; empty if it lacks none."""
+    missing = scopes.first_missing(use.holder.scopes, required) if use.holder is not None else None
+    if missing is None:
+        return ""
+    use.denied = Reason.SCOPE
+    return lacking(missing)
+
+
+def lacking(scope: str) -> str:
+    """Return the sentence for a caller whose key lacks the scope."""
+    return _("This API key lacks the scope “%(scope)s”.") % {"scope": scope}
 
 
 def conclude(use: Use, status: int) -> None:
@@ -251,12 +254,12 @@ def conclude(use: Use, status: int) -> None:
     if not use.is_good:
         recording.record_refusal({**use.row, "status": status}, use.address, use.recorded)
     else:
-        refused = status == _STATUS_OF_DENIAL.get(use.denial)
-        event = AuditEvent.Event.REFUSED if refused else AuditEvent.Event.USED
-        outcome = {"event": event.value, "reason": str(use.denial) if refused else "", "status": status}
+        denied = use.denied or (use.denial if status == _STATUS_OF_DENIAL.get(use.denial) else "")
+        event = AuditEvent.Event.REFUSED if denied else AuditEvent.Event.USED
+        outcome = {"event": event.value, "reason": str(denied), "status": status}
         row = {**use.row, **outcome, "duration_ms": _elapsed(use)}
         recording.add_outcome(use.recorded, row, may_be_gone=use.in_transaction)
-        if refused:
+        if denied:
             announcements.send_refusal(use.holder, row)
 
 

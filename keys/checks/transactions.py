@@ -25,7 +25,7 @@ _BEGINNINGS = {"atomic", "set_autocommit"}
 @checks.register("keys")
 def check_middleware_is_installed(**kwargs: object) -> list[checks.CheckMessage]:
     guarded = [endpoint for endpoint in endpoints() if endpoint.asks_for_a_key]
-    if not guarded or any(_is_ours(middleware) for _, middleware in _middlewares()):
+    if not guarded or any(_is_ours(middleware) for _, middleware in middlewares()):
         return []
     return [
         checks.Warning(
@@ -78,7 +78,7 @@ def check_guarded_views_are_called_by_django(**kwargs: object) -> list[checks.Ch
 
 @checks.register("keys")
 def check_middleware_is_listed_once(**kwargs: object) -> list[checks.CheckMessage]:
-    ours = [path for path, middleware in _middlewares() if _is_ours(middleware)]
+    ours = [path for path, middleware in middlewares() if _is_ours(middleware)]
     if len(ours) < 2:
         return []
     return [
@@ -118,7 +118,7 @@ def check_no_middleware_opens_a_transaction(**kwargs: object) -> list[checks.Che
             "begins after the use is recorded; silence this check if the transaction is closed before the view.",
             id="keys.W004",
         )
-        for path, middleware in _middlewares()
+        for path, middleware in middlewares()
         if not _is_ours(middleware) and _opens_a_transaction(middleware)
     ]
 
@@ -144,7 +144,7 @@ def _hidden_guards(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
         )
 
 
-def _middlewares() -> Iterator[tuple[str, Any]]:
+def middlewares() -> Iterator[tuple[str, Any]]:
     for path in settings.MIDDLEWARE:
         try:
             yield path, import_string(path)
