@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 from django.apps import AppConfig, apps
+from django.db.models.signals import pre_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -13,6 +14,9 @@ class KeysConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks  # noqa: F401  registers them
+        from .migrations._takeover import look_before_migrating
+
+        pre_migrate.connect(look_before_migrating, sender=self)
 
         if apps.is_installed("drf_spectacular"):
             from . import schema  # noqa: F401  registers its extension
