@@ -21,11 +21,10 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from .. import environment
-from ..conf import conf, environment_folder
+from ..conf import DATABASE, conf, environment_folder
 from ..models import AuditEvent, AuditSeal
 from ..models.audit_event import TRAFFIC
 from . import statements
-from .sinks import DATABASE
 
 SEAL_KEY = "KEYS_SEAL_KEY"  # environment variable; its first key signs, the older ones verify what they signed
 MOST_ROWS = 10_000

@@ -1,133 +1,37 @@
-"""Checks of `settings.KEYS`: every option is known and has a valid value."""
+"""Checks of `settings.KEYS`: every option is known and has a valid value. `conf` has the rules for types and forms."""
 
 from collections.abc import Mapping
-from datetime import timedelta
-from difflib import get_close_matches
-from typing import Any, TypeGuard
+from typing import Any
 
-from django.conf import settings
 from django.core import checks
-from django.utils.functional import Promise
 
-from .. import scopes, tokens
-from ..conf import DEFAULTS
-
-MAX_PREFIX_LENGTH = tokens.MAX_PRESENTED_LENGTH - tokens.LENGTH
+from .. import scopes
+from ..conf import Mistake, configured, is_scope, nearest, unknown, unusable
 
 
 @checks.register("keys")
-def check_keys_is_a_dictionary(**kwargs: object) -> list[checks.CheckMessage]:
-    if isinstance(getattr(settings, "KEYS", {}), Mapping):
-        return []
-    return [checks.Error("KEYS is not a dictionary.", hint='Write KEYS = {"SCOPES": {...}, ...}.', id="keys.E001")]
+def check_options(**kwargs: object) -> list[checks.CheckMessage]:
+    return [error(mistake) for mistake in [*unusable(), *unknown()]]
 
 
 @checks.register("keys")
-def check_options_are_known(**kwargs: object) -> list[checks.CheckMessage]:
-    return [
-        checks.Error(f"KEYS has no option {name!r}.", hint=_nearest(str(name).upper(), list(DEFAULTS)), id="keys.E002")
-        for name in options()
-        if name not in DEFAULTS
-    ]
-
-
-@checks.register("keys")
-def check_scopes(**kwargs: object) -> list[checks.CheckMessage]:
-    registry = options()["SCOPES"]
-    hint = 'Write "SCOPES": {"users:read": "Read the details of users."}.'
-    if not isinstance(registry, Mapping):
-        return [checks.Error('KEYS["SCOPES"] is not a dictionary.', hint=hint, id="keys.E003")]
-    wrong = [f"{scope!r} is not a scope" for scope in registry if not is_scope(scope)]
-    wrong += [f"{scope!r} has no sentence" for scope, text in registry.items() if not isinstance(text, str | Promise)]
-    return [checks.Error(f'{what} in KEYS["SCOPES"].', hint=hint, id="keys.E003") for what in wrong]
-
-
-@checks.register("keys")
-def check_default_scopes(**kwargs: object) -> list[checks.CheckMessage]:
-    defaults = options()["DEFAULT_SCOPES"]
-    if not isinstance(defaults, list | tuple):
-        hint = 'Write "DEFAULT_SCOPES": ["users:read"].'
-        return [checks.Error('KEYS["DEFAULT_SCOPES"] is not a list.', hint=hint, id="keys.E004")]
-    return [
-        checks.Error(f'{scope!r} in KEYS["DEFAULT_SCOPES"] is not {wanted}.', hint=hint_for(scope), id="keys.E004")
-        for wanted, wrong in (("a scope", ill_formed(defaults)), ("registered", unregistered(defaults)))
-        for scope in wrong
-    ]
-
-
-@checks.register("keys")
-def check_prefix(**kwargs: object) -> list[checks.CheckMessage]:
-    # A prefix may end in hexadecimal digits: exactly 40 of them follow it.
-    prefix = options()["PREFIX"]
-    if prefix == "" or (isinstance(prefix, str) and _may_begin_a_key(prefix)):
-        return []
+def check_default_scopes_are_registered(**kwargs: object) -> list[checks.CheckMessage]:
+    defaults = configured()["DEFAULT_SCOPES"]
     return [
         checks.Error(
-            f'KEYS["PREFIX"] is not a text of up to {MAX_PREFIX_LENGTH} printable ASCII characters without blanks '
-            "and commas.",
-            hint='Write something that a secret scanner can find, such as "auth_live_".',
-            id="keys.E005",
+            f'{scope!r} in KEYS["DEFAULT_SCOPES"] is not registered.', hint=hint_for(scope), id="keys.E004"
         )
+        for scope in (unregistered(defaults) if isinstance(defaults, list | tuple) else [])
     ]
 
 
-@checks.register("keys")
-def check_trusted_proxies(**kwargs: object) -> list[checks.CheckMessage]:
-    number = options()["TRUSTED_PROXIES"]
-    if type(number) is int and number >= 0:
-        return []
-    hint = "Write how many proxies of yours a request passes, 0 for none. Each adds an entry to X-Forwarded-For."
-    return [checks.Error('KEYS["TRUSTED_PROXIES"] is not a number, 0 or more.', hint=hint, id="keys.E006")]
-
-
-@checks.register("keys")
-def check_switches(**kwargs: object) -> list[checks.CheckMessage]:
-    return [
-        checks.Error(f'KEYS["{name}"] is neither True nor False.', hint=f"The default is {default}.", id="keys.E007")
-        for name, default in DEFAULTS.items()
-        if isinstance(default, bool) and not isinstance(options()[name], bool)
-    ]
-
-
-@checks.register("keys")
-def check_lengths_of_time(**kwargs: object) -> list[checks.CheckMessage]:
-    return [
-        checks.Error(
-            f'KEYS["{name}"] is not a timedelta of 0 or more.',
-            hint=f"The default is {default!r}.",
-            id="keys.E008",
-        )
-        for name, default in DEFAULTS.items()
-        if isinstance(default, timedelta)
-        and not (isinstance(value := options()[name], timedelta) and value >= timedelta(0))
-    ]
-
-
-def options() -> dict[Any, Any]:
-    """Return every option, as set or by default; only the defaults if KEYS is no dictionary."""
-    configured = getattr(settings, "KEYS", {})
-    return {**DEFAULTS, **(configured if isinstance(configured, Mapping) else {})}
-
-
-def _may_begin_a_key(prefix: str) -> bool:
-    # A comma joins a header that was sent twice, and a blank ends the keyword in `Authorization`.
-    return tokens.is_presentable(prefix) and len(prefix) <= MAX_PREFIX_LENGTH and not {" ", ","} & {*prefix}
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    """Return a hint with the most similar known name, or with all of them."""
-    near = get_close_matches(name, known, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Known are: {', '.join(known)}."
-
-
-def is_scope(value: object) -> TypeGuard[str]:
-    """Tell whether a value of any type is a well-formed scope."""
-    return isinstance(value, str) and scopes.is_well_formed(value)
+def error(mistake: Mistake) -> checks.CheckMessage:
+    return checks.Error(mistake.message, hint=mistake.hint, id=mistake.id)
 
 
 def registered_scopes() -> list[str]:
     """Return the registered scopes, without those that E003 reports."""
-    registry = options()["SCOPES"]
+    registry = configured()["SCOPES"]
     return [scope for scope in registry if is_scope(scope)] if isinstance(registry, Mapping) else []
 
 
@@ -145,4 +49,4 @@ def hint_for(scope: object) -> str:
     """Return how to correct a scope that is ill-formed or not registered."""
     if not is_scope(scope):
         return "Write resource:action, resource:* or *."
-    return _nearest(scope, registered_scopes()) + ' Register it in KEYS["SCOPES"] otherwise.'
+    return nearest(scope, registered_scopes()) + ' Register it in KEYS["SCOPES"] otherwise.'

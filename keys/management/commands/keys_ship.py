@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError, CommandParser
 
 from keys.audit import statements
-from keys.audit.sinks import DATABASE
-from keys.conf import conf
+from keys.conf import DATABASE, conf
 from keys.management import arguments
 from keys.management.command import KeysCommand, Line, write_table
 
