@@ -1,5 +1,6 @@
 """Authentication for Django REST framework, with the decisions of `verification`."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from rest_framework import exceptions
@@ -119,5 +120,7 @@ class EnvironmentKeyAuthentication(KeyringAuthentication):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         if "keyrings" not in cls.__dict__:
-            cls.keyrings = tuple(EnvironmentKeyring(variable) for variable in cls.variables)
+            # Letter by letter, a text would name variables too: the guard refuses it.
+            is_text = isinstance(cls.variables, str) or not isinstance(cls.variables, Iterable)
+            cls.keyrings = cls.variables if is_text else tuple(map(EnvironmentKeyring, cls.variables))
         super().__init_subclass__(**kwargs)

@@ -43,9 +43,9 @@ DEFAULTS: dict[str, Any] = {option.name: getattr(Options(), option.name) for opt
 
 
 class Mistake(NamedTuple):
-    """What is wrong with an option: the check's id and sentences, which show no value that may be secret."""
+    """What is wrong with an option, or with KEYS itself, in sentences that show no value that may be secret."""
 
-    id: str
+    option: str
     message: str
     hint: str
 
@@ -78,7 +78,7 @@ def configured() -> dict[Any, Any]:
 def unusable() -> list[Mistake]:
     """Return what is wrong with the types and the forms of the options' values."""
     if not isinstance(getattr(settings, "KEYS", {}), Mapping):
-        return [Mistake("keys.E001", "KEYS is not a dictionary.", 'Write KEYS = {"SCOPES": {...}, ...}.')]
+        return [Mistake("KEYS", "KEYS is not a dictionary.", 'Write KEYS = {"SCOPES": {...}, ...}.')]
     held = configured()
     return [mistake for name in DEFAULTS for mistake in _rule_for(name)(name, held[name])]
 
@@ -86,7 +86,7 @@ def unusable() -> list[Mistake]:
 def unknown() -> list[Mistake]:
     """Return what KEYS holds that is no option."""
     return [
-        Mistake("keys.E002", f"KEYS has no option {name!r}.", nearest(str(name).upper(), list(DEFAULTS)))
+        Mistake(str(name), f"KEYS has no option {name!r}.", nearest(str(name).upper(), list(DEFAULTS)))
         for name in configured()
         if name not in DEFAULTS
     ]
@@ -116,57 +116,56 @@ def _rule_for(name: str) -> Callable[[str, Any], Iterator[Mistake]]:
 def _a_registry(name: str, value: Any) -> Iterator[Mistake]:
     hint = 'Write "SCOPES": {"users:read": "Read the details of users."}.'
     if not isinstance(value, Mapping):
-        yield Mistake("keys.E003", 'KEYS["SCOPES"] is not a dictionary.', hint)
+        yield Mistake(name, 'KEYS["SCOPES"] is not a dictionary.', hint)
         return
     wrong = [f"{scope!r} is not a scope" for scope in value if not is_scope(scope)]
     wrong += [f"{scope!r} has no sentence" for scope, text in value.items() if not isinstance(text, str | Promise)]
     for what in wrong:
-        yield Mistake("keys.E003", f'{what} in KEYS["SCOPES"].', hint)
+        yield Mistake(name, f'{what} in KEYS["SCOPES"].', hint)
 
 
 def _a_list_of_scopes(name: str, value: Any) -> Iterator[Mistake]:
     if not isinstance(value, list | tuple):
-        yield Mistake("keys.E004", f'KEYS["{name}"] is not a list.', f'Write "{name}": ["users:read"].')
+        yield Mistake(name, f'KEYS["{name}"] is not a list.', f'Write "{name}": ["users:read"].')
         return
     for scope in value:
         if not is_scope(scope):
             hint = "Write resource:action, resource:* or *."
-            yield Mistake("keys.E004", f'{scope!r} in KEYS["{name}"] is not a scope.', hint)
+            yield Mistake(name, f'{scope!r} in KEYS["{name}"] is not a scope.', hint)
 
 
 def _a_prefix(name: str, value: Any) -> Iterator[Mistake]:
     # It may end in hexadecimal digits: exactly 40 of them follow it. A comma joins a header that was sent twice, and a
     # blank ends the keyword in `Authorization`.
     may_begin_a_key = isinstance(value, str) and (
-        value == ""
-        or (tokens.is_presentable(value) and len(value) <= MAX_PREFIX_LENGTH and not {" ", ","} & {*value})
+        value == "" or (tokens.is_presentable(value) and len(value) <= MAX_PREFIX_LENGTH and not {" ", ","} & {*value})
     )
     if not may_begin_a_key:
         what = f"a text of up to {MAX_PREFIX_LENGTH} printable ASCII characters without blanks and commas"
         hint = 'Write something that a secret scanner can find, such as "auth_live_".'
-        yield Mistake("keys.E005", f'KEYS["PREFIX"] is not {what}.', hint)
+        yield Mistake(name, f'KEYS["PREFIX"] is not {what}.', hint)
 
 
 def _a_number_of_proxies(name: str, value: Any) -> Iterator[Mistake]:
     if type(value) is not int or value < 0:
         hint = "Write how many proxies of yours a request passes, 0 for none. Each adds an entry to X-Forwarded-For."
-        yield Mistake("keys.E006", 'KEYS["TRUSTED_PROXIES"] is not a number, 0 or more.', hint)
+        yield Mistake(name, 'KEYS["TRUSTED_PROXIES"] is not a number, 0 or more.', hint)
 
 
 def _a_switch(name: str, value: Any) -> Iterator[Mistake]:
     if not isinstance(value, bool):
-        yield Mistake("keys.E007", f'KEYS["{name}"] is neither True nor False.', f"The default is {DEFAULTS[name]}.")
+        yield Mistake(name, f'KEYS["{name}"] is neither True nor False.', f"The default is {DEFAULTS[name]}.")
 
 
 def _a_length_of_time(name: str, value: Any) -> Iterator[Mistake]:
     if not isinstance(value, timedelta) or value < timedelta(0):
         hint = f"The default is {DEFAULTS[name]!r}."
-        yield Mistake("keys.E008", f'KEYS["{name}"] is not a timedelta of 0 or more.', hint)
+        yield Mistake(name, f'KEYS["{name}"] is not a timedelta of 0 or more.', hint)
 
 
 NO_SINK = Mistake(
     # Without the address, which may hold a password.
-    "keys.E017",
+    "AUDIT_SINK",
     'KEYS["AUDIT_SINK"] is neither "database" nor the address of a Redis stream.',
     'Write "redis://host:6379/0", with "?stream=keys:audit" to name the stream, and options of redis-py.',
 )
@@ -180,7 +179,7 @@ def _a_sink(name: str, value: Any) -> Iterator[Mistake]:
 def _a_number_of_entries(name: str, value: Any) -> Iterator[Mistake]:
     if type(value) is not int or value <= 0:
         hint = "Write how many entries may wait in the stream before uses are refused."
-        yield Mistake("keys.E019", 'KEYS["AUDIT_BACKLOG_LIMIT"] is not a number of entries, 1 or more.', hint)
+        yield Mistake(name, 'KEYS["AUDIT_BACKLOG_LIMIT"] is not a number of entries, 1 or more.', hint)
 
 
 _RULES: dict[str, Callable[[str, Any], Iterator[Mistake]]] = {

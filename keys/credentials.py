@@ -1,8 +1,17 @@
-"""What a request presents: one key or several, and its address. Only this module trusts proxies."""
+"""What a request presents: one key or several, and its address. Only this module trusts proxies.
 
+It also keeps the headers in which keys are presented out of Django's error reports.
+"""
+
+import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+
+from django.http import HttpRequest
+from django.views.debug import SafeExceptionReporterFilter, get_exception_reporter_filter
 
 from . import tokens
 from .conf import conf
@@ -11,6 +20,12 @@ from .tokens import Secret
 
 # Whitespace around a header's value (RFC 9110, 5.5); str.strip() alone would also remove line breaks.
 BLANKS = " \t"
+
+# Names of headers, and of schemes in `Authorization` (RFC 9110, 5.6.2).
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+# Headers that guards read, as `META` names them, whose names do not tell Django that they are to be hidden.
+exposed: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +53,7 @@ def read(meta: Mapping[str, Any], header: str, keyword: str | None = None) -> Cr
     Two different keys are a conflict; neither is preferred.
     """
     presented = []
-    if (value := meta.get("HTTP_" + header.upper().replace("-", "_"))) is not None:
+    if (value := meta.get(_meta_name(header))) is not None:
         presented.append(Secret(value.strip(BLANKS)))
     if keyword is not None and (authorization := meta.get("HTTP_AUTHORIZATION")) is not None:
         scheme, value = _split(authorization)
@@ -51,6 +66,42 @@ def read(meta: Mapping[str, Any], header: str, keyword: str | None = None) -> Cr
         return None
     in_conflict = len({tokens.bare(token, conf.PREFIX) for token in presented}) > 1
     return Credential(presented[0], tuple(presented), in_conflict)
+
+
+def is_header(name: object) -> bool:
+    """Tell whether a value of any type is the name of a header."""
+    return isinstance(name, str) and _TOKEN.fullmatch(name) is not None
+
+
+def expect(header: str) -> None:
+    """Note that keys are presented in this header."""
+    if not SafeExceptionReporterFilter.hidden_settings.search(name := _meta_name(header)):
+        exposed.add(name)
+
+
+def hide_from_reports(request: HttpRequest) -> None:
+    """Make the error page and the error mail of this request hide the `exposed` headers too."""
+    held = get_exception_reporter_filter(request)
+    if not getattr(held, "hides_keys", False):
+        hiding = copy(held)
+        hiding.__class__ = _hiding(type(held))
+        request.exception_reporter_filter = hiding  # type: ignore[attr-defined]
+
+
+@cache
+def _hiding(kind: type[SafeExceptionReporterFilter]) -> type[SafeExceptionReporterFilter]:
+    class HidesKeys(kind):  # type: ignore[valid-type,misc]
+        hides_keys = True
+
+        def get_safe_request_meta(self, request: HttpRequest) -> dict[str, Any]:
+            meta = super().get_safe_request_meta(request)
+            return {name: self.cleansed_substitute if name in exposed else value for name, value in meta.items()}
+
+    return HidesKeys
+
+
+def _meta_name(header: str) -> str:
+    return "HTTP_" + header.upper().replace("-", "_")
 
 
 def _split(authorization: str) -> tuple[str, str]:

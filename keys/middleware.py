@@ -16,7 +16,9 @@ from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
+from . import credentials
 from .audit.recording import AuditUnavailable
+from .conf import conf
 from .endpoints import guards_ahead
 from .verification import UNAVAILABLE_DETAIL, Guard, Use, check, conclude
 
@@ -34,8 +36,12 @@ class APIKeyMiddleware:
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
+        # Settings of a wrong type stop the server's start. Raises ImproperlyConfigured.
+        conf.PREFIX  # noqa: B018
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        if credentials.exposed:
+            credentials.hide_from_reports(request)
         request.api_key_uses = {}  # type: ignore[attr-defined]
         if self.is_async:
             return self._respond(request)

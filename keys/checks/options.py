@@ -1,32 +1,77 @@
 """Checks of `settings.KEYS`: every option is known and has a valid value. `conf` has the rules for types and forms."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from django.core import checks
 
 from .. import scopes
-from ..conf import Mistake, configured, is_scope, nearest, unknown, unusable
+from ..conf import DEFAULTS, Mistake, configured, is_scope, nearest, unknown, unusable
 
 
 @checks.register("keys")
-def check_options(**kwargs: object) -> list[checks.CheckMessage]:
-    return [error(mistake) for mistake in [*unusable(), *unknown()]]
+def check_keys_is_a_dictionary(**kwargs: object) -> list[checks.CheckMessage]:
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E001") for wrong in _mistakes_of("KEYS")]
 
 
 @checks.register("keys")
-def check_default_scopes_are_registered(**kwargs: object) -> list[checks.CheckMessage]:
+def check_options_are_known(**kwargs: object) -> list[checks.CheckMessage]:
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E002") for wrong in unknown()]
+
+
+@checks.register("keys")
+def check_scopes(**kwargs: object) -> list[checks.CheckMessage]:
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E003") for wrong in _mistakes_of("SCOPES")]
+
+
+@checks.register("keys")
+def check_default_scopes(**kwargs: object) -> list[checks.CheckMessage]:
     defaults = configured()["DEFAULT_SCOPES"]
-    return [
-        checks.Error(
-            f'{scope!r} in KEYS["DEFAULT_SCOPES"] is not registered.', hint=hint_for(scope), id="keys.E004"
-        )
-        for scope in (unregistered(defaults) if isinstance(defaults, list | tuple) else [])
-    ]
+    said = [(wrong.message, wrong.hint) for wrong in _mistakes_of("DEFAULT_SCOPES")]
+    for scope in unregistered(defaults) if isinstance(defaults, list | tuple) else []:
+        said.append((f'{scope!r} in KEYS["DEFAULT_SCOPES"] is not registered.', hint_for(scope)))
+    return [checks.Error(message, hint=hint, id="keys.E004") for message, hint in said]
 
 
-def error(mistake: Mistake) -> checks.CheckMessage:
-    return checks.Error(mistake.message, hint=mistake.hint, id=mistake.id)
+@checks.register("keys")
+def check_prefix(**kwargs: object) -> list[checks.CheckMessage]:
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E005") for wrong in _mistakes_of("PREFIX")]
+
+
+@checks.register("keys")
+def check_trusted_proxies(**kwargs: object) -> list[checks.CheckMessage]:
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E006") for wrong in _mistakes_of("TRUSTED_PROXIES")]
+
+
+@checks.register("keys")
+def check_switches(**kwargs: object) -> list[checks.CheckMessage]:
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E007") for wrong in _mistakes_of(*_options_of(bool))]
+
+
+@checks.register("keys")
+def check_lengths_of_time(**kwargs: object) -> list[checks.CheckMessage]:
+    wrong_ones = _mistakes_of(*_options_of(timedelta))
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E008") for wrong in wrong_ones]
+
+
+@checks.register("keys")
+def check_sink(**kwargs: object) -> list[checks.CheckMessage]:
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E017") for wrong in _mistakes_of("AUDIT_SINK")]
+
+
+@checks.register("keys")
+def check_backlog_limit(**kwargs: object) -> list[checks.CheckMessage]:
+    wrong_ones = _mistakes_of("AUDIT_BACKLOG_LIMIT")
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E019") for wrong in wrong_ones]
+
+
+def _mistakes_of(*options: str) -> list[Mistake]:
+    return [mistake for mistake in unusable() if mistake.option in options]
+
+
+def _options_of(kind: type) -> list[str]:
+    return [name for name, default in DEFAULTS.items() if type(default) is kind]
 
 
 def registered_scopes() -> list[str]:

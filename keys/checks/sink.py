@@ -8,14 +8,15 @@ from django.db import connections, router
 from ..audit import statements
 from ..conf import NO_SINK, configured, is_stream
 from ..models import APIKey
-from .options import error
 
 
 @checks.register("keys")
-def check_sink(**kwargs: object) -> list[checks.CheckMessage]:
-    """Let redis-py read the address; `conf` has looked at how it begins."""
+def check_redis_understands_the_address(**kwargs: object) -> list[checks.CheckMessage]:
+    """`options` has looked at how it begins."""
     address = configured()["AUDIT_SINK"]
-    return [error(NO_SINK)] if is_stream(address) and _has_redis() and not _is_understood(address) else []
+    if not is_stream(address) or not _has_redis() or _is_understood(address):
+        return []
+    return [checks.Error(NO_SINK.message, hint=NO_SINK.hint, id="keys.E017")]
 
 
 @checks.register("keys")
