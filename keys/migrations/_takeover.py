@@ -13,6 +13,8 @@ from django.core.management import CommandError
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..conf import conf
+
 TABLE = "keys_apikey"
 TAKES_OVER = "0002_scopes_expiry_rotation_audit"
 
@@ -76,6 +78,7 @@ def look_before_migrating(*, using: str, plan: list[tuple[Any, bool]], **kwargs:
     connection = connections[using]
     if TAKES_OVER not in steps or not router.allow_migrate(using, "keys", model_name="apikey"):
         return
+    conf.DEFAULT_SCOPES  # noqa: B018  which the rows will get: raises ImproperlyConfigured
     if "0001_initial" in steps and _is_free(connection, TABLE):
         _refuse(_tables_in_the_way(connection))
     # `migrate --fake` of tables that are today's already is nothing to stop.
