@@ -177,7 +177,10 @@ def seal_key_values() -> list[str]:
 
 def sealing_keys() -> list[SealingKey]:
     """Return the keys in the environment; the first one signs. Raises SealError for none, or one that is too short."""
-    values = seal_key_values()
+    try:
+        values = seal_key_values()
+    except environment.UnreadableFileError as error:
+        raise SealError(str(error)) from None
     if not values:
         raise SealError(f"{SEAL_KEY} is not set; `manage.py keys_generate` makes a good value.")
     if any(len(value) < environment.MIN_LENGTH for value in values):
