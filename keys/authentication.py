@@ -121,6 +121,7 @@ class EnvironmentKeyAuthentication(KeyringAuthentication):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         if "keyrings" not in cls.__dict__:
             # Letter by letter, a text would name variables too: the guard refuses it.
-            is_text = isinstance(cls.variables, str) or not isinstance(cls.variables, Iterable)
-            cls.keyrings = cls.variables if is_text else tuple(map(EnvironmentKeyring, cls.variables))
+            variables: Any = cls.variables
+            is_list = isinstance(variables, Iterable) and not isinstance(variables, str)
+            cls.keyrings = tuple(map(EnvironmentKeyring, variables)) if is_list else variables
         super().__init_subclass__(**kwargs)

@@ -84,13 +84,14 @@ def hide_from_reports(request: HttpRequest) -> None:
     held = get_exception_reporter_filter(request)
     if not getattr(held, "hides_keys", False):
         hiding = copy(held)
-        hiding.__class__ = _hiding(type(held))
-        request.exception_reporter_filter = hiding  # type: ignore[attr-defined]
+        kind: Any = type(held)
+        hiding.__class__ = _hiding(kind)
+        request.exception_reporter_filter = hiding
 
 
 @cache
-def _hiding(kind: type[SafeExceptionReporterFilter]) -> type[SafeExceptionReporterFilter]:
-    class HidesKeys(kind):  # type: ignore[valid-type,misc]
+def _hiding(kind: Any) -> Any:
+    class HidesKeys(kind):  # type: ignore[misc]
         hides_keys = True
 
         def get_safe_request_meta(self, request: HttpRequest) -> dict[str, Any]:

@@ -48,7 +48,8 @@ class Guard:
 
     def __post_init__(self) -> None:
         """Look at the types, as long as no request is near: what raises for a header may show its value."""
-        safe: dict[str, Any] = {"keyrings": tuple(self.keyrings) if isinstance(self.keyrings, list) else self.keyrings}
+        keyrings: Any = self.keyrings
+        safe: dict[str, Any] = {"keyrings": tuple(keyrings) if isinstance(keyrings, list) else keyrings}
         if mistake := _mistake_of(self):
             safe = {"mistake": mistake, "header": "X-API-Key", "keyword": None, "keyrings": ()}
         for name, value in safe.items():
@@ -77,9 +78,10 @@ def _mistake_of(guard: Guard) -> str:
         return f"header = {guard.header!r} is not the name of a header."
     if guard.keyword is not None and not credentials.is_header(guard.keyword):
         return f"keyword = {guard.keyword!r} is neither a word nor None."
-    if not isinstance(guard.keyrings, list | tuple):
-        return f"keyrings (or variables) = {guard.keyrings!r} is neither a tuple nor a list."
-    for ring in guard.keyrings:
+    keyrings: Any = guard.keyrings
+    if not isinstance(keyrings, list | tuple):
+        return f"keyrings (or variables) = {keyrings!r} is neither a tuple nor a list."
+    for ring in keyrings:
         has_methods = callable(getattr(ring, "find", None)) and callable(getattr(ring, "is_configured", None))
         if isinstance(ring, type) or not has_methods or not isinstance(getattr(ring, "variable", ""), str):
             return f"{ring!r} among the keyrings is no keyring."

@@ -92,10 +92,11 @@ def mails(settings: Settings) -> Iterator[None]:
 
 @pytest.fixture
 def own_filter(settings: Settings) -> Iterator[None]:
+    cached: Any = get_default_exception_reporter_filter
     settings.DEFAULT_EXCEPTION_REPORTER_FILTER = f"{__name__}.OwnFilter"
-    get_default_exception_reporter_filter.cache_clear()
+    cached.cache_clear()
     yield
-    get_default_exception_reporter_filter.cache_clear()
+    cached.cache_clear()
 
 
 def get(address: str, **headers: str) -> Any:
@@ -117,7 +118,7 @@ class TestDjango:
     def test_so_does_it_for_an_async_client(self, settings: Settings, address: str, header: str) -> None:
         settings.DEBUG = True
         client = AsyncClient(raise_request_exception=False)
-        page = async_to_sync(client.get)(address, headers={header: TOKEN, "Accept": "*/*"})
+        page: Any = async_to_sync(client.get)(address, headers={header: TOKEN, "Accept": "*/*"})
         assert "the view broke" in page.text
         assert TOKEN not in page.text
 
@@ -146,10 +147,10 @@ def test_without_the_middleware(settings: Settings) -> None:
 def test_a_filter_of_one_request_goes_on(settings: Settings) -> None:
     request = HttpRequest()
     request.META = {"HTTP_X_SERVICE": TOKEN, "HTTP_X_API_KEY": TOKEN, "A": "b"}
-    request.exception_reporter_filter = OwnFilter("A")  # type: ignore[attr-defined]
+    request.exception_reporter_filter = OwnFilter("A")
     credentials.hide_from_reports(request)
     credentials.hide_from_reports(request)
-    held = request.exception_reporter_filter  # type: ignore[attr-defined]
+    held = request.exception_reporter_filter
     shown = held.get_safe_request_meta(request)
     assert shown["A"] == "hidden by the project"
     assert TOKEN not in str(shown)

@@ -1,6 +1,6 @@
 """Settings and guards of a wrong type: one sentence, from `check` and from whatever reads them, and no secret."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -163,7 +163,7 @@ def authenticator(attributes: dict[str, Any]) -> type[KeyringAuthentication]:
 
 
 @pytest.fixture
-def use(settings: Settings) -> Iterator[Any]:
+def use(settings: Settings) -> Callable[[Any], None]:
     def use(view: Any) -> None:
         settings.ROOT_URLCONF = type("urls", (), {"urlpatterns": [path("wrong/", view)]})
 
