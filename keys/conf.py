@@ -194,7 +194,7 @@ _RULES: dict[str, Callable[[str, Any], Iterator[Mistake]]] = {
 
 def environment_folder() -> str:
     """Return the folder of the `.env` file: the project's `BASE_DIR`, else the working directory."""
-    return str(getattr(settings, "BASE_DIR", Path.cwd()))
+    return str(getattr(settings, "BASE_DIR", None) or Path.cwd())
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:

@@ -101,6 +101,7 @@ def _hiding(kind: Any) -> Any:
     return HidesKeys
 
 
+@cache
 def _meta_name(header: str) -> str:
     return "HTTP_" + header.upper().replace("-", "_")
 

@@ -76,7 +76,8 @@ def look_before_migrating(*, using: str, plan: list[tuple[Any, bool]], **kwargs:
     """Receiver of `pre_migrate`: refuse before any app's first migration. Raises CommandError."""
     steps = {migration.name for migration, backwards in plan if migration.app_label == "keys" and not backwards}
     connection = connections[using]
-    if TAKES_OVER not in steps or not router.allow_migrate(using, "keys", model_name="apikey"):
+    is_ours = TAKES_OVER in steps and router.allow_migrate(using, "keys", model_name="apikey")
+    if not is_ours or connection.vendor not in TYPES:
         return
     conf.DEFAULT_SCOPES  # noqa: B018  which the rows will get: raises ImproperlyConfigured
     if "0001_initial" in steps and _is_free(connection, TABLE):
