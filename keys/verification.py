@@ -1,6 +1,7 @@
 """Decides whether a key is accepted, and why not. Nothing else decides it."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -16,6 +17,7 @@ from .audit import announcements, recording, sinks, statements
 from .audit.outcomes import RowHandle
 from .conf import conf
 from .credentials import Credential
+from .decisions import Decisions, decisions_on
 from .keyrings import DatabaseKeyring, Holder, Keyring
 from .models import APIKey, AuditEvent
 from .models.audit_event import described
@@ -33,7 +35,7 @@ CONFLICT_DETAIL = "More than one API key was presented."
 class Guard:
     """What guards a view: the headers with the key, the keyrings that are searched, and the texts of a refusal.
 
-    Equal guards make the same decision, so it is made once for each request.
+    Equal guards make the same decision of the same key, so it is made once for each request.
     """
 
     header: str = "X-API-Key"
@@ -107,6 +109,7 @@ class Use:
     # Decided inside the view's transaction, which may roll the row back; `conclude` runs after it.
     in_transaction: bool = False
     is_concluded: bool = False
+    is_asked_for: bool = False  # by the view, which the middleware only expects to ask
     denial: str = ""  # why a permission or throttle refused this good key, if the answer is 403 or 429
     started: float = field(default_factory=monotonic)
 
@@ -124,25 +127,42 @@ class Use:
 
 
 def use_of(request: HttpRequest, guard: Guard) -> Use | None:
-    """Return the middleware's decision from before the view, or decide now if it made none.
+    """Return the middleware's decision from before the view, or decide now if it made none about this key.
 
     None means that no key was presented, and that other authenticators may try.
     """
-    # Tells Django's `cache_page` not to keep the answer: it would serve it without a key.
+    # See `Decisions.keep_out_of_caches`.
     request._cache_update_cache = False  # type: ignore[attr-defined]
-    verified: dict[Guard, Use | None] | None = getattr(request, "api_key_uses", None)
-    if verified is None:
-        return check(request, guard)
-    if guard not in verified:
-        verified[guard] = check(request, guard, in_transaction=statements.is_in_transaction())
-    return verified[guard]
+    decisions = decisions_on(request)
+    use = check(request, guard) if decisions is None else _decided(request, guard, decisions)
+    # Denials that follow on this request are about this key.
+    request.api_key_use = use  # type: ignore[attr-defined]
+    return use
 
 
-def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -> Use | None:
+def _decided(request: HttpRequest, guard: Guard, decisions: Decisions) -> Use | None:
+    if id(request) != decisions.request_id:
+        decisions.keep_out_of_caches()
+    presented = credentials.presented(request.META, guard.header, guard.keyword)
+    is_decided, use = decisions.find(guard, presented)
+    if not is_decided:
+        in_transaction = decisions.is_open and statements.is_in_transaction()
+        with statements.despite_rollback() if in_transaction else nullcontext():
+            use = check(request, guard, in_transaction=in_transaction)
+        if use is not None and use.row and in_transaction and statements.is_in_view_transaction():
+            decisions.tell_late(guard, presented)
+        decisions.add(guard, presented, use)
+    if use is not None:
+        use.is_asked_for = True
+    return use
+
+
+def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False, is_guess: bool = False) -> Use | None:
     """Decide whether this request's key is good, record its use or its refusal, and return the decision.
 
     None means that no key was presented, and that other authenticators may try. With `in_transaction`, `conclude`
-    writes a refusal, because its answer rolls back the open transaction. Raises ImproperlyConfigured.
+    writes a refusal, because its answer rolls back the open transaction. With `is_guess` it is not certain that the
+    view will ask: None then also means that the key is not good, and nothing was recorded. Raises ImproperlyConfigured.
     """
     # Settings and guards of a wrong type are refused here, where an error report can show no header.
     conf.PREFIX  # noqa: B018
@@ -152,6 +172,8 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -
         credentials.hide_from_reports(request)
     credential = credentials.read(request.META, guard.header, guard.keyword)
     if credential is None:
+        if is_guess:
+            return None
         is_configured = guard.is_configured
         if is_configured and not guard.answers_missing:
             return None
@@ -159,7 +181,9 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -
         return Use(guard, None, status=status, detail=detail, is_concluded=True)
     use = Use(guard, credentials.client_address(request.META), in_transaction=in_transaction)
     try:
-        reason = _decide(use, request, credential)
+        reason = _decide(use, request, credential, is_guess)
+        if reason and is_guess:
+            return None
         if reason:
             _refuse(use, request, credential, reason)
         elif use.recorded is None:
@@ -169,6 +193,8 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -
     except Error as error:
         recording.logger.error("The key store cannot be reached: %s", type(error).__name__)
         use.make_unavailable()
+    if is_guess and use.is_unavailable:
+        return None
     if use.is_good and use.holder is not None:
         announcements.tell_use(use.holder, use.row)
     elif not use.is_unavailable:
@@ -176,7 +202,7 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -
     return use
 
 
-def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
+def _decide(use: Use, request: HttpRequest, credential: Credential, is_guess: bool) -> str:
     """Find the holder of the key, and return why it is refused; empty if it is accepted."""
     if credential.in_conflict:
         return Reason.CONFLICT
@@ -184,7 +210,8 @@ def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
         return Reason.CONFLICT if credential.looks_repeated else Reason.MALFORMED
     # Built before the look-up, because a keyring may write it in the same statement.
     use.row = recording.describe(request, credential.presented, use.address)
-    use.holder, objection = _look_up(use, credential.token)
+    # The one statement that also writes the use may write one that is refused.
+    use.holder, objection = _look_up(use, credential.token, not is_guess and sinks.sink().shares_key_database)
     if use.holder is None:
         return Reason.CONFLICT if credential.looks_repeated else Reason.UNKNOWN
     key_id = use.holder.pk if isinstance(use.holder, APIKey) else None
@@ -192,7 +219,7 @@ def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
     return objection
 
 
-def _look_up(use: Use, token: str) -> tuple[Holder | None, str]:
+def _look_up(use: Use, token: str, can_record: bool) -> tuple[Holder | None, str]:
     """Return the holder from the guard's keyrings, and why it is refused. A keyring may record the use at once."""
     checked, objection = None, ""
 
@@ -201,7 +228,6 @@ def _look_up(use: Use, token: str) -> tuple[Holder | None, str]:
         checked, objection = holder, objection_to(holder, use.address)
         return not objection
 
-    can_record = sinks.sink().shares_key_database
     for ring in use.guard.keyrings:
         find_and_record = getattr(ring, "find_and_record", None) if can_record else None
         try:
@@ -243,10 +269,13 @@ def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str)
 
 
 def note_denial(request: HttpRequest, reason: str) -> None:
-    """Note that a permission or throttle refused a good key; with no reason, that it accepts the key."""
-    for use in getattr(request, "api_key_uses", {}).values():
-        if use is not None:
-            use.denial = reason
+    """Note that a permission or throttle refused a good key; with no reason, that it accepts the key.
+
+    The key is the one that this request, and not one within it, was asked for last.
+    """
+    use: Use | None = getattr(request, "api_key_use", None)
+    if use is not None:
+        use.denial = reason
 
 
 def scope_denial(request: HttpRequest, holder: Holder, required: Iterable[str]) -> str:

@@ -1,8 +1,8 @@
 """Runs the SQL of requests and shippers: finds keys and writes rows of the log."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any, TypeVar
 
@@ -168,6 +168,29 @@ def _parameters(connection: BaseDatabaseWrapper, row: Row, names: Sequence[str])
 def is_in_transaction() -> bool:
     """Tell whether a write made now could be rolled back. Needs no query: the database may be unavailable."""
     return connections[router.db_for_write(APIKey)].in_atomic_block
+
+
+def is_in_view_transaction() -> bool:
+    """Tell whether a transaction is open other than that of a test case, which is around every request."""
+    blocks = connections[router.db_for_write(APIKey)].atomic_blocks
+    return not all(getattr(block, "_from_testcase", False) for block in blocks)
+
+
+@contextmanager
+def despite_rollback() -> Iterator[None]:
+    """Allow statements in a transaction that is to be rolled back, as Django REST framework marks it in a refusal.
+
+    What they write is rolled back with it.
+    """
+    connection = connections[router.db_for_write(APIKey)]
+    is_marked = connection.in_atomic_block and connection.needs_rollback
+    if is_marked:
+        connection.needs_rollback = False
+    try:
+        yield
+    finally:
+        if is_marked:
+            connection.needs_rollback = True
 
 
 def write_outcome(outcome: Outcome) -> bool:

@@ -4,6 +4,7 @@ import ast
 import inspect
 import sys
 from collections.abc import Iterator
+from inspect import getattr_static
 from textwrap import dedent
 from typing import Any
 
@@ -15,6 +16,7 @@ from django.utils.module_loading import import_string
 from ..endpoints import Endpoint, endpoints
 from ..middleware import APIKeyMiddleware
 from ..models import APIKey
+from .code import guards_named_in, views_named_in
 
 _AFTER_THE_VIEW = {"process_response", "process_exception", "process_template_response"}
 _BEGINNINGS = {"atomic", "set_autocommit"}
@@ -41,13 +43,50 @@ def check_middleware_is_installed(**kwargs: object) -> list[checks.CheckMessage]
 def check_guards_can_be_seen_ahead(**kwargs: object) -> list[checks.CheckMessage]:
     return [
         checks.Warning(
-            f"The view {what}, so APIKeyMiddleware cannot tell ahead of it which keys it accepts.",
+            f"The view {what}, so APIKeyMiddleware may not be able to tell ahead of it which keys it accepts.",
             hint=f"{hint} Otherwise uses are written in the view's own transaction, or where no key was asked for.",
             obj=endpoint,
             id="keys.W002",
         )
         for endpoint in endpoints()
         for what, hint in _hidden_guards(endpoint)
+    ]
+
+
+@checks.register("keys")
+def check_guarded_views_are_called_by_django(**kwargs: object) -> list[checks.CheckMessage]:
+    alias = router.db_for_write(APIKey)
+    if not connections[alias].settings_dict["ATOMIC_REQUESTS"]:
+        return []
+    return [
+        checks.Warning(
+            f"The view seems to call {called.name_in_code}, which asks for a key, within its own transaction "
+            "(ATOMIC_REQUESTS).",
+            hint="The middleware sees only the outer view: in each process it verifies a key before the view only once "
+            "a request has shown that it is asked for, and a key of a request that the view builds never. Guard the "
+            "outer view, use functools.wraps in decorators, or take the outer view out of the transaction "
+            "(transaction.non_atomic_requests).",
+            obj=endpoint,
+            id="keys.W041",
+        )
+        for endpoint in endpoints()
+        if endpoint.is_in_transaction(alias)
+        for called in views_named_in(endpoint.view)
+        if called.source is not endpoint.source and not {*called.guards} <= {*endpoint.guards}
+    ]
+
+
+@checks.register("keys")
+def check_middleware_is_listed_once(**kwargs: object) -> list[checks.CheckMessage]:
+    ours = [path for path, middleware in _middlewares() if _is_ours(middleware)]
+    if len(ours) < 2:
+        return []
+    return [
+        checks.Warning(
+            f"APIKeyMiddleware is listed more than once in MIDDLEWARE: {', '.join(ours)}.",
+            hint="Keep one of them. The first does all the work.",
+            id="keys.W040",
+        )
     ]
 
 
@@ -66,7 +105,7 @@ def check_keys_come_before_other_authenticators(**kwargs: object) -> list[checks
             id="keys.W003",
         )
         for endpoint in endpoints()
-        if endpoint.is_behind_another and alias not in getattr(endpoint.view, "_non_atomic_requests", ())
+        if endpoint.is_behind_another and endpoint.is_in_transaction(alias)
     ]
 
 
@@ -90,6 +129,13 @@ def _hidden_guards(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
         yield (
             "overrides get_authenticators()",
             "Name them in authentication_classes; for one action of a view set in @action(authentication_classes=...).",
+        )
+    if endpoint.is_property("authentication_classes") and (
+        endpoint.asks_for_a_key or guards_named_in(getattr_static(endpoint.source, "authentication_classes"))
+    ):
+        yield (
+            "has a property for authentication_classes",
+            "Make it a list; for one action of a view set name them in @action(authentication_classes=...).",
         )
     if endpoint.guarded_methods and not hasattr(endpoint.view, "api_key_guard"):
         yield (
