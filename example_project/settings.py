@@ -10,12 +10,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dj_database_url
-from decouple import AutoConfig, Csv
+from decouple import Csv
 from django.core.exceptions import ImproperlyConfigured
+
+from keys.environment import config_in
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-config = AutoConfig(search_path=BASE_DIR)
+config = config_in(str(BASE_DIR))
 
 # A fresh checkout has to run without any configuration, so DEBUG is on unless it is turned off. What keeps a forgotten
 # setting from going public is ALLOWED_HOSTS: while it is empty, Django under DEBUG answers to localhost alone.

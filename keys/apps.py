@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 from django.apps import AppConfig, apps
+from django.db.models.signals import pre_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -14,6 +15,9 @@ class KeysConfig(AppConfig):
     def ready(self) -> None:
         from . import checks  # noqa: F401  registers them
         from .histories import watch_models
+        from .migrations._takeover import look_before_migrating
+
+        pre_migrate.connect(look_before_migrating, sender=self)
 
         watch_models()
         if apps.is_installed("drf_spectacular"):

@@ -1,5 +1,6 @@
 """Authentication for Django REST framework, with the decisions of `verification`."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.apps import apps
@@ -179,5 +180,8 @@ class EnvironmentKeyAuthentication(KeyringAuthentication):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         if "keyrings" not in cls.__dict__:
-            cls.keyrings = tuple(EnvironmentKeyring(variable) for variable in cls.variables)
+            # Letter by letter, a text would name variables too: the guard refuses it.
+            variables: Any = cls.variables
+            is_list = isinstance(variables, Iterable) and not isinstance(variables, str)
+            cls.keyrings = tuple(map(EnvironmentKeyring, variables)) if is_list else variables
         super().__init_subclass__(**kwargs)

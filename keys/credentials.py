@@ -1,9 +1,17 @@
-"""What a request presents: one key or several, and its address. Only this module trusts proxies."""
+"""What a request presents: one key or several, and its address. Only this module trusts proxies.
 
+It also keeps the headers in which keys are presented out of Django's error reports.
+"""
+
+import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
+
+from django.http import HttpRequest
+from django.views.debug import SafeExceptionReporterFilter, get_exception_reporter_filter
 
 from . import tokens
 from .conf import conf
@@ -13,6 +21,12 @@ from .tokens import Secret
 # Whitespace around a header's value (RFC 9110, 5.5); str.strip() alone would also remove line breaks.
 BLANKS = " \t"
 _NAMES_OF_ADDRESS = ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR")
+
+# Names of headers, and of schemes in `Authorization` (RFC 9110, 5.6.2).
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+# Headers that guards read, as `META` names them, whose names do not tell Django that they are to be hidden.
+exposed: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +105,39 @@ def _meta_name(header: str) -> str:
 def _meta_names(header: str, keyword: str | None) -> tuple[str, ...]:
     names = (_meta_name(header), *_NAMES_OF_ADDRESS)
     return names if keyword is None else (*names, "HTTP_AUTHORIZATION")
+
+
+def is_header(name: object) -> bool:
+    """Tell whether a value of any type is the name of a header."""
+    return isinstance(name, str) and _TOKEN.fullmatch(name) is not None
+
+
+def expect(header: str) -> None:
+    """Note that keys are presented in this header."""
+    if not SafeExceptionReporterFilter.hidden_settings.search(name := _meta_name(header)):
+        exposed.add(name)
+
+
+def hide_from_reports(request: HttpRequest) -> None:
+    """Make the error page and the error mail of this request hide the `exposed` headers too."""
+    held = get_exception_reporter_filter(request)
+    if not getattr(held, "hides_keys", False):
+        hiding = copy(held)
+        kind: Any = type(held)
+        hiding.__class__ = _hiding(kind)
+        request.exception_reporter_filter = hiding
+
+
+@cache
+def _hiding(kind: Any) -> Any:
+    class HidesKeys(kind):  # type: ignore[misc]
+        hides_keys = True
+
+        def get_safe_request_meta(self, request: HttpRequest) -> dict[str, Any]:
+            meta = super().get_safe_request_meta(request)
+            return {name: self.cleansed_substitute if name in exposed else value for name, value in meta.items()}
+
+    return HidesKeys
 
 
 def _split(authorization: str) -> tuple[str, str]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from django.db import Error
+
 from . import environment
 from .audit import statements
 from .audit.outcomes import RowHandle
@@ -17,6 +19,10 @@ from .models.audit_event import Holder, Row
 __all__ = ["DatabaseKeyring", "EnvironmentKey", "EnvironmentKeyring", "Holder", "Keyring", "Row"]
 
 logger = logging.getLogger("api_keys")
+
+
+class KeyStoreError(Error):
+    """The place where keys are stored cannot be read now. The answer is 503, as if it were the database."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +100,25 @@ class EnvironmentKeyring:
         return self.enabled_by is None or environment.is_on(self.enabled_by, environment_folder())
 
     def values(self) -> list[str]:
-        """Return the values that are accepted now; none if the variable is unset, empty or blank."""
+        """Return the values that are accepted now; none if the variable is unset, empty or blank.
+
+        Raises KeyStoreError.
+        """
         try:
-            if not self.is_enabled():
-                return []
+            return environment.values(self.variable, environment_folder()) if self.is_enabled() else []
         except ValueError:
             # The value is not logged: somebody may have put a key into the wrong variable.
             logger.error("%s is not a boolean: the keys of %s are refused.", self.enabled_by, self.variable)
             return []
-        return environment.values(self.variable, environment_folder())
+        except environment.UnreadableFileError as error:
+            logger.error("%s", error)
+            raise KeyStoreError(str(error)) from None
 
     def is_configured(self) -> bool:
-        return bool(self.values())
+        try:
+            return bool(self.values())
+        except KeyStoreError:
+            return True  # nobody knows; `find` raises for the keys that are presented
 
     def find(self, token: str) -> EnvironmentKey | None:
         presented = hashlib.sha256(token.encode()).digest()

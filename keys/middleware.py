@@ -19,6 +19,7 @@ from django.utils.cache import patch_vary_headers
 from . import credentials
 from .ahead import foresight_of
 from .audit.recording import AuditUnavailable
+from .conf import conf
 from .decisions import Decisions, current, decisions_on
 from .verification import UNAVAILABLE_DETAIL, Guard, Use, check, conclude
 
@@ -36,8 +37,12 @@ class APIKeyMiddleware:
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
+        # Settings of a wrong type stop the server's start. Raises ImproperlyConfigured.
+        conf.PREFIX  # noqa: B018
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        if credentials.exposed:
+            credentials.hide_from_reports(request)
         outer: Decisions | None = getattr(request, "api_key_uses", None)
         if outer is not None:
             if outer.request_id == id(request) and outer.is_open:

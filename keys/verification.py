@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
 from django.http import HttpRequest
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
 from . import credentials, scopes
 from .audit import announcements, recording, sinks, statements
 from .audit.outcomes import RowHandle
+from .conf import conf
 from .credentials import Credential
 from .decisions import Decisions, decisions_on, keep_out_of_caches
 from .keyrings import DatabaseKeyring, Holder, Keyring
@@ -42,6 +45,18 @@ class Guard:
     not_configured_detail: str = "API key not configured"
     # A request without a key gets `refused_detail` too, instead of going on to other authenticators.
     answers_missing: bool = False
+    # Why the guard cannot work; empty if it can. `check` says so, and each request is answered with an error.
+    mistake: str = field(default="", init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Look at the types, as long as no request is near: what raises for a header may show its value."""
+        keyrings: Any = self.keyrings
+        safe: dict[str, Any] = {"keyrings": tuple(keyrings) if isinstance(keyrings, list) else keyrings}
+        if mistake := _mistake_of(self):
+            safe = {"mistake": mistake, "header": "X-API-Key", "keyword": None, "keyrings": ()}
+        for name, value in safe.items():
+            object.__setattr__(self, name, value)
+        credentials.expect(self.header)
 
     @property
     def is_configured(self) -> bool:
@@ -57,6 +72,27 @@ class Guard:
     def challenge(self) -> str:
         """The header `WWW-Authenticate` of each 401 (RFC 9110, 15.5.2)."""
         return f'{self.keyword or "Api-Key"} realm="api"'
+
+
+def _mistake_of(guard: Guard) -> str:
+    """Return which value of the guard is of a wrong type, as a sentence; empty if none is."""
+    if not credentials.is_header(guard.header):
+        return f"header = {guard.header!r} is not the name of a header."
+    if guard.keyword is not None and not credentials.is_header(guard.keyword):
+        return f"keyword = {guard.keyword!r} is neither a word nor None."
+    keyrings: Any = guard.keyrings
+    if not isinstance(keyrings, list | tuple):
+        return f"keyrings (or variables) = {keyrings!r} is neither a tuple nor a list."
+    for ring in keyrings:
+        has_methods = callable(getattr(ring, "find", None)) and callable(getattr(ring, "is_configured", None))
+        if isinstance(ring, type) or not has_methods or not isinstance(getattr(ring, "variable", ""), str):
+            return f"{ring!r} among the keyrings is no keyring."
+    for name in ("refused_detail", "not_configured_detail"):
+        if not isinstance(text := getattr(guard, name), str | Promise):
+            return f"{name} = {text!r} is not a text."
+    return (
+        "" if isinstance(guard.answers_missing, bool) else f"answers_missing = {guard.answers_missing!r} is no switch."
+    )
 
 
 @dataclass(slots=True)
@@ -126,8 +162,14 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False, i
 
     None means that no key was presented, and that other authenticators may try. With `in_transaction`, `conclude`
     writes a refusal, because its answer rolls back the open transaction. With `is_guess` it is not certain that the
-    view will ask: None then also means that the key is not good, and nothing was recorded.
+    view will ask: None then also means that the key is not good, and nothing was recorded. Raises ImproperlyConfigured.
     """
+    # Settings and guards of a wrong type are refused here, where an error report can show no header.
+    conf.PREFIX  # noqa: B018
+    if guard.mistake:
+        raise ImproperlyConfigured(f"A view's guard cannot work: {guard.mistake}")
+    if credentials.exposed:
+        credentials.hide_from_reports(request)
     credential = credentials.read(request.META, guard.header, guard.keyword)
     if credential is None:
         if is_guess:

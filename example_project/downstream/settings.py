@@ -1,6 +1,7 @@
 """Settings of the calling service: a text-to-speech backend in miniature, which keeps no users of its own.
 
-Read by python-decouple, from the environment first and then from `.env` in the project's folder.
+Read by python-decouple, from the environment first and then from `.env` in or above the project's folder, as the
+session reads the next key.
 """
 
 from pathlib import Path

@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from ..models import APIKey
+from ..models.fields import stored
 from .pages import Pages
 
 
@@ -24,6 +25,9 @@ def page(admin: Any, request: HttpRequest, made: Sequence[Revealed], **context: 
     context |= {"made": made, "try_url": request.build_absolute_uri("/")}
     response = answer(admin, request, "admin/keys/apikey/secret.html", context)
     response["Cache-Control"] = "no-store"
+    for revealed in made:
+        # For what other packages do with the key when the change is committed.
+        revealed.key.key = stored(revealed.key.key)
     return response
 
 

@@ -25,11 +25,10 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from .. import environment, moments
-from ..conf import conf, environment_folder
+from ..conf import DATABASE, conf, environment_folder
 from ..models import AuditEvent, AuditSeal
 from ..models.audit_event import TRAFFIC
 from . import statements
-from .sinks import DATABASE
 
 SEAL_KEY = "KEYS_SEAL_KEY"  # environment variable; its first key signs, the older ones verify what they signed
 MOST_ROWS = 10_000
@@ -202,7 +201,10 @@ def seal_key_values() -> list[str]:
 
 def sealing_keys() -> list[SealingKey]:
     """Return the keys in the environment; the first one signs. Raises SealError for none, or one that is too short."""
-    values = seal_key_values()
+    try:
+        values = seal_key_values()
+    except environment.UnreadableFileError as error:
+        raise SealError(str(error)) from None
     if not values:
         raise SealError(f"{SEAL_KEY} is not set; `manage.py keys_generate` makes a good value.")
     if any(len(value) < environment.MIN_LENGTH for value in values):
@@ -240,7 +242,8 @@ def seal(most_rows: int = MOST_ROWS) -> Iterator[AuditSeal]:
         made = made_of(entries, previous, key, now)
         try:
             with transaction.atomic(using=seals().db):
-                made.save(using=seals().db, force_insert=True)
+                # Without signals, which invite packages that write whole rows down and stumble over the binary column.
+                AuditSeal.objects.using(seals().db).bulk_create([made])
         except IntegrityError:
             # Another process was faster; go on from its seal.
             previous = seals().last()

@@ -7,14 +7,11 @@ each is written in the transaction of its change.
 from collections.abc import Sequence
 from time import monotonic
 
-from ..conf import conf
+from ..conf import DATABASE, conf
 from ..models import AuditEvent
 from ..models.audit_event import AuditEventManager, Row
 from . import statements
 from .outcomes import Backlog, CountedRow, Outcome, RowHandle, Sink
-
-DATABASE = "database"
-SCHEMES = ("redis", "rediss", "unix")
 
 backlog = Backlog(statements.may_write_batch, statements.write_batch)
 AuditEventManager.flush = backlog.flush
@@ -52,11 +49,6 @@ class DatabaseSink:
 
 
 _database = DatabaseSink()
-
-
-def is_stream(address: object) -> bool:
-    """Tell whether the value starts like the address of a Redis stream."""
-    return isinstance(address, str) and address.partition("://")[0] in SCHEMES
 
 
 def sink() -> Sink:

@@ -15,8 +15,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from .. import signals
-from ..conf import conf
-from . import sinks
+from ..conf import conf, is_stream
 
 if TYPE_CHECKING:
     from .stream import Lag
@@ -59,7 +58,7 @@ def observe_lag(options: CallbackOptions) -> Iterable[Observation]:
 
 
 def _lag() -> "list[Lag]":
-    if not sinks.is_stream(conf.AUDIT_SINK):
+    if not is_stream(conf.AUDIT_SINK):
         return []
     from redis.exceptions import RedisError
 

@@ -1,13 +1,15 @@
 """Checks of keys in environment variables: they are set, long enough and usable. No message shows a value."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from django.core import checks
 
 from .. import environment, tokens
 from ..audit.sealing import SEAL_KEY, seal_key_values
+from ..conf import environment_folder
 from ..endpoints import endpoints
-from ..keyrings import EnvironmentKeyring
+from ..keyrings import EnvironmentKeyring, KeyStoreError
 from .options import hint_for, ill_formed, unregistered
 
 _GENERATE = "`manage.py keys_generate` makes a good one."
@@ -95,6 +97,13 @@ def check_keys_differ(**kwargs: object) -> list[checks.CheckMessage]:
     ]
 
 
+@checks.register("keys")
+def check_the_file_can_be_read(**kwargs: object) -> list[checks.CheckMessage]:
+    sentence = environment.obstacle(environment_folder())
+    hint = "Keys that are only in this file are refused with 503, until it can be read and the service is restarted."
+    return [checks.Error(sentence, hint=hint, id="keys.E040")] if sentence else []
+
+
 def _keyrings() -> list[EnvironmentKeyring]:
     rings = (ring for endpoint in endpoints() for ring in endpoint.keyrings if isinstance(ring, EnvironmentKeyring))
     return list(dict.fromkeys(rings))
@@ -111,16 +120,25 @@ def _is_enabled(ring: EnvironmentKeyring) -> bool | None:
         return ring.is_enabled()
     except ValueError:
         return None
+    except environment.UnreadableFileError:
+        return True  # E040 tells
 
 
 def _values() -> dict[str, list[str]]:
     """Return the keys in each variable that an enabled keyring reads."""
-    return {ring.variable: ring.values() for ring in _keyrings() if _is_enabled(ring)}
+    found = {}
+    for ring in _keyrings():
+        with suppress(KeyStoreError):
+            if _is_enabled(ring):
+                found[ring.variable] = ring.values()
+    return found
 
 
 def _secrets() -> dict[str, list[str]]:
     """Return the keys of requests, and those that sign seals."""
-    return {**_values(), SEAL_KEY: seal_key_values()}
+    with suppress(environment.UnreadableFileError):
+        return {**_values(), SEAL_KEY: seal_key_values()}
+    return _values()
 
 
 def _wrong_scopes(ring: EnvironmentKeyring) -> list[object]:

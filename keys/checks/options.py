@@ -1,133 +1,82 @@
-"""Checks of `settings.KEYS`: every option is known and has a valid value."""
+"""Checks of `settings.KEYS`: every option is known and has a valid value. `conf` has the rules for types and forms."""
 
 from collections.abc import Mapping
 from datetime import timedelta
-from difflib import get_close_matches
-from typing import Any, TypeGuard
+from typing import Any
 
-from django.conf import settings
 from django.core import checks
-from django.utils.functional import Promise
 
-from .. import scopes, tokens
-from ..conf import DEFAULTS
-
-MAX_PREFIX_LENGTH = tokens.MAX_PRESENTED_LENGTH - tokens.LENGTH
+from .. import scopes
+from ..conf import DEFAULTS, Mistake, configured, is_scope, nearest, unknown, unusable
 
 
 @checks.register("keys")
 def check_keys_is_a_dictionary(**kwargs: object) -> list[checks.CheckMessage]:
-    if isinstance(getattr(settings, "KEYS", {}), Mapping):
-        return []
-    return [checks.Error("KEYS is not a dictionary.", hint='Write KEYS = {"SCOPES": {...}, ...}.', id="keys.E001")]
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E001") for wrong in _mistakes_of("KEYS")]
 
 
 @checks.register("keys")
 def check_options_are_known(**kwargs: object) -> list[checks.CheckMessage]:
-    return [
-        checks.Error(f"KEYS has no option {name!r}.", hint=_nearest(str(name).upper(), list(DEFAULTS)), id="keys.E002")
-        for name in options()
-        if name not in DEFAULTS
-    ]
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E002") for wrong in unknown()]
 
 
 @checks.register("keys")
 def check_scopes(**kwargs: object) -> list[checks.CheckMessage]:
-    registry = options()["SCOPES"]
-    hint = 'Write "SCOPES": {"users:read": "Read the details of users."}.'
-    if not isinstance(registry, Mapping):
-        return [checks.Error('KEYS["SCOPES"] is not a dictionary.', hint=hint, id="keys.E003")]
-    wrong = [f"{scope!r} is not a scope" for scope in registry if not is_scope(scope)]
-    wrong += [f"{scope!r} has no sentence" for scope, text in registry.items() if not isinstance(text, str | Promise)]
-    return [checks.Error(f'{what} in KEYS["SCOPES"].', hint=hint, id="keys.E003") for what in wrong]
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E003") for wrong in _mistakes_of("SCOPES")]
 
 
 @checks.register("keys")
 def check_default_scopes(**kwargs: object) -> list[checks.CheckMessage]:
-    defaults = options()["DEFAULT_SCOPES"]
-    if not isinstance(defaults, list | tuple):
-        hint = 'Write "DEFAULT_SCOPES": ["users:read"].'
-        return [checks.Error('KEYS["DEFAULT_SCOPES"] is not a list.', hint=hint, id="keys.E004")]
-    return [
-        checks.Error(f'{scope!r} in KEYS["DEFAULT_SCOPES"] is not {wanted}.', hint=hint_for(scope), id="keys.E004")
-        for wanted, wrong in (("a scope", ill_formed(defaults)), ("registered", unregistered(defaults)))
-        for scope in wrong
-    ]
+    defaults = configured()["DEFAULT_SCOPES"]
+    said = [(wrong.message, wrong.hint) for wrong in _mistakes_of("DEFAULT_SCOPES")]
+    for scope in unregistered(defaults) if isinstance(defaults, list | tuple) else []:
+        said.append((f'{scope!r} in KEYS["DEFAULT_SCOPES"] is not registered.', hint_for(scope)))
+    return [checks.Error(message, hint=hint, id="keys.E004") for message, hint in said]
 
 
 @checks.register("keys")
 def check_prefix(**kwargs: object) -> list[checks.CheckMessage]:
-    # A prefix may end in hexadecimal digits: exactly 40 of them follow it.
-    prefix = options()["PREFIX"]
-    if prefix == "" or (isinstance(prefix, str) and _may_begin_a_key(prefix)):
-        return []
-    return [
-        checks.Error(
-            f'KEYS["PREFIX"] is not a text of up to {MAX_PREFIX_LENGTH} printable ASCII characters without blanks '
-            "and commas.",
-            hint='Write something that a secret scanner can find, such as "auth_live_".',
-            id="keys.E005",
-        )
-    ]
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E005") for wrong in _mistakes_of("PREFIX")]
 
 
 @checks.register("keys")
 def check_trusted_proxies(**kwargs: object) -> list[checks.CheckMessage]:
-    number = options()["TRUSTED_PROXIES"]
-    if type(number) is int and number >= 0:
-        return []
-    hint = "Write how many proxies of yours a request passes, 0 for none. Each adds an entry to X-Forwarded-For."
-    return [checks.Error('KEYS["TRUSTED_PROXIES"] is not a number, 0 or more.', hint=hint, id="keys.E006")]
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E006") for wrong in _mistakes_of("TRUSTED_PROXIES")]
 
 
 @checks.register("keys")
 def check_switches(**kwargs: object) -> list[checks.CheckMessage]:
-    return [
-        checks.Error(f'KEYS["{name}"] is neither True nor False.', hint=f"The default is {default}.", id="keys.E007")
-        for name, default in DEFAULTS.items()
-        if isinstance(default, bool) and not isinstance(options()[name], bool)
-    ]
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E007") for wrong in _mistakes_of(*_options_of(bool))]
 
 
 @checks.register("keys")
 def check_lengths_of_time(**kwargs: object) -> list[checks.CheckMessage]:
-    return [
-        checks.Error(
-            f'KEYS["{name}"] is not a timedelta of 0 or more.',
-            hint=f"The default is {default!r}.",
-            id="keys.E008",
-        )
-        for name, default in DEFAULTS.items()
-        if isinstance(default, timedelta)
-        and not (isinstance(value := options()[name], timedelta) and value >= timedelta(0))
-    ]
+    wrong_ones = _mistakes_of(*_options_of(timedelta))
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E008") for wrong in wrong_ones]
 
 
-def options() -> dict[Any, Any]:
-    """Return every option, as set or by default; only the defaults if KEYS is no dictionary."""
-    configured = getattr(settings, "KEYS", {})
-    return {**DEFAULTS, **(configured if isinstance(configured, Mapping) else {})}
+@checks.register("keys")
+def check_sink(**kwargs: object) -> list[checks.CheckMessage]:
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E017") for wrong in _mistakes_of("AUDIT_SINK")]
 
 
-def _may_begin_a_key(prefix: str) -> bool:
-    # A comma joins a header that was sent twice, and a blank ends the keyword in `Authorization`.
-    return tokens.is_presentable(prefix) and len(prefix) <= MAX_PREFIX_LENGTH and not {" ", ","} & {*prefix}
+@checks.register("keys")
+def check_backlog_limit(**kwargs: object) -> list[checks.CheckMessage]:
+    wrong_ones = _mistakes_of("AUDIT_BACKLOG_LIMIT")
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E019") for wrong in wrong_ones]
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    """Return a hint with the most similar known name, or with all of them."""
-    near = get_close_matches(name, known, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Known are: {', '.join(known)}."
+def _mistakes_of(*options: str) -> list[Mistake]:
+    return [mistake for mistake in unusable() if mistake.option in options]
 
 
-def is_scope(value: object) -> TypeGuard[str]:
-    """Tell whether a value of any type is a well-formed scope."""
-    return isinstance(value, str) and scopes.is_well_formed(value)
+def _options_of(kind: type) -> list[str]:
+    return [name for name, default in DEFAULTS.items() if type(default) is kind]
 
 
 def registered_scopes() -> list[str]:
     """Return the registered scopes, without those that E003 reports."""
-    registry = options()["SCOPES"]
+    registry = configured()["SCOPES"]
     return [scope for scope in registry if is_scope(scope)] if isinstance(registry, Mapping) else []
 
 
@@ -145,4 +94,4 @@ def hint_for(scope: object) -> str:
     """Return how to correct a scope that is ill-formed or not registered."""
     if not is_scope(scope):
         return "Write resource:action, resource:* or *."
-    return _nearest(scope, registered_scopes()) + ' Register it in KEYS["SCOPES"] otherwise.'
+    return nearest(scope, registered_scopes()) + ' Register it in KEYS["SCOPES"] otherwise.'

@@ -6,52 +6,31 @@ from django.core import checks
 from django.db import connections, router
 
 from ..audit import statements
-from ..audit.sinks import DATABASE, is_stream
+from ..conf import NO_SINK, configured, is_stream
 from ..models import APIKey
-from .options import options
 
 
 @checks.register("keys")
-def check_sink(**kwargs: object) -> list[checks.CheckMessage]:
-    address = options()["AUDIT_SINK"]
-    if address == DATABASE or (is_stream(address) and (not _has_redis() or _is_understood(address))):
+def check_redis_understands_the_address(**kwargs: object) -> list[checks.CheckMessage]:
+    """`options` has looked at how it begins."""
+    address = configured()["AUDIT_SINK"]
+    if not is_stream(address) or not _has_redis() or _is_understood(address):
         return []
-    # The message does not show the address, which may hold a password.
-    return [
-        checks.Error(
-            'KEYS["AUDIT_SINK"] is neither "database" nor the address of a Redis stream.',
-            hint='Write "redis://host:6379/0", with "?stream=keys:audit" to name the stream, and options of redis-py.',
-            id="keys.E017",
-        )
-    ]
+    return [checks.Error(NO_SINK.message, hint=NO_SINK.hint, id="keys.E017")]
 
 
 @checks.register("keys")
 def check_redis_is_installed(**kwargs: object) -> list[checks.CheckMessage]:
-    if not is_stream(options()["AUDIT_SINK"]) or _has_redis():
+    if not is_stream(configured()["AUDIT_SINK"]) or _has_redis():
         return []
     hint = "Install the extra: pip install 'django-service-keys[redis]'."
     return [checks.Error('KEYS["AUDIT_SINK"] needs the package redis.', hint=hint, id="keys.E018")]
 
 
 @checks.register("keys")
-def check_backlog_limit(**kwargs: object) -> list[checks.CheckMessage]:
-    limit = options()["AUDIT_BACKLOG_LIMIT"]
-    if type(limit) is int and limit > 0:
-        return []
-    return [
-        checks.Error(
-            'KEYS["AUDIT_BACKLOG_LIMIT"] is not a number of entries, 1 or more.',
-            hint="Write how many entries may wait in the stream before uses are refused.",
-            id="keys.E019",
-        )
-    ]
-
-
-@checks.register("keys")
 def check_the_stream_can_be_shipped(**kwargs: object) -> list[checks.CheckMessage]:
     connection = connections[router.db_for_write(APIKey)]
-    if not is_stream(options()["AUDIT_SINK"]) or statements.can_ship():
+    if not is_stream(configured()["AUDIT_SINK"]) or statements.can_ship():
         return []
     return [
         checks.Error(

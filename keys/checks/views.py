@@ -68,6 +68,21 @@ def check_authenticators_have_keyrings(**kwargs: object) -> list[checks.CheckMes
     )
 
 
+@checks.register("keys")
+def check_guards_can_work(**kwargs: object) -> list[checks.CheckMessage]:
+    return once_for_each_view(
+        checks.Error(
+            f"The view's guard cannot work: {guard.mistake}",
+            hint='Write header = "X-API-Key", keyrings = (DatabaseKeyring(),) or variables = ("INTERNAL_API_KEY",).',
+            obj=endpoint,
+            id="keys.E039",
+        )
+        for endpoint in endpoints()
+        for guard in endpoint.guards
+        if guard.mistake
+    )
+
+
 def _has_keyrings(authenticator: type[KeyringAuthentication]) -> bool:
     # Without its comma, a tuple of one variable is a string, which would be read letter by letter.
     forgot_comma = isinstance(getattr(authenticator, "variables", ()), str)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.management import get_system_username
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error
@@ -71,7 +71,7 @@ class KeysCommand(BaseCommand):
                 return super().execute(*args, **options)
         except ValidationError as error:
             raise CommandError(" ".join(_sentences(error))) from error
-        except (RotationError, StaleKeyError, PartitionError, SealError, TriggerError) as error:
+        except (ImproperlyConfigured, RotationError, StaleKeyError, PartitionError, SealError, TriggerError) as error:
             raise CommandError(str(error)) from error
         except UnicodeError as error:
             raise CommandError("What was given is not text in UTF-8.") from error

@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+from ._takeover import refuse_any_table
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -9,6 +11,7 @@ class Migration(migrations.Migration):
     dependencies = []
 
     operations = [
+        migrations.RunPython(refuse_any_table, migrations.RunPython.noop, hints={"model_name": "apikey"}),
         migrations.CreateModel(
             name="APIKey",
             fields=[

@@ -9,6 +9,8 @@ import keys.audit.partitions
 import keys.models.fields
 import keys.models.validators
 
+from ._takeover import refuse_another_table
+
 
 def widen_id(apps: Any, schema_editor: Any) -> None:
     """Make the id of a table from before Django 3.2 as wide as what will point to it, which MariaDB insists on."""
@@ -22,6 +24,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.RunPython(refuse_another_table, migrations.RunPython.noop, hints={"model_name": "apikey"}),
         migrations.RunPython(widen_id, migrations.RunPython.noop, atomic=False, hints={"model_name": "apikey"}),
         migrations.AlterModelOptions(
             name="apikey",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from ..tokens import Secret
 from .audit_event import AuditEvent
 from .fields import KeyField, MomentField, PrefixField, default_scopes, digest, visible_prefix
 from .querysets import EXPIRES_SOON, APIKeyQuerySet, WrittenQuerySet
-from .recorded import RecordedModel
+from .recorded import RecordedModel, secrets_put_away
 from .validators import validate_networks, validate_rate, validate_scopes
 
 Event, Reason = AuditEvent.Event, AuditEvent.Reason
@@ -155,15 +156,15 @@ class APIKey(RecordedModel):
         if grace < timedelta(0):
             raise ValueError("The grace of a rotation cannot be negative.")
         using = self._alias()
-        with transaction.atomic(using=using):
+        with ExitStack() as until_committed, transaction.atomic(using=using):
             row = type(self)._base_manager.using(using).select_for_update().get(pk=self.pk)
-            successor = row.replaced_by or row._make_successor(using, grace)
+            successor = row.replaced_by or row._make_successor(using, grace, until_committed)
         self.refresh_from_db(using, ["expires_at", "replaced_by", "is_active"])
         return successor
 
     rotate.alters_data = True  # type: ignore[attr-defined]
 
-    def _make_successor(self, using: str, grace: timedelta) -> APIKey:
+    def _make_successor(self, using: str, grace: timedelta, until_committed: ExitStack) -> APIKey:
         if self.objection:
             sentence = _("%(key)s is inactive: make a new key instead of rotating it.")
             if self.state == "expired":
@@ -176,6 +177,7 @@ class APIKey(RecordedModel):
             and _after(now, moments.instant(self.expires_at) - moments.instant(self.created_at)),
             family=self.family or self.pk,
         )
+        until_committed.enter_context(secrets_put_away([successor]))
         # Not validated again: a scope that is no longer registered must not block a rotation.
         successor._insert(using=using)
         ends = [moment for moment in (_after(now, grace), self.expires_at) if moment is not None]

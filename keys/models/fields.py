@@ -43,6 +43,15 @@ def is_token(value: Any) -> TypeGuard[str]:
     return isinstance(value, str) and not isinstance(value, Digest)
 
 
+def stored(value: Any) -> Digest:
+    """Return what the row holds for a token or a digest. Raises ValidationError for what can be no key."""
+    if isinstance(value, Digest):
+        return value
+    if not is_token(value) or not tokens.is_presentable(value):
+        raise ValidationError(_("A key is 1 to 128 printable ASCII characters."), code="invalid")
+    return digest(value)
+
+
 class KeyAttribute(DeferredAttribute):
     """Marks an assigned token as a secret; a digest from the database is left as it is."""
 
@@ -103,11 +112,7 @@ class KeyField(models.CharField):  # type: ignore[type-arg]
     def get_db_prep_save(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
         if value is None or hasattr(value, "as_sql"):
             return value
-        if isinstance(value, Digest):
-            return str(value)
-        if not is_token(value) or not tokens.is_presentable(value):
-            raise ValidationError(_("A key is 1 to 128 printable ASCII characters."), code="invalid")
-        return str(digest(value))
+        return str(stored(value))
 
     def to_python(self, value: Any) -> Any:
         """Read a fixture, which holds the digest, or a token that somebody wrote into it."""

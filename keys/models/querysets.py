@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from .audit_event import AuditEvent
 from .fields import is_token, visible_prefix
-from .recorded import RecordedModel
+from .recorded import RecordedModel, secrets_put_away
 
 EXPIRES_SOON = timedelta(days=14)
 
@@ -78,7 +78,7 @@ class APIKeyQuerySet(WrittenQuerySet[Key]):
         for key in keys:
             key.validate()
         self._for_write = True
-        with transaction.atomic(using=self.db):
+        with secrets_put_away(keys), transaction.atomic(using=self.db):
             created = super().bulk_create(keys, batch_size)
             for key in created:
                 key.record(Event.CREATED, using=self.db)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from typing import Any, ClassVar
@@ -10,10 +11,31 @@ from typing import Any, ClassVar
 from django.db import router, transaction
 
 from .. import actor, signals
+from ..tokens import Secret
 from .audit_event import AuditEvent
+from .fields import stored, visible_prefix
 from .stale import TrackedModel
 
 Event = AuditEvent.Event
+
+
+@contextmanager
+def secrets_put_away(keys: Iterable[RecordedModel]) -> Iterator[None]:
+    """Let the keys hold their digests for a while, as the row does, and give them their secrets back in the end.
+
+    Signals hand a key to receivers of other packages, which write down what they read of it.
+    """
+    held = [(key, secret) for key in keys if isinstance(secret := key.__dict__.get("key"), Secret)]
+    digests = [stored(secret) for _, secret in held]
+    for (key, secret), digest in zip(held, digests, strict=True):
+        key.prefix, key.key = visible_prefix(secret), digest
+    try:
+        yield
+    finally:
+        for (key, secret), digest in zip(held, digests, strict=True):
+            # A receiver may have given it another one.
+            if key.__dict__.get("key") is digest:
+                key.key = secret
 
 
 class RecordedModel(TrackedModel):
@@ -43,13 +65,14 @@ class RecordedModel(TrackedModel):
             self.validate()
             self._insert(*args, **kwargs)
         else:
-            self._save_changes(*args, **kwargs)
+            with secrets_put_away([self]):
+                self._save_changes(*args, **kwargs)
 
     save.alters_data = True  # type: ignore[attr-defined]
 
     def _insert(self, *args: Any, **kwargs: Any) -> None:
         using = self._alias(kwargs.get("using"))
-        with transaction.atomic(using=using):
+        with secrets_put_away([self]), transaction.atomic(using=using):
             super().save(*args, **kwargs)
             self.record(Event.CREATED, using=using)
         self.remember()
@@ -70,7 +93,7 @@ class RecordedModel(TrackedModel):
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete the row, with an event in the same transaction. Its other events stay."""
         using = self._alias(kwargs.get("using"))
-        with transaction.atomic(using=using):
+        with secrets_put_away([self]), transaction.atomic(using=using):
             self.record(Event.DELETED, using=using)
             return super().delete(*args, **kwargs)
 

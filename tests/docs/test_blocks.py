@@ -56,6 +56,7 @@ def test_every_block_is_run_by_a_test() -> None:
         ("docs/monitoring.md", "## Signals", "python"): 1,
         ("docs/scale.md", "## When a commit per request is too much", "python"): 1,
         ("docs/scale.md", "## When a commit per request is too much", "sh"): 1,
+        ("docs/security.md", "## Error reports", "python"): 1,  # run in the world `sentry`: it patches Django for good
         ("docs/tamper-evidence.md", "# Tamper evidence", "sh"): 1,
         ("docs/testing.md", "# Your tests", "python"): 1,
     }

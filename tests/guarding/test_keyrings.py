@@ -5,10 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import path
 from pytest_django import Settings
 
+from keys.decorators import api_key_required
 from keys.keyrings import DatabaseKeyring, EnvironmentKeyring
 from keys.models import APIKey
+from keys.verification import Guard
+from tests.support.commands import found
 
 VARIABLE, SWITCH = "KEYRING_TEST_KEY", "KEYRING_TEST_ENABLED"
 SECRET, OTHER = "secret-one-of-32-characters-or-more", "secret-two-of-32-characters-or-more"
@@ -121,6 +127,28 @@ class TestEnvironmentKeyring:
         assert [self.ring.find(token) is not None for token in (SECRET, OTHER)] == [False, True]
         monkeypatch.setenv(VARIABLE, "")
         assert not self.ring.is_configured()
+
+    def test_reads_no_file_of_a_parent(self, settings: Settings, tmp_path: Path) -> None:
+        (tmp_path / ".env").write_text(f"{VARIABLE}={SECRET}\n")
+        (tmp_path / "settings.ini").write_text(f"[settings]\n{VARIABLE}={SECRET}\n")
+        (tmp_path / "project").mkdir()
+        settings.BASE_DIR = tmp_path / "project"
+        assert not self.ring.is_configured()
+        assert self.ring.find(SECRET) is None
+
+    @pytest.mark.django_db
+    def test_a_file_that_cannot_be_read_is_no_refusal(
+        self, settings: Settings, tmp_path: Path, client: Client, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / ".env").write_bytes(f"{VARIABLE}={SECRET}\n# é".encode("latin-1"))
+        settings.BASE_DIR = tmp_path
+        guard = Guard(keyrings=(self.ring, DatabaseKeyring()))
+        view = api_key_required(guard=guard)(lambda request: HttpResponse("in"))
+        settings.ROOT_URLCONF = type("urls", (), {"urlpatterns": [path("guarded/", view)]})
+        assert client.get("/guarded/", headers={"X-API-Key": SECRET}).status_code == 503
+        assert client.get("/guarded/").status_code == 401
+        assert f"{tmp_path}/.env is not text in UTF-8." in caplog.text
+        assert [f"{tmp_path}/.env" in message for message in found("keys.E040")] == [True]
 
     def test_works_in_a_project_without_base_dir(
         self, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError, CommandParser
 
 from keys.audit import statements
-from keys.audit.sinks import DATABASE
-from keys.conf import conf
+from keys.conf import DATABASE, configured
 from keys.management import arguments
 from keys.management.command import KeysCommand, Line, write_table
 
@@ -63,13 +62,15 @@ class Command(KeysCommand):
             raise CommandError(f"Redis answered: {one_line(error)}") from error
 
     def _stream(self) -> "Stream":
-        if conf.AUDIT_SINK == DATABASE:
+        # Not by `conf`, which says the same of it in more words.
+        address = configured()["AUDIT_SINK"]
+        if address == DATABASE:
             raise CommandError('The audit log goes straight into the database: KEYS["AUDIT_SINK"] names no stream.')
         try:
             from keys.audit.stream import Stream
 
             # Longer than for requests: nobody waits for an answer, and a batch may take time.
-            return Stream(conf.AUDIT_SINK, socket_connect_timeout=5, socket_timeout=30)
+            return Stream(address, socket_connect_timeout=5, socket_timeout=30)
         except ModuleNotFoundError as error:
             raise CommandError(f"The package {error.name} is missing: install the extra redis.") from error
         except (AttributeError, TypeError, ValueError) as error:

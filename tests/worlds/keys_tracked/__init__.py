@@ -1,0 +1,1 @@
+"""An app that has the keys written down by django-reversion and django-simple-history."""
