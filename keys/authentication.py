@@ -6,6 +6,7 @@ from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from .audit.places import number_in
 from .keyrings import DatabaseKeyring, EnvironmentKeyring, Holder, Keyring
 from .models import APIKey
 from .verification import Guard, Use, use_of
@@ -26,7 +27,7 @@ class ServicePrincipal:
 
     def __init__(self, holder: Holder) -> None:
         self.username = holder.name
-        self.pk = self.id = f"key:{holder.family or holder.pk}" if isinstance(holder, APIKey) else holder.name
+        self.pk = self.id = f"key:{number_in(holder)}" if isinstance(holder, APIKey) else holder.name
 
     def __str__(self) -> str:
         return self.username
