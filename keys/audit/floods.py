@@ -25,7 +25,6 @@ class Bucket:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     whole: list[RowHandle] = field(default_factory=list)
-    may_be_gone: bool = False  # a row was inserted in a transaction
     counted: CountedRow | None = None
     inserting: int = 0  # whole rows that threads insert now
     is_inserting_counted: bool = False
@@ -39,17 +38,21 @@ class Bucket:
             if counted is not None:
                 if sink.count_again(counted):
                     return
-                self._begin_again(whole, counted)
-            elif self.may_be_gone and not sink.all_exist(whole):
-                self._begin_again(whole, counted)
+                self._forget_counted(counted)
+            elif len(whole) == WHOLE_ROWS and (gone := {*whole} - sink.existing(whole)):
+                self._forget_whole(gone)
             elif self._insert(row, sink):
                 return
 
-    def _begin_again(self, whole: list[RowHandle], counted: CountedRow | None) -> None:
-        """Forget rows that were rolled back or deleted, unless another thread has done so."""
+    def _forget_counted(self, counted: CountedRow) -> None:
+        """Forget the row, which was rolled back or deleted, unless another thread has done so."""
         with self.lock:
-            if self.counted is counted and self.whole[: len(whole)] == whole:
-                self.whole, self.counted, self.may_be_gone = [], None, False
+            if self.counted is counted:
+                self.counted = None
+
+    def _forget_whole(self, gone: set[RowHandle]) -> None:
+        with self.lock:
+            self.whole = [handle for handle in self.whole if handle not in gone]
 
     def _insert(self, row: Row, sink: Sink) -> bool:
         """Insert a whole row or the counted one; return False if another thread has inserted the counted one."""
@@ -64,7 +67,6 @@ class Bucket:
                 return True
             else:
                 self.is_inserting_counted = True
-            self.may_be_gone |= sink.is_in_transaction()
         if is_whole:
             self._insert_whole(row, sink)
         else:

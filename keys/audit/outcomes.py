@@ -68,9 +68,6 @@ class Sink(Protocol):
     def place(self) -> Place:
         """Return where a row that is inserted now will be. Needs no query."""
 
-    def is_in_transaction(self) -> bool:
-        """Tell whether a row that is inserted now could be rolled back. Needs no query."""
-
     @property
     def shares_key_database(self) -> bool:
         """Whether rows and keys are in one database, so that one statement can find a key and record its use."""
@@ -87,8 +84,8 @@ class Sink(Protocol):
     def count_later(self, counted: CountedRow, times: int) -> None:
         """Add `times` to the row's count, or insert the row with that count if it is `UNWRITTEN`, a moment later."""
 
-    def all_exist(self, handles: Sequence[RowHandle]) -> bool:
-        """Tell whether none of these rows was rolled back or deleted."""
+    def existing(self, handles: Sequence[RowHandle]) -> set[RowHandle]:
+        """Return those of these rows, all of one place, that were neither rolled back nor deleted."""
 
 
 @dataclass

@@ -35,9 +35,6 @@ class DatabaseSink:
     def place(self) -> Place:
         return statements.current_place()
 
-    def is_in_transaction(self) -> bool:
-        return statements.is_in_transaction()
-
     def insert(self, row: Row) -> RowHandle:
         return statements.insert(row)
 
@@ -71,13 +68,11 @@ class DatabaseSink:
     def count_later(self, counted: CountedRow, times: int) -> None:
         backlog.add_count(counted, conf.OUTCOME_DELAY.total_seconds(), times)
 
-    def all_exist(self, handles: Sequence[RowHandle]) -> bool:
-        if not handles:
-            return True
-        numbers, times = [handle.number for handle in handles], [handle.at for handle in handles]
+    def existing(self, handles: Sequence[RowHandle]) -> set[RowHandle]:
+        by_number = {handle.number: handle for handle in handles}
         with at(handles[0].place or self.place()) as connection:
-            rows = AuditEvent._base_manager.using(connection.alias).filter(pk__in=numbers, at__in=times)
-            return rows.count() == len(handles)
+            rows = AuditEvent._base_manager.using(connection.alias).filter(pk__in=by_number)
+            return {by_number[pk] for pk, at in rows.values_list("pk", "at") if by_number[pk].at == at}
 
 
 _database = DatabaseSink()

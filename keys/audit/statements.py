@@ -14,7 +14,7 @@ from django.db.backends.utils import CursorWrapper
 from ..models import APIKey
 from ..models.audit_event import Row, described
 from .outcomes import UNWRITTEN, Batch, CountedRow, Outcome, RowHandle
-from .places import Place, at, can_return_to, has_schemas, place_of
+from .places import Place, at, can_return_to, place_of
 from .sql import EVENT_NAMES, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SHIPPED_NAMES, dialect_of
 
 logger = logging.getLogger("api_keys")
@@ -291,11 +291,6 @@ def write_batch(batch: Batch) -> None:
 def can_ship() -> bool:
     """Tell whether rows that came through a stream can be written into this database."""
     return dialect_of(_connection()).ships
-
-
-def has_many_logs() -> bool:
-    """Tell whether each tenant has a log in a schema of its own, so that one stream cannot serve them."""
-    return has_schemas(_connection())
 
 
 def ship(rows: Sequence[Row]) -> None:

@@ -114,10 +114,6 @@ class StreamSink:
     def place(self) -> Place:
         return self._place
 
-    def is_in_transaction(self) -> bool:
-        # No rollback removes an entry.
-        return False
-
     def insert(self, row: Row) -> RowHandle:
         if has_schemas(connections[router.db_for_write(APIKey)]):
             raise SeveralLogsError("A stream serves one log, and here each tenant has its own.")
@@ -135,8 +131,9 @@ class StreamSink:
     def count_later(self, counted: CountedRow, times: int) -> None:
         self._counts.add_count(counted, COUNT_DELAY, times)
 
-    def all_exist(self, handles: Sequence[RowHandle]) -> bool:
-        return True
+    def existing(self, handles: Sequence[RowHandle]) -> set[RowHandle]:
+        # No rollback removes an entry.
+        return {*handles}
 
     def _write_counts(self, batch: Batch) -> None:
         if self._stream.length() >= conf.AUDIT_BACKLOG_LIMIT:
