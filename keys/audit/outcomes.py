@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("api_keys")
 
-LIMIT = 10_000  # of pending outcomes, while the database cannot be reached; the oldest are dropped first
+LIMIT = 10_000  # of pending outcomes, shared by the places, while one cannot be reached; the oldest are dropped first
 RETRY_DELAY = 1.0  # seconds before a failed write is retried without another request
 
 
@@ -136,8 +136,7 @@ class Backlog:
         with self._batch_lock:
             outcomes = self._batches.setdefault(outcome.place, Batch()).outcomes
             outcomes.append(outcome)
-            if self._pending > LIMIT:
-                del outcomes[0]
+            del outcomes[: -(LIMIT // len(self._batches))]
         self._flush_within(outcome.place, delay)
 
     def add_count(self, row: RowHandle, delay: float, times: int = 1) -> None:
@@ -205,10 +204,6 @@ class Backlog:
                 self._written_at = {}
             self._written_at[place] = monotonic()
 
-    @property
-    def _pending(self) -> int:
-        return sum(len(batch.outcomes) for batch in self._batches.copy().values())
-
     def _flush_within(self, place: Place | None, delay: float) -> None:
         """Flush the place if its last write was long enough ago, unless somebody is writing: then the timer will."""
         try:
@@ -241,7 +236,8 @@ class Backlog:
         try:
             self.flush()
         except Exception:
-            logger.exception("The outcome of %d requests could not be added to the audit log.", self._pending)
+            pending = sum(len(batch.outcomes) for batch in self._batches.copy().values())
+            logger.exception("The outcome of %d requests could not be added to the audit log.", pending)
             return False
         finally:
             connections.close_all()

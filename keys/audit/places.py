@@ -80,9 +80,11 @@ def migrated_place(alias: str) -> Place | None:
 
 def number_in(key: APIKey) -> str:
     """Return a text for the key and its predecessors that no other key of the project has, in whatever place."""
-    alias = key._state.db or DEFAULT_DB_ALIAS
-    parts = (alias if alias != DEFAULT_DB_ALIAS else "", place_of(connections[alias]).schema)
-    return ":".join([*filter(None, parts), str(key.family or key.pk)])
+    alias, number = key._state.db or DEFAULT_DB_ALIAS, str(key.family or key.pk)
+    connection = connections[alias]
+    if hasattr(connection, "schema_name") and (schema := place_of(connection).schema):
+        number = f"{schema}:{number}"
+    return number if alias == DEFAULT_DB_ALIAS else f"{alias}:{number}"
 
 
 def _is_shared() -> bool:

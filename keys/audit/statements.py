@@ -28,6 +28,8 @@ LOST_STATEMENT = {"26000", "42P05"}
 MAYBE_THE_PLAN = ("0A", "26", "42", "XX")
 NO_TABLE = "42P01"
 
+_NOTHING = nullcontext()
+
 
 class Database:
     """One database: its SQL, how its values are converted, and how its statements run."""
@@ -63,7 +65,7 @@ class Database:
         if self.prepares is False or type(cursor) is not CursorWrapper:
             return cursor
         inner: Any = cursor.cursor  # type: ignore[attr-defined]
-        prepared, *djangos = _cursor_classes()
+        prepared, djangos = _cursor_classes()
         if type(inner) in djangos:
             if self.prepares is None:
                 self.prepares = not _is_pooled(connection, inner)
@@ -87,7 +89,7 @@ class Database:
 
 
 @cache
-def _cursor_classes() -> list[type[Any]]:
+def _cursor_classes() -> tuple[type[Any], set[type[Any]]]:
     """Return a subclass of psycopg's own cursor that keeps each statement's plan, and Django's, which do not."""
     import psycopg
     from django.db.backends.postgresql import base
@@ -95,17 +97,18 @@ def _cursor_classes() -> list[type[Any]]:
     class PreparedCursor(psycopg.Cursor[Any]):
         def execute(self, query: Any, params: Any = None, *, prepare: Any = True, **kwargs: Any) -> "PreparedCursor":
             # Django disables preparing for the connection; enable it for this statement alone.
-            threshold, self.connection.prepare_threshold = self.connection.prepare_threshold, 0
+            connection = self.connection
+            threshold, connection.prepare_threshold = connection.prepare_threshold, 0
             try:
                 return super().execute(query, params, prepare=prepare, **kwargs)
             finally:
-                self.connection.prepare_threshold = threshold
+                connection.prepare_threshold = threshold
 
         def forget_plans(self) -> None:
             # psycopg forgets the names too, if it looks for that: at statements that it may prepare.
             self.execute("DEALLOCATE ALL", prepare=False)
 
-    return [PreparedCursor, base.Cursor, base.ServerBindingCursor]
+    return PreparedCursor, {base.Cursor, base.ServerBindingCursor}
 
 
 def _is_pooled(connection: BaseDatabaseWrapper, cursor: Any) -> bool:
@@ -136,7 +139,7 @@ def _run(work: Callable[[Any, BaseDatabaseWrapper, Database], Result], place: Pl
 def _run_on(connection: BaseDatabaseWrapper, work: Callable[[Any, BaseDatabaseWrapper, Database], Result]) -> Result:
     database = _database(connection.alias, connection.vendor)
     # In somebody's transaction, a savepoint: a statement that fails must not break it.
-    savepoint = transaction.atomic(using=connection.alias) if connection.in_atomic_block else nullcontext()
+    savepoint = transaction.atomic(using=connection.alias) if connection.in_atomic_block else _NOTHING
     try:
         with savepoint, database.cursor(connection) as cursor:
             return work(cursor, connection, database)
