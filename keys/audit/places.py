@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from django.apps import apps
 from django.conf import settings
@@ -83,7 +84,7 @@ def number_in(key: APIKey) -> str:
     alias, number = key._state.db or DEFAULT_DB_ALIAS, str(key.family or key.pk)
     connection = connections[alias]
     if hasattr(connection, "schema_name") and (schema := place_of(connection).schema):
-        number = f"{schema}:{number}"
+        number = f"{quote(schema)}:{number}"  # not every cache takes a blank in its keys
     return number if alias == DEFAULT_DB_ALIAS else f"{alias}:{number}"
 
 

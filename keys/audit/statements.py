@@ -53,6 +53,7 @@ class Database:
             self.prepares = False
 
     def place(self, connection: BaseDatabaseWrapper) -> Place:
+        """Return where the connection writes now; cheaper than `place_of`."""
         return self._place or place_of(connection)
 
     def cursor(self, connection: BaseDatabaseWrapper) -> Any:
@@ -64,16 +65,17 @@ class Database:
         cursor = connection.cursor()
         if self.prepares is False or type(cursor) is not CursorWrapper:
             return cursor
-        inner: Any = cursor.cursor  # type: ignore[attr-defined]
+        inner: Any = cursor.cursor
         prepared, djangos = _cursor_classes()
         if type(inner) in djangos:
             if self.prepares is None:
                 self.prepares = not _is_pooled(connection, inner)
             if self.prepares:
-                cursor.cursor = prepared(inner.connection)  # type: ignore[attr-defined]
+                cursor.cursor = prepared(inner.connection)
         return cursor
 
     def may_succeed_without_plan(self, error: Error) -> bool:
+        """Tell whether the statement may only have failed because of a plan. One that was lost stops preparing."""
         state = getattr(error.__cause__, "sqlstate", None) or ""
         if state in LOST_STATEMENT:
             self.prepares = False

@@ -141,10 +141,7 @@ class StreamSink:
         rows = [(row, times) for row, times in batch.counts.items() if isinstance(row, CountedRow)]
         counts = {row: times if row.number == UNWRITTEN else row.row["count"] + times for row, times in rows}
         self._stream.append_again(
-            [
-                {**row.row, "count": count, "ticket": row.number or secrets.randbits(63)}
-                for row, count in counts.items()
-            ]
+            [{**row.row, "count": count, "ticket": row.number or secrets.randbits(63)} for row, count in counts.items()]
         )
         for row, count in counts.items():
             row.row["count"] = count

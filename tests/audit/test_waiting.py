@@ -122,7 +122,8 @@ def outcome(number: int, place: Place) -> Outcome:
 
 
 def test_nobody_waits_for_a_thread_that_waits_for_a_connection() -> None:
-    may_connect, is_waiting, written = threading.Event(), threading.Event(), []
+    may_connect, is_waiting = threading.Event(), threading.Event()
+    written: list[Batch] = []
 
     def connect(place: Place | None) -> bool:
         if threading.current_thread() is not threading.main_thread():

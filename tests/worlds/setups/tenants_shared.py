@@ -22,10 +22,8 @@ def steps() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "one_key_opens_all_and_has_one_rate", one_key_opens_all_and_has_one_rate
 
     def a_new_tenant_loses_no_outcome() -> None:
-        from django.db import connection
-
         from keys.audit.sinks import backlog
-        from tests.worlds.tenancy.steps import LATE, add_key, add_tenant, ask, clear, log_of
+        from tests.worlds.tenancy.steps import LATE, add_key, add_tenant, ask, clear, connection, log_of
 
         clear("public")
         key = add_key("acme")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from django.db import connection
+from django.db import connection as djangos
 from django.test import Client
 from django.test.utils import override_settings
 from django.utils import timezone
@@ -18,6 +18,7 @@ from keys.models.audit_event import TRAFFIC
 from tests.worlds.commands import run
 from tests.worlds.tenancy.models import Domain, Tenant
 
+connection: Any = djangos
 LATE = override_settings(KEYS={"OUTCOME_DELAY": timedelta(hours=1)})
 
 
