@@ -10,6 +10,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from . import environment
+from .audit.places import number_in
 from .decisions import keep_out_of_caches
 from .keyrings import DatabaseKeyring, EnvironmentKey, EnvironmentKeyring, Holder, Keyring
 from .models import APIKey
@@ -36,7 +37,7 @@ class ServicePrincipal:
     def __init__(self, holder: Holder) -> None:
         is_in_environment = isinstance(holder, EnvironmentKey) and holder.name.startswith(environment.PREFIX)
         self.username = holder.name if is_in_environment else f"key:{holder.name}"
-        self.pk = self.id = f"key:{holder.family or holder.pk}" if isinstance(holder, APIKey) else self.username
+        self.pk = self.id = f"key:{number_in(holder)}" if isinstance(holder, APIKey) else self.username
 
     def __str__(self) -> str:
         return self.username

@@ -1,11 +1,19 @@
-"""A test client that sends a key, for projects whose views need one. `pytest_plugin` has it as a fixture."""
+"""What the tests of projects need: a client that sends a key, and requests that write no rows.
 
-from collections.abc import Sequence
+`pytest_plugin` has the client as a fixture.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rest_framework.test import APIClient
 
+from .audit import sinks
+from .audit.outcomes import CountedRow, RowHandle
+from .audit.places import Place
 from .models import APIKey
+from .models.audit_event import Row
 
 
 class APIKeyClient(APIClient):
@@ -13,10 +21,11 @@ class APIKeyClient(APIClient):
 
     `scopes` and any other field of `APIKey` (`is_active`, `expires_at`, `allowed_ips` ...) are passed to
     `APIKey.objects.create()`: without `scopes` the key gets `KEYS["DEFAULT_SCOPES"]`. `header` is where it is sent.
-    `.key` is the key, to deactivate, rotate or compare; the client goes on sending it.
+    `.key` is the key, to deactivate, rotate or compare; the client goes on sending it. `.token` is its secret, which
+    copies of the client keep, also those that Django makes of what `setUpTestData()` sets; copies of the key do not.
 
-    Needs the database, so create it in `setUp()` or in a test. Raises ValidationError as the model does, e.g. for a
-    scope that is not registered.
+    Needs the database, so create it in `setUpTestData()`, `setUp()` or a test. Raises ValidationError as the model
+    does, e.g. for a scope that is not registered.
     """
 
     def __init__(
@@ -26,4 +35,40 @@ class APIKeyClient(APIClient):
         if scopes is not None:
             key_fields["scopes"] = list(scopes)
         self.key = APIKey.objects.create(name=name, **key_fields)
-        self.credentials(**{f"HTTP_{header.upper().replace('-', '_')}": str(self.key.key)})
+        self.token = str(self.key.key)
+        self.credentials(**{f"HTTP_{header.upper().replace('-', '_')}": self.token})
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Write no uses and refusals into the audit log, in all threads of this process; also a decorator for a test.
+
+    Keys are checked as ever. What a guarded request costs is then exactly one query, the look-up of its key. Events of
+    a key's life (created, rotated ...) are still written.
+    """
+    with sinks.written_to(_Nowhere()):
+        yield
+
+
+class _Nowhere:
+    """A sink that drops all rows."""
+
+    shares_key_database = False
+
+    def place(self) -> Place:
+        return Place("nowhere")
+
+    def insert(self, row: Row) -> RowHandle:
+        return RowHandle(1, row["at"], self.place())
+
+    def add_outcome(self, handle: RowHandle, row: Row, may_be_gone: bool) -> None:
+        pass
+
+    def count_again(self, counted: CountedRow) -> bool:
+        return True
+
+    def count_later(self, counted: CountedRow, times: int) -> None:
+        pass
+
+    def existing(self, handles: Sequence[RowHandle]) -> set[RowHandle]:
+        return {*handles}

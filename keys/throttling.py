@@ -8,6 +8,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
 from . import denials
+from .audit.places import number_in
 from .conf import conf
 from .models import APIKey
 from .verification import UNAVAILABLE_DETAIL, Reason
@@ -37,7 +38,7 @@ class APIKeyRateThrottle(SimpleRateThrottle):
 
     def get_cache_key(self, request: Request, view: Any) -> str | None:
         key: Any = request.auth
-        return f"throttle_api_key_{key.family or key.pk}" if isinstance(key, APIKey) and key.rate else None
+        return f"throttle_api_key_{number_in(key)}" if isinstance(key, APIKey) and key.rate else None
 
     def allow_request(self, request: Request, view: Any) -> bool:
         if self.get_cache_key(request, view) is None:

@@ -18,20 +18,29 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from django.db import connections
 
+from .places import Place
+
 if TYPE_CHECKING:
     from ..models.audit_event import Row
 
 logger = logging.getLogger("api_keys")
 
-LIMIT = 10_000  # of pending outcomes, while the database cannot be reached; the oldest are dropped first
+LIMIT = 10_000  # of pending outcomes, shared by the places, while one cannot be reached; the oldest are dropped first
 RETRY_DELAY = 1.0  # seconds before a failed write is retried without another request
 
 
+UNWRITTEN = 0  # instead of a number: the row has yet to be inserted
+
+
 class RowHandle(NamedTuple):
-    """A row's id, in a stream its ticket, and its time: SQLite reuses the id of a row that was rolled back."""
+    """A row's id, in a stream its ticket, and its time: SQLite reuses the id of a row that was rolled back.
+
+    `place` is where the row is; None: where keys are written at the moment of asking.
+    """
 
     number: int
     at: datetime
+    place: Place | None = None
 
 
 class CountedRow(RowHandle):
@@ -50,10 +59,14 @@ class Outcome(NamedTuple):
     duration_ms: int
     number: int
     at: datetime
+    place: Place | None = None
 
 
 class Sink(Protocol):
     """Where rows are written. Each method raises `django.db.Error` if it cannot write."""
+
+    def place(self) -> Place:
+        """Return where a row that is inserted now will be. Needs no query."""
 
     @property
     def shares_key_database(self) -> bool:
@@ -68,33 +81,44 @@ class Sink(Protocol):
     def count_again(self, counted: CountedRow) -> bool:
         """Add one to the row's count; return False if the row no longer exists."""
 
-    def all_exist(self, handles: Sequence[RowHandle]) -> bool:
-        """Tell whether none of these rows was rolled back or deleted."""
+    def count_later(self, counted: CountedRow, times: int) -> None:
+        """Add `times` to the row's count, or insert the row with that count if it is `UNWRITTEN`, a moment later."""
+
+    def existing(self, handles: Sequence[RowHandle]) -> set[RowHandle]:
+        """Return those of these rows, all of one place, that were neither rolled back nor deleted."""
 
 
 @dataclass
 class Batch:
-    """Pending outcomes, and for each row of a flood how much to add to its count."""
+    """Pending outcomes of one place, and for each row of a flood how much to add to its count."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     counts: dict[RowHandle, int] = field(default_factory=dict)
 
+    @property
+    def place(self) -> Place | None:
+        """Where its rows are."""
+        row: Outcome | RowHandle = self.outcomes[0] if self.outcomes else next(iter(self.counts))
+        return row.place
+
     def followed_by(self, later: Batch) -> Batch:
-        """Return one batch with the contents of both, in their order."""
-        counts = dict(self.counts)
+        """Return both as one batch."""
+        counts = {**self.counts}
         for row, count in later.counts.items():
             counts[row] = counts.get(row, 0) + count
         return Batch([*self.outcomes, *later.outcomes], counts)
 
-    def __bool__(self) -> bool:
-        return bool(self.outcomes or self.counts)
-
 
 class Backlog:
-    """The pending writes of this process. `write` writes a batch or raises; `may_write` tells if this thread may."""
+    """The pending writes of this process, one batch for each place.
 
-    def __init__(self, may_write: Callable[[], bool], write: Callable[[Batch], None]) -> None:
-        self._may_write, self._write = may_write, write
+    `write` writes a batch or raises. `get_ready` is called before it, and before any lock is taken: it connects to the
+    place, or returns False if this thread may not write there. So nobody waits for a thread that waits for a connection
+    of a pool.
+    """
+
+    def __init__(self, get_ready: Callable[[Place | None], bool], write: Callable[[Batch], None]) -> None:
+        self._get_ready, self._write = get_ready, write
         self._reset()
         # A forked child starts empty: the parent writes what was pending.
         os.register_at_fork(after_in_child=self._reset)
@@ -102,81 +126,118 @@ class Backlog:
 
     def _reset(self) -> None:
         self._batch_lock, self._write_lock = threading.Lock(), threading.Lock()
-        self._batch = Batch()
-        self._written_at = float("-inf")
+        self._batches: dict[Place | None, Batch] = {}
+        self._is_writing: set[Place | None] = set()  # never more than one
+        self._written_at: dict[Place | None, float] = {}
         self._timer: threading.Timer | None = None
 
     def add_outcome(self, outcome: Outcome, delay: float) -> None:
         """Add one outcome, to be written within about `delay` seconds."""
         with self._batch_lock:
-            self._batch.outcomes.append(outcome)
-            del self._batch.outcomes[:-LIMIT]
-        self._flush_within(delay)
+            outcomes = self._batches.setdefault(outcome.place, Batch()).outcomes
+            outcomes.append(outcome)
+            del outcomes[: -(LIMIT // len(self._batches))]
+        self._flush_within(outcome.place, delay)
 
-    def add_count(self, row: RowHandle, delay: float) -> None:
-        """Add one to the count of a flood's row, to be written within about `delay` seconds."""
+    def add_count(self, row: RowHandle, delay: float, times: int = 1) -> None:
+        """Add `times` to the count of a flood's row, to be written within about `delay` seconds."""
         with self._batch_lock:
-            self._batch.counts[row] = self._batch.counts.get(row, 0) + 1
-        self._flush_within(delay)
+            counts = self._batches.setdefault(row.place, Batch()).counts
+            counts[row] = counts.get(row, 0) + times
+        self._flush_within(row.place, delay)
 
-    def forget(self) -> None:
-        """Drop what is pending."""
+    def retry(self, outcome: Outcome) -> None:
+        """Add one outcome that could not be written, to be written by the timer."""
         with self._batch_lock:
-            self._batch = Batch()
+            self._batches.setdefault(outcome.place, Batch()).outcomes.append(outcome)
+        self._start_timer(RETRY_DELAY)
+
+    def forget(self, place: Place | None = None) -> None:
+        """Drop what is pending in a place; without one, in all."""
+        with self._batch_lock:
+            for each in [*self._batches] if place is None else [place]:
+                self._batches.pop(each, None)
 
     def flush(self) -> None:
-        """Write what is pending, or wait for the thread that is writing it. Does nothing if this thread may not write.
+        """Write what is pending, or wait for the thread that is writing it. Leaves out where this thread may not write.
 
-        Raises the errors of the database; what could not be written stays pending.
+        Raises the first error of the databases; what could not be written stays pending.
         """
-        # Called before taking the lock: the thread that holds it may wait for this thread's transaction.
-        if not (self._batch or self._write_lock.locked()) or not self._may_write():
-            return
-        with self._write_lock:
-            with self._batch_lock:
-                batch, self._batch = self._batch, Batch()
+        failures = []
+        for place in dict.fromkeys([*self._batches.copy(), *self._is_writing.copy()]):
             try:
-                if batch:
-                    self._write(batch)
-            except BaseException:
-                with self._batch_lock:
-                    self._batch = batch.followed_by(self._batch)
-                raise
-            finally:
-                self._written_at = monotonic()
+                self._flush(place)
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
-    def _flush_within(self, delay: float) -> None:
+    def _flush(self, place: Place | None, *, waits: bool = True) -> None:
         try:
-            if monotonic() - self._written_at >= delay:
-                self.flush()
+            # The thread that holds the lock may wait for this thread's transaction.
+            if not self._get_ready(place):
+                return
+        except BaseException:
+            self._written_at[place] = monotonic()
+            raise
+        if not self._write_lock.acquire(blocking=waits):
+            return
+        self._is_writing.add(place)
+        try:
+            with self._batch_lock:
+                batch = self._batches.pop(place, None)
+            if batch is not None:
+                self._write_or_keep(place, batch)
+        finally:
+            self._is_writing.discard(place)
+            self._write_lock.release()
+
+    def _write_or_keep(self, place: Place | None, batch: Batch) -> None:
+        try:
+            self._write(batch)
+        except BaseException:
+            with self._batch_lock:
+                self._batches[place] = batch.followed_by(self._batches.get(place, Batch()))
+            raise
+        finally:
+            if len(self._written_at) > LIMIT:
+                self._written_at = {}
+            self._written_at[place] = monotonic()
+
+    def _flush_within(self, place: Place | None, delay: float) -> None:
+        """Flush the place if its last write was long enough ago, unless somebody is writing: then the timer will."""
+        try:
+            if self._is_due(place, delay):
+                self._flush(place, waits=False)
         except BaseException:
             self._start_timer(RETRY_DELAY)
             raise
         self._start_timer(2 * delay)
 
+    def _is_due(self, place: Place | None, delay: float) -> bool:
+        return monotonic() - self._written_at.get(place, float("-inf")) >= delay
+
     def _start_timer(self, delay: float) -> None:
         """Start the timer: after a burst no further request may come to flush what is pending."""
-        if self._batch and self._timer is None:
+        if self._batches and self._timer is None:
             self._timer = threading.Timer(delay, self._on_timer, [delay])
             self._timer.daemon = True
             self._timer.start()
 
     def _on_timer(self, delay: float) -> None:
         self._timer = None
-        if monotonic() - self._written_at < delay / 2:
-            self._start_timer(delay)
-        elif not self._flush_and_close():
-            self._start_timer(RETRY_DELAY)
+        is_due = any(self._is_due(place, delay / 2) for place in self._batches.copy())
+        if is_due and not self._flush_and_close():
+            delay = RETRY_DELAY
+        self._start_timer(delay)
 
     def _flush_and_close(self) -> bool:
         """Flush, and close this thread's connections, as it has no request to do that. Return whether it worked."""
         try:
-            if self._batch:
-                self.flush()
+            self.flush()
         except Exception:
-            logger.exception(
-                "The outcome of %d requests could not be added to the audit log.", len(self._batch.outcomes)
-            )
+            pending = sum(len(batch.outcomes) for batch in self._batches.copy().values())
+            logger.exception("The outcome of %d requests could not be added to the audit log.", pending)
             return False
         finally:
             connections.close_all()

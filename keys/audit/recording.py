@@ -16,6 +16,7 @@ from ..networks import Address
 from ..redaction import printable, redacted
 from .floods import floods
 from .outcomes import RowHandle
+from .places import migrated_place
 from .sinks import backlog, sink
 
 logger = logging.getLogger("api_keys")
@@ -99,7 +100,8 @@ def add_outcome(handle: RowHandle | None, row: Row, may_be_gone: bool) -> None:
 
 
 @receiver(post_migrate)
-def forget(**kwargs: object) -> None:
-    """Forget what is pending or counted when the tables were created again or flushed: its rows are gone."""
-    floods.forget()
-    backlog.forget()
+def forget(*, using: str, **kwargs: object) -> None:
+    """Forget what is pending or counted in a place whose tables were created again or flushed: its rows are gone."""
+    if (place := migrated_place(using)) is not None:
+        floods.forget(place)
+        backlog.forget(place)

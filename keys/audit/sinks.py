@@ -4,48 +4,72 @@ Either the table, or a Redis stream from which `keys_ship` writes them into the 
 each is written in the transaction of its change.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from time import monotonic
+
+from django.db import Error
 
 from ..conf import DATABASE, conf
 from ..models import AuditEvent
 from ..models.audit_event import AuditEventManager, Row
 from . import statements
 from .outcomes import Backlog, CountedRow, Outcome, RowHandle, Sink
+from .places import Place, at
 
-backlog = Backlog(statements.may_write_batch, statements.write_batch)
+backlog = Backlog(statements.get_ready, statements.write_batch)
 AuditEventManager.flush = backlog.flush
 
 
 class DatabaseSink:
-    """The table itself. `insert` commits its row; during a burst the rest is written a moment later."""
+    """The table itself. `insert` commits its row; during a burst the rest is written a moment later.
+
+    With an `OUTCOME_DELAY` of 0 each thread writes all that is its own at once, on its own connection.
+    """
 
     shares_key_database = True
+
+    def place(self) -> Place:
+        return statements.current_place()
 
     def insert(self, row: Row) -> RowHandle:
         return statements.insert(row)
 
     def add_outcome(self, handle: RowHandle, row: Row, may_be_gone: bool) -> None:
         outcome = Outcome(row["event"], row["reason"], row["status"], row["duration_ms"], *handle)
-        if not (may_be_gone or statements.is_in_transaction()):
-            backlog.add_outcome(outcome, conf.OUTCOME_DELAY.total_seconds())
-        elif not statements.write_outcome(outcome):
-            statements.insert(row)
+        delay, may_wait = conf.OUTCOME_DELAY.total_seconds(), not may_be_gone and statements.may_wait(handle.place)
+        if delay and may_wait:
+            backlog.add_outcome(outcome, delay)
+            return
+        try:
+            is_there = statements.write_outcome(outcome)
+        except Error:
+            if may_wait:
+                backlog.retry(outcome)
+            raise
+        if not is_there and (may_be_gone or statements.is_in_transaction(handle.place)):
+            statements.insert(row, handle.place)
 
     def count_again(self, counted: CountedRow) -> bool:
         delay = conf.OUTCOME_DELAY.total_seconds()
-        if monotonic() - counted.counted_at < delay and not statements.is_in_transaction():
+        may_wait = statements.may_wait(counted.place)
+        if may_wait and monotonic() - counted.counted_at < delay:
             backlog.add_count(counted, delay)
             return True
         # Once per delay it is written at once, which shows whether the row still exists.
         is_there = statements.count_again(counted)
-        counted.counted_at = monotonic()
+        if may_wait:
+            counted.counted_at = monotonic()
         return is_there
 
-    def all_exist(self, handles: Sequence[RowHandle]) -> bool:
-        numbers, times = [handle.number for handle in handles], [handle.at for handle in handles]
-        # Where it was written: a replica that lags would let a flood begin again.
-        return not handles or AuditEvent.objects.written().filter(pk__in=numbers, at__in=times).count() == len(handles)
+    def count_later(self, counted: CountedRow, times: int) -> None:
+        backlog.add_count(counted, conf.OUTCOME_DELAY.total_seconds(), times)
+
+    def existing(self, handles: Sequence[RowHandle]) -> set[RowHandle]:
+        by_number = {handle.number: handle for handle in handles}
+        with at(handles[0].place or self.place()) as connection:
+            rows = AuditEvent._base_manager.using(connection.alias).filter(pk__in=by_number)
+            return {by_number[pk] for pk, at in rows.values_list("pk", "at") if by_number[pk].at == at}
 
 
 _database = DatabaseSink()
@@ -53,8 +77,24 @@ _database = DatabaseSink()
 
 def sink() -> Sink:
     """Return the current sink."""
+    if _instead is not None:
+        return _instead
     if conf.AUDIT_SINK == DATABASE:
         return _database
     from .stream import sink_at
 
     return sink_at(conf.AUDIT_SINK)
+
+
+_instead: Sink | None = None
+
+
+@contextmanager
+def written_to(other: Sink) -> Iterator[None]:
+    """Write rows of uses and refusals of this whole process to another sink. For tests."""
+    global _instead
+    before, _instead = _instead, other
+    try:
+        yield
+    finally:
+        _instead = before

@@ -1,6 +1,7 @@
 """Runs the SQL of requests and shippers: finds keys and writes rows of the log."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -13,14 +14,22 @@ from django.db.backends.utils import CursorWrapper
 from ..models import APIKey
 from ..models.audit_event import Row, described
 from ..models.fields import in_database
-from .outcomes import Batch, Outcome, RowHandle
+from .outcomes import UNWRITTEN, Batch, CountedRow, Outcome, RowHandle
+from .places import Place, at, can_return_to, place_of
 from .sql import EVENT_NAMES, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SHIPPED_NAMES, dialect_of
+
+logger = logging.getLogger("api_keys")
 
 Result = TypeVar("Result")
 Found = tuple[APIKey | None, RowHandle | None]  # a key, and its use's row if written with the look-up
 
 # SQLSTATEs of a prepared statement that was dropped, or that exists already: by the project's own SQL or a pooler.
 LOST_STATEMENT = {"26000", "42P05"}
+# Classes of SQLSTATEs that a plan may raise if the tables changed since it was made, and the statement alone would not.
+MAYBE_THE_PLAN = ("0A", "26", "42", "XX")
+NO_TABLE = "42P01"
+
+_NOTHING = nullcontext()
 
 
 class Database:
@@ -34,6 +43,9 @@ class Database:
         # pooler, where other clients' plans have the same names: projects with one should set
         # DISABLE_SERVER_SIDE_CURSORS. None until a connection was checked.
         self.prepares: bool | None = None
+        # None if the place depends on the tenant.
+        self._place = None if hasattr(connection, "schema_name") else Place(connection.alias)
+        self.can_return = can_return_to(connection)
         if (
             not self.sql.prepares
             or connection.Database.__name__ != "psycopg"  # type: ignore[attr-defined]
@@ -41,13 +53,34 @@ class Database:
         ):
             self.prepares = False
 
+    def place(self, connection: BaseDatabaseWrapper) -> Place:
+        """Return where the connection writes now; cheaper than `place_of`."""
+        return self._place or place_of(connection)
+
     def cursor(self, connection: BaseDatabaseWrapper) -> Any:
-        # Django's query log shows what Django's own cursor sent, but not prepared statements.
-        if self.prepares is False or connection.queries_logged:
-            return connection.cursor()
-        if self.prepares is None:
-            self.prepares = not _is_pooled(connection)
-        return _prepared_cursor(connection) if self.prepares else connection.cursor()
+        """Return the connection's cursor, so that everything that the backend does there is done.
+
+        It prepares statements if it is Django's own. A backend's or a package's, and that of Django's query log, is
+        used as it is.
+        """
+        cursor = connection.cursor()
+        if self.prepares is False or type(cursor) is not CursorWrapper:
+            return cursor
+        inner: Any = cursor.cursor
+        prepared, djangos = _cursor_classes()
+        if type(inner) in djangos:
+            if self.prepares is None:
+                self.prepares = not _is_pooled(connection, inner)
+            if self.prepares:
+                cursor.cursor = prepared(inner.connection)
+        return cursor
+
+    def may_succeed_without_plan(self, error: Error) -> bool:
+        """Tell whether the statement may only have failed because of a plan. One that was lost stops preparing."""
+        state = getattr(error.__cause__, "sqlstate", None) or ""
+        if state in LOST_STATEMENT:
+            self.prepares = False
+        return state in LOST_STATEMENT or bool(self.prepares and state.startswith(MAYBE_THE_PLAN))
 
     def key(self, connection: BaseDatabaseWrapper, values: Sequence[Any]) -> APIKey:
         """Return the key from a row as the database gave it."""
@@ -59,37 +92,33 @@ class Database:
 
 
 @cache
-def _prepared_cursor_class() -> type[Any]:
-    """Return a subclass of psycopg's own cursor that keeps each statement's plan; Django's default cursor does not."""
+def _cursor_classes() -> tuple[type[Any], set[type[Any]]]:
+    """Return a subclass of psycopg's own cursor that keeps each statement's plan, and Django's, which do not."""
     import psycopg
+    from django.db.backends.postgresql import base
 
     class PreparedCursor(psycopg.Cursor[Any]):
-        def execute(self, query: Any, params: Any = None, **kwargs: Any) -> "PreparedCursor":
+        def execute(self, query: Any, params: Any = None, *, prepare: Any = True, **kwargs: Any) -> "PreparedCursor":
             # Django disables preparing for the connection; enable it for this statement alone.
-            threshold, self.connection.prepare_threshold = self.connection.prepare_threshold, 0
+            connection = self.connection
+            threshold, connection.prepare_threshold = connection.prepare_threshold, 0
             try:
-                return super().execute(query, params, prepare=True, **kwargs)
+                return super().execute(query, params, prepare=prepare, **kwargs)
             finally:
-                self.connection.prepare_threshold = threshold
+                connection.prepare_threshold = threshold
 
-    return PreparedCursor
+        def forget_plans(self) -> None:
+            # psycopg forgets the names too, if it looks for that: at statements that it may prepare.
+            self.execute("DEALLOCATE ALL", prepare=False)
 
-
-def _prepared_cursor(connection: BaseDatabaseWrapper) -> CursorWrapper:
-    """Return such a cursor on Django's connection. Django's execute wrappers still see its queries."""
-    connection.ensure_connection()
-    with connection.wrap_database_errors:
-        cursor = _prepared_cursor_class()(connection.connection)
-    return connection.make_cursor(cursor)
+    return PreparedCursor, {base.Cursor, base.ServerBindingCursor}
 
 
-def _is_pooled(connection: BaseDatabaseWrapper) -> bool:
+def _is_pooled(connection: BaseDatabaseWrapper, cursor: Any) -> bool:
     """Tell whether a pooler is in front of the server: it reports another process id than that of the query."""
-    connection.ensure_connection()
-    own: Any = connection.connection
     with connection.wrap_database_errors:
-        (pid,) = own.execute("SELECT pg_backend_pid()").fetchone()
-    return bool(pid != own.info.backend_pid)
+        (pid,) = cursor.execute("SELECT pg_backend_pid()").fetchone()
+    return bool(pid != cursor.connection.info.backend_pid)
 
 
 @cache
@@ -97,24 +126,33 @@ def _database(alias: str, vendor: str) -> Database:
     return Database(connections[alias])
 
 
-def _connection_and_database() -> tuple[BaseDatabaseWrapper, Database]:
+def _connection(place: Place | None = None) -> BaseDatabaseWrapper:
     # Look-ups use the database for writing too: a lagging replica would accept a revoked key.
-    connection = connections[router.db_for_write(APIKey)]
-    return connection, _database(connection.alias, connection.vendor)
+    return connections[router.db_for_write(APIKey) if place is None else place.alias]
 
 
-def _run(work: Callable[[Any, BaseDatabaseWrapper, Database], Result]) -> Result:
-    connection, database = _connection_and_database()
+def _run(work: Callable[[Any, BaseDatabaseWrapper, Database], Result], place: Place | None = None) -> Result:
+    """Run the work where keys are written now, or in that place."""
+    if place is not None and place.schema:
+        with at(place) as connection:
+            return _run_on(connection, work)
+    return _run_on(_connection(place), work)
+
+
+def _run_on(connection: BaseDatabaseWrapper, work: Callable[[Any, BaseDatabaseWrapper, Database], Result]) -> Result:
+    database = _database(connection.alias, connection.vendor)
     # In somebody's transaction, a savepoint: a statement that fails must not break it.
-    savepoint = transaction.atomic(using=connection.alias) if connection.in_atomic_block else nullcontext()
+    savepoint = transaction.atomic(using=connection.alias) if connection.in_atomic_block else _NOTHING
     try:
         with savepoint, database.cursor(connection) as cursor:
             return work(cursor, connection, database)
     except Error as error:
-        if getattr(error.__cause__, "sqlstate", None) not in LOST_STATEMENT:
+        if not database.may_succeed_without_plan(error):
             raise
-        database.prepares = False
     with savepoint, connection.cursor() as cursor:
+        if database.prepares:
+            with connection.wrap_database_errors:
+                _cursor_classes()[0](connection.connection).forget_plans()
         return work(cursor, connection, database)
 
 
@@ -146,19 +184,21 @@ def find_and_record(digest: str, row: Row, may_use: Callable[[APIKey], bool]) ->
         values = cursor.fetchone()
         if values is None:
             return None, None
-        return database.key(connection, values), None if values[-1] is None else RowHandle(values[-1], row["at"])
+        key, place = database.key(connection, values), database.place(connection)
+        return key, None if values[-1] is None else RowHandle(values[-1], row["at"], place)
 
     return _run(work)
 
 
-def insert(row: Row) -> RowHandle:
-    """Write one row of the log and return its handle."""
-    return _run(lambda cursor, connection, database: _insert(cursor, connection, database, row))
+def insert(row: Row, place: Place | None = None) -> RowHandle:
+    """Write one row of the log, in that place if one is given, and return its handle."""
+    return _run(lambda cursor, connection, database: _insert(cursor, connection, database, row), place)
 
 
 def _insert(cursor: Any, connection: BaseDatabaseWrapper, database: Database, row: Row) -> RowHandle:
     cursor.execute(database.sql.insert, _parameters(connection, row, EVENT_NAMES))
-    return RowHandle(int(cursor.fetchone()[0] if database.sql.returns_id else cursor.lastrowid), row["at"])
+    number = int(cursor.fetchone()[0] if database.sql.returns_id else cursor.lastrowid)
+    return RowHandle(number, row["at"], database.place(connection))
 
 
 def _parameters(connection: BaseDatabaseWrapper, row: Row, names: Sequence[str]) -> list[Any]:
@@ -167,9 +207,20 @@ def _parameters(connection: BaseDatabaseWrapper, row: Row, names: Sequence[str])
     return [adapted[name] for name in names]
 
 
-def is_in_transaction() -> bool:
+def current_place() -> Place:
+    """Return where keys are written now."""
+    return place_of(_connection())
+
+
+def is_in_transaction(place: Place | None = None) -> bool:
     """Tell whether a write made now could be rolled back. Needs no query: the database may be unavailable."""
-    return connections[router.db_for_write(APIKey)].in_atomic_block
+    return _connection(place).in_atomic_block
+
+
+def may_wait(place: Place | None) -> bool:
+    """Tell whether a row of this place may be written to later, by another thread."""
+    connection = _connection(place)
+    return not connection.in_atomic_block and _database(connection.alias, connection.vendor).can_return
 
 
 def is_in_view_transaction() -> bool:
@@ -202,7 +253,7 @@ def write_outcome(outcome: Outcome) -> bool:
         cursor.execute(_without_sync(connection, database, database.sql.outcome), _adapted(connection, outcome))
         return bool(cursor.rowcount > 0)
 
-    return _run(work)
+    return _run(work, outcome.place)
 
 
 def count_again(row: RowHandle, times: int = 1) -> bool:
@@ -212,7 +263,7 @@ def count_again(row: RowHandle, times: int = 1) -> bool:
         cursor.execute(_without_sync(connection, database, database.sql.recount), [times, *_adapted(connection, row)])
         return bool(cursor.rowcount > 0)
 
-    return _run(work)
+    return _run(work, row.place)
 
 
 def _without_sync(connection: BaseDatabaseWrapper, database: Database, statement: str) -> str:
@@ -221,25 +272,34 @@ def _without_sync(connection: BaseDatabaseWrapper, database: Database, statement
 
 
 def _adapted(connection: BaseDatabaseWrapper, named: Outcome | RowHandle) -> list[Any]:
-    """Return the values in order, with the time, which is the last, in the database's form."""
-    at = named.at if named.at.tzinfo is not None else in_database(named.at, connection)
-    return [*named[:-1], connection.ops.adapt_datetimefield_value(at)]
+    """Return the values in order, without the place; the time, which is the last, in the database's form."""
+    moment = named.at if named.at.tzinfo is not None else in_database(named.at, connection)
+    return [*named[:-2], connection.ops.adapt_datetimefield_value(moment)]
 
 
-def may_write_batch() -> bool:
-    """Tell whether this thread has neither an open transaction nor a running event loop."""
-    return not (is_in_transaction() or is_in_event_loop())
+def get_ready(place: Place | None) -> bool:
+    """Connect to the place. Does nothing and returns False in a transaction there, or in a running event loop."""
+    connection = _connection(place)
+    if connection.in_atomic_block or is_in_event_loop():
+        return False
+    connection.ensure_connection()
+    return True
 
 
 def write_batch(batch: Batch) -> None:
-    """Write a batch, all of it or nothing."""
+    """Write a batch, all of it or nothing. If its schema was dropped, its rows are gone, and nothing is written."""
 
     def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> None:
         outcomes = [_adapted(connection, outcome) for outcome in batch.outcomes]
-        counts = [[times, *_adapted(connection, row)] for row, times in batch.counts.items()]
+        counts = [[times, *_adapted(connection, row)] for row, times in batch.counts.items() if row.number != UNWRITTEN]
+        rows = [
+            _parameters(connection, {**row.row, "count": times}, EVENT_NAMES)
+            for row, times in batch.counts.items()
+            if row.number == UNWRITTEN and isinstance(row, CountedRow)
+        ]
         # Built before the batch's own transaction starts.
         recount = _without_sync(connection, database, database.sql.recount)
-        is_one_statement = len(counts) + (1 if database.sql.outcomes and outcomes else len(outcomes)) == 1
+        is_one_statement = len(rows) + len(counts) + (1 if database.sql.outcomes and outcomes else len(outcomes)) == 1
         with nullcontext() if is_one_statement else transaction.atomic(using=connection.alias):
             if outcomes and database.sql.outcomes:
                 columns = [list(column) for column in zip(*outcomes, strict=True)]
@@ -248,13 +308,20 @@ def write_batch(batch: Batch) -> None:
                 cursor.executemany(database.sql.outcome, outcomes)
             if counts:
                 cursor.executemany(recount, counts)
+            for values in rows:
+                cursor.execute(database.sql.insert, values)
 
-    _run(work)
+    try:
+        _run(work, batch.place)
+    except Error as error:
+        if not (batch.place and batch.place.schema and getattr(error.__cause__, "sqlstate", None) == NO_TABLE):
+            raise
+        logger.warning("A tenant's audit log is gone, and %d outcomes with it.", len(batch.outcomes))
 
 
 def can_ship() -> bool:
     """Tell whether rows that came through a stream can be written into this database."""
-    return dialect_of(connections[router.db_for_write(APIKey)]).ships
+    return dialect_of(_connection()).ships
 
 
 def ship(rows: Sequence[Row]) -> None:

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from django.db import OperationalError
+from django.db import OperationalError, connections, router
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
@@ -23,8 +23,10 @@ from redis.retry import Retry
 
 from .. import moments
 from ..conf import conf
+from ..models import APIKey
 from ..models.audit_event import BLANK, Row
-from .outcomes import Backlog, Batch, CountedRow, RowHandle
+from .outcomes import UNWRITTEN, Backlog, Batch, CountedRow, RowHandle
+from .places import Place, has_schemas
 
 DEFAULT_NAME = "keys:audit"
 GROUP = "keys_ship"  # the consumer group of the shippers
@@ -96,6 +98,10 @@ class Stream:
         return datetime.fromtimestamp(int(oldest[0][0].partition(b"-")[0]) / 1000, UTC) if oldest else None
 
 
+class SeveralLogsError(OperationalError):
+    """Each tenant has a log of its own, and the entries of a stream do not say whose they are."""
+
+
 class StreamSink:
     """Appends rows to a stream. They are as durable as its Redis, and reach the table when they are shipped."""
 
@@ -103,29 +109,41 @@ class StreamSink:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._counts = Backlog(lambda: True, self._write_counts)
+        self._place = Place(stream.name)
+        self._counts = Backlog(lambda place: True, self._write_counts)
+
+    def place(self) -> Place:
+        return self._place
 
     def insert(self, row: Row) -> RowHandle:
+        if has_schemas(connections[router.db_for_write(APIKey)]):
+            raise SeveralLogsError("A stream serves one log, and here each tenant has its own.")
         ticket = secrets.randbits(63)
         self._stream.append({**row, "ticket": ticket}, conf.AUDIT_BACKLOG_LIMIT)
-        return RowHandle(ticket, row["at"])
+        return RowHandle(ticket, row["at"], self._place)
 
     def add_outcome(self, handle: RowHandle, row: Row, may_be_gone: bool) -> None:
         self._stream.append_again([{**row, "ticket": handle.number}])
 
     def count_again(self, counted: CountedRow) -> bool:
-        self._counts.add_count(counted, COUNT_DELAY)
+        self.count_later(counted, 1)
         return True
 
-    def all_exist(self, handles: Sequence[RowHandle]) -> bool:
+    def count_later(self, counted: CountedRow, times: int) -> None:
+        self._counts.add_count(counted, COUNT_DELAY, times)
+
+    def existing(self, handles: Sequence[RowHandle]) -> set[RowHandle]:
         # No rollback removes an entry.
-        return True
+        return {*handles}
 
     def _write_counts(self, batch: Batch) -> None:
         if self._stream.length() >= conf.AUDIT_BACKLOG_LIMIT:
             raise BacklogFullError("The backlog of the audit log has reached its limit.")
-        counts = {row: row.row["count"] + times for row, times in batch.counts.items() if isinstance(row, CountedRow)}
-        self._stream.append_again([{**row.row, "count": count, "ticket": row.number} for row, count in counts.items()])
+        rows = [(row, times) for row, times in batch.counts.items() if isinstance(row, CountedRow)]
+        counts = {row: times if row.number == UNWRITTEN else row.row["count"] + times for row, times in rows}
+        self._stream.append_again(
+            [{**row.row, "count": count, "ticket": row.number or secrets.randbits(63)} for row, count in counts.items()]
+        )
         for row, count in counts.items():
             row.row["count"] = count
 

@@ -6,6 +6,7 @@ from django.core import checks
 from django.db import connections, router
 
 from ..audit import statements
+from ..audit.places import has_schemas
 from ..conf import NO_SINK, configured, is_stream
 from ..models import APIKey
 
@@ -37,6 +38,20 @@ def check_the_stream_can_be_shipped(**kwargs: object) -> list[checks.CheckMessag
             f'KEYS["AUDIT_SINK"] names a stream, and keys_ship cannot bring it into {connection.display_name}.',
             hint='Use PostgreSQL, or write "database".',
             id="keys.E020",
+        )
+    ]
+
+
+@checks.register("keys")
+def check_the_stream_serves_one_log(**kwargs: object) -> list[checks.CheckMessage]:
+    if not is_stream(configured()["AUDIT_SINK"]) or not has_schemas(connections[router.db_for_write(APIKey)]):
+        return []
+    return [
+        checks.Error(
+            'KEYS["AUDIT_SINK"] names a stream, which serves one log, and each tenant has a log in its own schema: '
+            "uses are refused.",
+            hint='Write "database", or have keys in SHARED_APPS alone.',
+            id="keys.E030",
         )
     ]
 

@@ -63,6 +63,8 @@ class KeysCommand(BaseCommand):
 
     # A failing check must not prevent people from revoking a key, or creating a secret.
     requires_system_checks = []
+    # Commands that run others hand this option on, such as django-tenants' `tenant_command`.
+    stealth_options = ("skip_checks",)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         self.verbosity = options["verbosity"]

@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 
 from keys.audit.outcomes import LIMIT, Backlog, Batch, Outcome, RowHandle
+from keys.audit.places import Place
 from tests.support.log import AT
 
 # Longer than any machine has been running, which is what `monotonic()` may count from.
@@ -23,14 +24,14 @@ class Writing(Backlog):
     """A backlog that writes into a list."""
 
     def __init__(self) -> None:
-        super().__init__(self.may_write, self.write)
+        super().__init__(self.get_ready, self.write)
         self.written: list[Batch] = []
         self.is_free = True
         self.error: Exception | None = None
         self.wrote = threading.Event()
         self.failures = threading.Semaphore(0)
 
-    def may_write(self) -> bool:
+    def get_ready(self, place: Place | None) -> bool:
         return self.is_free
 
     def write(self, batch: Batch) -> None:
@@ -177,7 +178,7 @@ from datetime import datetime
 from keys.audit.outcomes import Backlog, Outcome
 def write(batch):
     print(os.getpid() == parent, [outcome.number for outcome in batch.outcomes], flush=True)
-backlog = Backlog(lambda: True, write)
+backlog = Backlog(lambda place: True, write)
 parent = os.getpid()
 for number in range(3):
     backlog.add_outcome(Outcome("used", "", 200, 1, number, datetime.now()), 1e9)

@@ -81,7 +81,7 @@ def test_the_timer_closes_its_connection() -> None:
         used.append((threading.current_thread(), connections["default"]))
         written.set()
 
-    backlog = Backlog(lambda: threading.current_thread() is not threading.main_thread(), write)
+    backlog = Backlog(lambda place: threading.current_thread() is not threading.main_thread(), write)
     backlog.add_outcome(Outcome("used", "", 200, 1, 0, timezone.now()), 0.01)
     assert written.wait(60)
     thread, wrapper = used[0]
@@ -92,9 +92,9 @@ def test_the_timer_closes_its_connection() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_nothing_is_written_from_an_event_loop() -> None:
     async def ask() -> bool:
-        return statements.may_write_batch()
+        return statements.get_ready(None)
 
-    assert statements.may_write_batch()
+    assert statements.get_ready(None)
     assert not asyncio.run(ask())
     with transaction.atomic():
-        assert not statements.may_write_batch()
+        assert not statements.get_ready(None)

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import unittest
 from collections import Counter
 from datetime import timedelta
 from io import StringIO
@@ -59,6 +60,8 @@ def test_every_block_is_run_by_a_test() -> None:
         ("docs/security.md", "## Error reports", "python"): 1,  # run in the world `sentry`: it patches Django for good
         ("docs/tamper-evidence.md", "# Tamper evidence", "sh"): 1,
         ("docs/testing.md", "# Your tests", "python"): 1,
+        ("docs/testing.md", "## Counting queries", "python"): 1,
+        ("docs/testing.md", "## Keys for a whole class of tests", "python"): 1,
     }
 
 
@@ -165,6 +168,16 @@ def five_minutes(settings: Settings) -> list[Any]:
 
 def test_the_test_of_a_project_passes(five_minutes: list[Any], api_key_client: type[APIKeyClient]) -> None:
     run(block("docs/testing.md", "# Your tests", "python"))["test_orders"](api_key_client)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("heading", ["## Keys for a whole class of tests", "## Counting queries"])
+def test_the_test_cases_of_a_project_pass(five_minutes: list[Any], heading: str) -> None:
+    names = run(block("docs/testing.md", heading, "python"))
+    (case,) = (each for name, each in names.items() if name.endswith("Test"))
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
+    assert (result.testsRun, result.failures, result.errors) == (1, [], [])
 
 
 def test_the_project_is_documented(five_minutes: list[Any], settings: Settings) -> None:

@@ -8,11 +8,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db import connections, router
 
 from keys.audit import statements
+from keys.audit.places import has_schemas
 from keys.conf import DATABASE, configured
 from keys.management import arguments
 from keys.management.command import KeysCommand, Line, write_table
+from keys.models import APIKey
 
 if TYPE_CHECKING:
     from keys.audit.stream import Lag, Stream
@@ -81,6 +84,8 @@ class Command(KeysCommand):
 
         if not statements.can_ship():
             raise CommandError("The audit log is shipped into PostgreSQL, and the database is another one.")
+        if has_schemas(connections[router.db_for_write(APIKey)]):
+            raise CommandError("A stream serves one log, and here each tenant has a log in its own schema.")
         if options["retry"]:
             self.note(f"Trying again {retry(stream)} entries that were set aside.")
         with _signals() as caught:

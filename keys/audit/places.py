@@ -1,0 +1,101 @@
+"""Says where a row is: in which database, and in which schema if each tenant has its own, as with django-tenants.
+
+What is written late must be written where its row is. By then the connection may be another thread's, or may have been
+switched to another tenant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+from django.apps import apps
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+if TYPE_CHECKING:
+    from ..models import APIKey
+
+
+class Place(NamedTuple):
+    """A database, and a schema in it; without a schema there is only one log in the database.
+
+    `includes_public` is django-tenants' option to find the tables of the public schema too.
+    """
+
+    alias: str
+    schema: str = ""
+    includes_public: bool = True
+
+
+def has_schemas(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether each tenant has keys and a log in a schema of its own."""
+    return hasattr(connection, "schema_name") and not _is_shared()
+
+
+def place_of(connection: BaseDatabaseWrapper) -> Place:
+    """Return where the connection reads and writes now."""
+    schema = getattr(connection, "schema_name", None)
+    if not schema or _is_shared():
+        return Place(connection.alias)
+    return Place(connection.alias, schema, getattr(connection, "include_public_schema", True))
+
+
+def can_return_to(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether another connection can be brought to where this one is.
+
+    A backend with cursors of its own may choose by them where it reads and writes, and cannot be asked.
+    """
+    if hasattr(connection, "schema_name"):
+        return hasattr(connection, "set_schema") and hasattr(connection, "set_tenant")
+    backend = type(connection)
+    return backend.cursor is BaseDatabaseWrapper.cursor and backend._cursor is BaseDatabaseWrapper._cursor  # type: ignore[attr-defined]
+
+
+@contextmanager
+def at(place: Place) -> Iterator[BaseDatabaseWrapper]:
+    """Yield this thread's connection to the place; then it is again where it was."""
+    connection: Any = connections[place.alias]
+    if not place.schema or place == place_of(connection):
+        yield connection
+        return
+    tenant, includes_public = connection.tenant, connection.include_public_schema
+    connection.set_schema(place.schema, place.includes_public)
+    try:
+        yield connection
+    finally:
+        connection.set_tenant(tenant, includes_public)
+
+
+def migrated_place(alias: str) -> Place | None:
+    """Return the place whose tables were just migrated; None if the keys' tables are in another schema."""
+    connection = connections[alias]
+    schema = getattr(connection, "schema_name", None)
+    if schema and _is_shared() and schema != getattr(settings, "PUBLIC_SCHEMA_NAME", "public"):
+        return None
+    return place_of(connection)
+
+
+def number_in(key: APIKey) -> str:
+    """Return a text for the key and its predecessors that no other key of the project has, in whatever place."""
+    alias, number = key._state.db or DEFAULT_DB_ALIAS, str(key.family or key.pk)
+    connection = connections[alias]
+    if hasattr(connection, "schema_name") and (schema := place_of(connection).schema):
+        number = f"{quote(schema)}:{number}"  # not every cache takes a blank in its keys
+    return number if alias == DEFAULT_DB_ALIAS else f"{alias}:{number}"
+
+
+def _is_shared() -> bool:
+    """Tell whether all tenants share the keys of the public schema, by the settings of django-tenants."""
+    if types := getattr(settings, "TENANT_TYPES", None):
+        public = getattr(settings, "PUBLIC_SCHEMA_NAME", "public")
+        installed = {app for name, of_type in types.items() if name != public for app in of_type["APPS"]}
+    elif (names := getattr(settings, "TENANT_APPS", None)) is not None:
+        installed = {*names}
+    else:
+        return False
+    config = apps.get_app_config("keys")
+    return not installed & {config.name, f"{type(config).__module__}.{type(config).__qualname__}"}

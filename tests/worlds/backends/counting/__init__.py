@@ -1,0 +1,1 @@
+"""A backend that counts queries, around the vendor's."""

@@ -1,0 +1,213 @@
+"""What a project with tenants asks of keys: nothing of one tenant gets to another."""
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django.db import connection as djangos
+from django.test import Client
+from django.test.utils import override_settings
+from django.utils import timezone
+from django_tenants.utils import schema_context
+
+from keys.audit.sinks import backlog
+from keys.models import APIKey, AuditEvent
+from keys.models.audit_event import TRAFFIC
+from tests.worlds.commands import run
+from tests.worlds.tenancy.models import Domain, Tenant
+
+connection: Any = djangos
+LATE = override_settings(KEYS={"OUTCOME_DELAY": timedelta(hours=1)})
+
+
+def add_tenant(schema: str) -> Tenant:
+    """Create the tenant, its schema with all tables, and its host."""
+    with schema_context("public"):
+        tenant = Tenant(schema_name=schema)
+        tenant.save(verbosity=0)
+        Domain.objects.create(tenant=tenant, domain=f"{schema}.example", is_primary=True)
+    return tenant
+
+
+def add_key(schema: str, **values: Any) -> APIKey:
+    with schema_context(schema):
+        key: APIKey = APIKey.objects.create(**{"name": f"of {schema}", "scopes": ["orders:read"], **values})
+        return key
+
+
+def ask(schema: str, token: object, path: str = "/orders/") -> int:
+    """Return the status of a request to the tenant's host."""
+    return Client(SERVER_NAME=f"{schema}.example").get(path, headers={"X-API-Key": str(token)}).status_code
+
+
+def log_of(schema: str, *, flushed: bool = True) -> list[tuple[str, str, int | None, int]]:
+    """Return what a tenant's log says of requests; without `flushed`, before anything pending is written."""
+    manager = AuditEvent.objects if flushed else AuditEvent._base_manager
+    with schema_context(schema):
+        rows = manager.filter(event__in=TRAFFIC).order_by("id")
+        return list(rows.values_list("event", "key_name", "status", "count"))
+
+
+def clear(*schemas: str) -> None:
+    for schema in schemas:
+        with schema_context(schema):
+            AuditEvent.objects.all().delete()
+            APIKey.objects.all().delete()
+
+
+def each_key_opens_its_own_tenant(*schemas: str) -> None:
+    clear(*schemas)
+    keys = {schema: add_key(schema) for schema in schemas}
+    for holder, key in keys.items():
+        for schema in schemas:
+            assert ask(schema, key.key) == (200 if holder == schema else 401), (holder, schema)
+    for schema in schemas:
+        assert sorted(log_of(schema)) == sorted(
+            ("used", f"of {schema}", 200, 1) if holder == schema else ("refused", "", 401, 1) for holder in schemas
+        ), schema
+
+
+@LATE
+def pending_outcomes_are_written_where_their_rows_are(*schemas: str) -> None:
+    clear(*schemas)
+    keys = {schema: add_key(schema) for schema in schemas}
+    for _ in range(3):
+        for schema in schemas:
+            assert ask(schema, keys[schema].key) == 200
+    waiting = [status for schema in schemas for _, _, status, _ in log_of(schema, flushed=False)]
+    assert waiting.count(None) >= 2 * len(schemas), waiting
+    backlog.flush()
+    for schema in schemas:
+        assert log_of(schema, flushed=False) == [("used", f"of {schema}", 200, 1)] * 3
+
+
+def the_timer_finds_the_tenant(*schemas: str) -> None:
+    clear(*schemas)
+    keys = {schema: add_key(schema) for schema in schemas}
+    with LATE:
+        for _ in range(3):
+            for schema in schemas:
+                ask(schema, keys[schema].key)
+    # A thread of its own begins in the public schema, as the timer's does.
+    thread = threading.Thread(target=backlog._flush_and_close)
+    thread.start()
+    thread.join()
+    for schema in schemas:
+        assert log_of(schema, flushed=False) == [("used", f"of {schema}", 200, 1)] * 3
+
+
+def a_view_that_changes_the_tenant_changes_no_row_s_place() -> None:
+    clear("acme", "globex")
+    key = add_key("acme")
+    for options in ({}, {"OUTCOME_DELAY": timedelta(0)}, {"OUTCOME_DELAY": timedelta(hours=1)}):
+        with override_settings(KEYS=options):
+            for path in ("/visits/", "/stays/"):
+                assert ask("acme", key.key, path) == 200
+    connection.set_schema("acme")
+    assert log_of("acme") == [("used", "of acme", 200, 1)] * 6
+    assert log_of("globex") == []
+
+
+@LATE
+def strangers_are_counted_in_each_tenant(*schemas: str) -> None:
+    clear(*schemas)
+    for _ in range(8):
+        for schema in schemas:
+            assert ask(schema, "0" * 40) == 401
+    for schema in schemas:
+        assert log_of(schema) == [("refused", "", 401, 1)] * 5 + [("refused", "", 401, 3)], (schema, log_of(schema))
+
+
+def rates_are_counted_in_each_tenant(*schemas: str) -> None:
+    clear(*schemas)
+    # Of one number in each, as rows of different schemas are.
+    keys = {schema: add_key(schema, pk=700, rate="2/hour") for schema in schemas}
+    for schema in schemas:
+        assert [ask(schema, keys[schema].key) for _ in range(3)] == [200, 200, 429], schema
+
+
+def a_schema_made_and_dropped_while_the_server_runs() -> None:
+    clear("acme")
+    key = add_key("acme")
+    with LATE:
+        for _ in range(3):
+            ask("acme", key.key)
+        tenant = add_tenant("initech")
+        new = add_key("initech")
+        for _ in range(3):
+            assert ask("initech", new.key) == 200
+            assert ask("initech", key.key) == 401
+        connection.set_schema("public")
+        tenant.delete(force_drop=True)
+        connection.set_schema("acme")
+        # What waits for the dropped schema is in nobody's way, and comes to an end.
+        backlog.flush()
+        assert not backlog._batches
+    assert log_of("acme", flushed=False) == [("used", "of acme", 200, 1)] * 3
+
+
+def a_plan_of_one_tenant_serves_no_other() -> None:
+    """Their tables differ while one is migrated and the other is not."""
+    clear("acme", "globex")
+    keys = {schema: add_key(schema) for schema in ("acme", "globex")}
+    for _ in range(2):
+        assert [ask(schema, key.key) for schema, key in keys.items()] == [200, 200]
+    with schema_context("globex"), connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE keys_apikey ALTER COLUMN rate TYPE text")
+    for _ in range(2):
+        assert [ask(schema, key.key) for schema, key in keys.items()] == [200, 200]
+    with schema_context("globex"), connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE keys_apikey ALTER COLUMN rate TYPE varchar(20)")
+
+
+def commands_work_in_the_tenant_they_are_run_for() -> None:
+    clear("acme", "globex")
+    token = run("tenant_command", "--schema", "globex", "keys_create", "Typed", "--scope", "orders:read").strip()
+    assert [ask("globex", token), ask("acme", token)] == [200, 401]
+    listed = json.loads(run("tenant_command", "--schema", "globex", "keys_list", "--json"))
+    assert [row["name"] for row in listed] == ["Typed"]
+    old = {"at": timezone.now() - timedelta(days=900), "method": "GET"}
+    for schema in ("acme", "globex"):
+        with schema_context(schema):
+            AuditEvent.objects.create(event="used", key_name="old", **old)
+    run("tenant_command", "--schema", "globex", "keys_prune", "--older-than", "400d")
+    assert "old" in {name for _, name, _, _ in log_of("acme")}
+    assert "old" not in {name for _, name, _, _ in log_of("globex")}
+    run("tenant_command", "--schema", "globex", "keys_partition")
+    connection.set_schema("acme")
+
+
+def a_stream_is_refused(*schemas: str) -> None:
+    from django.core.checks import run_checks
+
+    clear(*schemas)
+    key = add_key(schemas[0])
+    # Nothing listens there: it must be refused before.
+    with override_settings(KEYS={"AUDIT_SINK": "redis://127.0.0.1:1/0"}):
+        assert "keys.E030" in {message.id for message in run_checks()}
+        assert ask(schemas[0], key.key) == 503
+    assert log_of(schemas[0]) == []
+
+
+def steps_for(*schemas: str) -> list[tuple[str, Callable[[], None]]]:
+    """Return the steps for the schemas that have keys."""
+    for_schemas = (
+        each_key_opens_its_own_tenant,
+        pending_outcomes_are_written_where_their_rows_are,
+        the_timer_finds_the_tenant,
+        strangers_are_counted_in_each_tenant,
+        rates_are_counted_in_each_tenant,
+        a_stream_is_refused,
+    )
+    alone = (
+        a_view_that_changes_the_tenant_changes_no_row_s_place,
+        a_schema_made_and_dropped_while_the_server_runs,
+        a_plan_of_one_tenant_serves_no_other,
+        commands_work_in_the_tenant_they_are_run_for,
+    )
+    return [
+        *((step.__name__, lambda step=step: step(*schemas)) for step in for_schemas),
+        *((step.__name__, step) for step in alone),
+    ]

@@ -1,0 +1,27 @@
+"""The ordinary addresses, and views that change the tenant."""
+
+from django.db import connection
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+from django_tenants.utils import schema_context
+
+from keys.decorators import api_key_required
+from tests.worlds import urls
+
+
+@api_key_required()
+def visits(request: HttpRequest) -> JsonResponse:
+    """Looks at another tenant and comes back."""
+    with schema_context("globex"), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return JsonResponse({})
+
+
+@api_key_required()
+def stays(request: HttpRequest) -> JsonResponse:
+    """Goes to another tenant and does not come back."""
+    connection.set_schema("globex")  # type: ignore[attr-defined]
+    return JsonResponse({})
+
+
+urlpatterns = [*urls.urlpatterns, path("visits/", visits), path("stays/", stays)]
