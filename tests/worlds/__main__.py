@@ -82,7 +82,7 @@ def world(name: str) -> dict[str, set[str]]:
     module = import_module(f"tests.worlds.setups.{name}")
     missing = [package for package in getattr(module, "PACKAGES", ()) if find_spec(package) is None]
     if missing:
-        sys.exit(f"{name} needs {', '.join(missing)}: python -m pip install -e '.[dev]'")
+        sys.exit(f"{name} needs {', '.join(missing)}: python -m pip install -e '.[dev,prometheus]'")
     return {"VENDORS": module.VENDORS} if hasattr(module, "VENDORS") else {}
 
 
