@@ -13,7 +13,9 @@ class KeysConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks  # noqa: F401  registers them
+        from .histories import watch_models
 
+        watch_models()
         if apps.is_installed("drf_spectacular"):
             from . import schema  # noqa: F401  registers its extension
         # Without opentelemetry-api the import fails, and nothing is reported to it.

@@ -2,21 +2,29 @@
 
 from typing import Any, ClassVar
 
+from django.apps import apps
+from django.db.models.manager import EmptyManager
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from . import environment
 from .audit.places import number_in
-from .keyrings import DatabaseKeyring, EnvironmentKeyring, Holder, Keyring
+from .decisions import keep_out_of_caches
+from .keyrings import DatabaseKeyring, EnvironmentKey, EnvironmentKeyring, Holder, Keyring
 from .models import APIKey
 from .verification import Guard, Use, use_of
+
+CODES = {400: "conflict", 401: exceptions.AuthenticationFailed.default_code, 503: "unavailable"}
 
 
 class ServicePrincipal:
     """`request.user` of a request with a key: a service. Authenticated, but no database user, with no permissions.
 
     `pk` is a text that no user has, such as `key:7` or `env:INTERNAL_API_KEY`. It does not change when the key is
-    rotated, so counters by it, such as Django REST framework's own throttles, go on.
+    rotated, so counters by it, such as Django REST framework's own throttles, go on. `username`, which `str()` gives
+    too, is `key:` and the key's name: Django allows no colon in the name of a user, so a key named `admin` is never
+    taken for the user `admin`. Two principals of the same key are equal.
     """
 
     is_authenticated = True
@@ -26,17 +34,50 @@ class ServicePrincipal:
     is_superuser = False
 
     def __init__(self, holder: Holder) -> None:
-        self.username = holder.name
-        self.pk = self.id = f"key:{number_in(holder)}" if isinstance(holder, APIKey) else holder.name
+        is_in_environment = isinstance(holder, EnvironmentKey) and holder.name.startswith(environment.PREFIX)
+        self.username = holder.name if is_in_environment else f"key:{holder.name}"
+        self.pk = self.id = f"key:{number_in(holder)}" if isinstance(holder, APIKey) else self.username
 
     def __str__(self) -> str:
         return self.username
 
     def __repr__(self) -> str:
-        return f"<ServicePrincipal: {self.username}>"
+        # Django shows it where the principal is assigned to a relation, or looked up in one.
+        return f"<ServicePrincipal {self.username}: a service, not a database user>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ServicePrincipal) and self.pk == other.pk
+
+    def __hash__(self) -> int:
+        return hash(self.pk)
+
+    @property
+    def groups(self) -> EmptyManager[Any]:
+        """No groups, in the form in which Django's users have theirs."""
+        return EmptyManager(apps.get_model("auth", "Group"))
+
+    @property
+    def user_permissions(self) -> EmptyManager[Any]:
+        """No permissions, in the form in which Django's users have theirs."""
+        return EmptyManager(apps.get_model("auth", "Permission"))
 
     def get_username(self) -> str:
         return self.username
+
+    def get_full_name(self) -> str:
+        return self.username
+
+    def get_short_name(self) -> str:
+        return self.username
+
+    def get_user_permissions(self, obj: Any = None) -> set[str]:
+        return set()
+
+    def get_group_permissions(self, obj: Any = None) -> set[str]:
+        return set()
+
+    def get_all_permissions(self, obj: Any = None) -> set[str]:
+        return set()
 
     def has_perm(self, perm: str, obj: Any = None) -> bool:
         return False
@@ -47,17 +88,35 @@ class ServicePrincipal:
     def has_module_perms(self, app_label: str) -> bool:
         return False
 
+    async def aget_user_permissions(self, obj: Any = None) -> set[str]:
+        return set()
+
+    async def aget_group_permissions(self, obj: Any = None) -> set[str]:
+        return set()
+
+    async def aget_all_permissions(self, obj: Any = None) -> set[str]:
+        return set()
+
+    async def ahas_perm(self, perm: str, obj: Any = None) -> bool:
+        return False
+
+    async def ahas_perms(self, perm_list: Any, obj: Any = None) -> bool:
+        return False
+
+    async def ahas_module_perms(self, app_label: str) -> bool:
+        return False
+
 
 class KeyRefused(exceptions.APIException):
     """The answer to a refused key, with the status from `verification`.
 
-    Not `AuthenticationFailed`, which Django REST framework turns into 403 if the first authenticator has no
-    challenge.
+    Its code is `authentication_failed` for 401, `conflict` for 400 and `unavailable` for 503. Not
+    `AuthenticationFailed`, which Django REST framework turns into 403 if the first authenticator has no challenge.
     """
 
     def __init__(self, use: Use) -> None:
+        self.status_code, self.default_code = use.status, CODES[use.status]
         super().__init__(use.detail)
-        self.status_code = use.status
         self.auth_header = use.guard.challenge if use.status == 401 else None
 
 
@@ -91,6 +150,7 @@ class KeyringAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[ServicePrincipal, Holder] | None:
         """Return the principal and the key, or None if no key was presented. Raises KeyRefused."""
+        keep_out_of_caches(request)
         use = use_of(request._request, self.guard)
         if use is None:
             return None

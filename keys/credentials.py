@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from . import tokens
@@ -11,6 +12,7 @@ from .tokens import Secret
 
 # Whitespace around a header's value (RFC 9110, 5.5); str.strip() alone would also remove line breaks.
 BLANKS = " \t"
+_NAMES_OF_ADDRESS = ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +34,63 @@ class Credential:
         return "," in self.token
 
 
+class Presented(dict[str, Any]):
+    """The headers that name the key and the client's address, as `META` held them. Its repr is masked."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<headers of a request>"
+
+
+def presented(meta: Mapping[str, Any], header: str, keyword: str | None = None) -> Presented:
+    """Return all that a decision about this request's key and address depends on. `read` accepts it as `meta`."""
+    return Presented({name: meta[name] for name in _meta_names(header, keyword) if name in meta})
+
+
+def is_same_key(one: Presented, other: Presented, header: str, keyword: str | None = None) -> bool:
+    """Tell whether both present the same key, or none, from the same address, in whichever of the headers."""
+    if one == other:
+        return True
+    if any(one.get(name) != other.get(name) for name in _NAMES_OF_ADDRESS):
+        return False
+    first, second = read(one, header, keyword), read(other, header, keyword)
+    if first is None or second is None:
+        return first is second
+    same = tokens.bare(first.token, conf.PREFIX) == tokens.bare(second.token, conf.PREFIX)
+    return same and not (first.in_conflict or second.in_conflict)
+
+
 def read(meta: Mapping[str, Any], header: str, keyword: str | None = None) -> Credential | None:
     """Return what is presented in `header`, or in `Authorization` with `keyword` in any case; None without either.
 
     Two different keys are a conflict; neither is preferred.
     """
-    presented = []
-    if (value := meta.get("HTTP_" + header.upper().replace("-", "_"))) is not None:
-        presented.append(Secret(value.strip(BLANKS)))
+    found = []
+    if (value := meta.get(_meta_name(header))) is not None:
+        found.append(Secret(value.strip(BLANKS)))
     if keyword is not None and (authorization := meta.get("HTTP_AUTHORIZATION")) is not None:
         scheme, value = _split(authorization)
         if scheme == keyword.lower():
-            presented.append(Secret(value))
+            found.append(Secret(value))
         elif any(_split(part)[0] == keyword.lower() for part in authorization.split(",")):
             # The header was sent twice, for two schemes. The whole value cannot be a key.
-            presented.append(Secret(authorization))
-    if not presented:
+            found.append(Secret(authorization))
+    if not found:
         return None
-    in_conflict = len({tokens.bare(token, conf.PREFIX) for token in presented}) > 1
-    return Credential(presented[0], tuple(presented), in_conflict)
+    in_conflict = len({tokens.bare(token, conf.PREFIX) for token in found}) > 1
+    return Credential(found[0], tuple(found), in_conflict)
+
+
+@lru_cache
+def _meta_name(header: str) -> str:
+    return "HTTP_" + header.upper().replace("-", "_")
+
+
+@lru_cache
+def _meta_names(header: str, keyword: str | None) -> tuple[str, ...]:
+    names = (_meta_name(header), *_NAMES_OF_ADDRESS)
+    return names if keyword is None else (*names, "HTTP_AUTHORIZATION")
 
 
 def _split(authorization: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
+from .decisions import keep_out_of_caches
 from .verification import Guard, Use, scope_denial, use_of
 
 GUARD = Guard()
@@ -19,9 +20,9 @@ def api_key_required(*scopes: str, guard: Guard = GUARD) -> Callable[[Callable[.
     """Guard a view with a key that holds all the scopes, and set `request.auth` to the key.
 
     Answers 401, 400, 403 and 503 as the authentication classes do, as JSON. The view is exempt from CSRF
-    protection, as no cookie authenticates it. For a class: `@method_decorator(api_key_required(),
-    name="dispatch")`. Views of Django REST framework have their own authentication classes, which set its
-    `request.auth`.
+    protection and from LoginRequiredMiddleware, as no cookie authenticates it. For a class:
+    `@method_decorator(api_key_required(), name="dispatch")`. Views of Django REST framework have their own
+    authentication classes, which set its `request.auth`.
     """
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,6 +35,7 @@ def api_key_required(*scopes: str, guard: Guard = GUARD) -> Callable[[Callable[.
 
         is_async = iscoroutinefunction(view) or _is_awaited(view)
         guarded = csrf_exempt(wraps(view)(guarded_async if is_async else guarded_sync))
+        guarded.login_required = False  # type: ignore[attr-defined]  # for LoginRequiredMiddleware
         guarded.api_key_guard = guard  # type: ignore[attr-defined]
         guarded.api_key_scopes = scopes  # type: ignore[attr-defined]
         if hasattr(view, "initkwargs"):
@@ -56,7 +58,11 @@ def _is_awaited(view: Any) -> bool:
 
 def _plain(request: HttpRequest) -> HttpRequest:
     """Return Django's request; methods of Django REST framework's views get a wrapper of it."""
-    return getattr(request, "_request", request)
+    plain: HttpRequest | None = getattr(request, "_request", None)
+    if plain is None:
+        return request
+    keep_out_of_caches(request)
+    return plain
 
 
 def _refusal(request: HttpRequest, use: Use | None, guard: Guard, scopes: tuple[str, ...]) -> JsonResponse | None:
@@ -65,7 +71,7 @@ def _refusal(request: HttpRequest, use: Use | None, guard: Guard, scopes: tuple[
         return _answer(guard, 401, MISSING_DETAIL)
     if use.holder is None or not use.is_good:
         return _answer(guard, use.status, use.detail)
-    if denial := scope_denial(request, use.holder, scopes):
+    if denial := scope_denial(use, scopes):
         return _answer(guard, 403, denial)
     request.auth = use.holder  # type: ignore[attr-defined]
     return None

@@ -1,15 +1,15 @@
-"""Which guards a view has: for one request before its view runs, and for every view of the URLconf."""
+"""Which views there are, and what each declares about its guards."""
 
+import inspect
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import dropwhile, islice
+from itertools import dropwhile
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpRequest
 from django.urls import ResolverMatch, URLPattern, URLResolver, get_resolver
 from django.views import View
 from rest_framework.permissions import OperandHolder, SingleOperandHolder
@@ -20,40 +20,26 @@ from .permissions import HasAPIKey, HasScope
 from .verification import Guard
 
 
-def guards_ahead(view: Any, request: HttpRequest, args: Any, kwargs: Any) -> list[Guard | None]:
-    """Return the guard of each authenticator the view will use, in order; None for one of another kind."""
-    if hasattr(view, "api_key_guard"):
-        return [view.api_key_guard]
-    view_class: Any = getattr(view, "cls", None)
-    if not hasattr(view_class, "get_authenticators"):
-        matching = (operation for operation in operations_of(view) if request.method in operation.methods)
-        return [_guard_of(callback) for operation in islice(matching, 1) for callback in operation.auth_callbacks]
-    if view_class.get_authenticators.__module__ == APIView.__module__:
-        authenticators = _declared(view, "authentication_classes")
-    else:
-        # The view overrides the method, so call it as the view itself will.
-        instance = view_class(**view.initkwargs)
-        instance.setup(request, *args, **kwargs)
-        instance.action_map = getattr(view, "actions", None)
-        authenticators = instance.get_authenticators()
-    return [_guard_of(authenticator) for authenticator in authenticators]
-
-
 @dataclass(frozen=True)
 class Endpoint:
     """A view of the URLconf, or an operation of Django Ninja, and what it declares about its guards.
 
     What a view decides in `get_authenticators()` or `get_permissions()` is not included. `name` is its name in the
-    log.
+    log, `callback` what the URLconf holds: the view with all that is around it.
     """
 
     route: str
     view: Any
     name: str
+    callback: Any = None
 
     def __str__(self) -> str:
-        name = getattr(self.source, "__name__", type(self.source).__name__)
-        return f"{self.source.__module__}.{name} (/{self.route})"
+        return f"{self.name_in_code} (/{self.route})"
+
+    @property
+    def name_in_code(self) -> str:
+        """The module and the name of the class or the function."""
+        return f"{self.source.__module__}.{getattr(self.source, '__name__', type(self.source).__name__)}"
 
     @property
     def address(self) -> str:
@@ -65,8 +51,7 @@ class Endpoint:
         """The class or the function in the code, the same for all of its addresses."""
         if self._is_operation:
             return self.view.view_func
-        view = self.view.func if isinstance(self.view, partial) else self.view
-        return getattr(view, "view_class", view)
+        return getattr(self.view, "view_class", getattr(self.view, "cls", self.view))  # a view set has only `cls`
 
     @property
     def authenticators(self) -> list[Any]:
@@ -76,9 +61,12 @@ class Endpoint:
     @property
     def permissions(self) -> list[Any]:
         """The permission classes; those joined by `&`, `|` and `~` one by one."""
-        return [
-            operand for permission in _declared(self.view, "permission_classes") for operand in _operands(permission)
-        ]
+        return [operand for permission in self.permission_classes for operand in _operands(permission)]
+
+    @property
+    def permission_classes(self) -> list[Any]:
+        """The permission classes as the view declares them."""
+        return list(_declared(self.view, "permission_classes"))
 
     @property
     def throttles(self) -> list[Any]:
@@ -89,20 +77,25 @@ class Endpoint:
     def guards(self) -> list[Guard]:
         """The guards, those of the decorator before those of the authenticators."""
         decorated = [function.api_key_guard for function in self._decorated]
-        declared = [guard for guard in map(_guard_of, self.authenticators) if guard is not None]
+        declared = [guard for guard in map(guard_of, self.authenticators) if guard is not None]
         return list(dict.fromkeys([*decorated, *declared]))
+
+    @property
+    def handlers(self) -> list[Any]:
+        """The methods of the view's class that answer requests."""
+        view_class = getattr(self.view, "view_class", getattr(self.view, "cls", None))
+        method_names = {*View.http_method_names, *(getattr(self.view, "actions", None) or {}).values()}
+        return [getattr(view_class, name) for name in sorted(method_names) if hasattr(view_class, name)]
 
     @property
     def guarded_methods(self) -> list[Any]:
         """The methods, other than `dispatch`, that have `api_key_required`."""
-        view_class = getattr(self.view, "view_class", None)
-        method_names = {*View.http_method_names, *(getattr(self.view, "actions", None) or {}).values()}
-        return [function for name in sorted(method_names) for function in decorated(getattr(view_class, name, None))]
+        return [function for handler in self.handlers for function in decorated(handler)]
 
     @property
     def guard_scopes(self) -> list[Any]:
         """The scopes that `api_key_required` or Ninja's authenticators require."""
-        declared = [authenticator for authenticator in self.authenticators if _guard_of(authenticator) is not None]
+        declared = [authenticator for authenticator in self.authenticators if guard_of(authenticator) is not None]
         return [
             *(scope for function in self._decorated for scope in function.api_key_scopes),
             *(scope for authenticator in declared for scope in getattr(authenticator, "scopes", ())),
@@ -121,9 +114,20 @@ class Endpoint:
     @property
     def is_behind_another(self) -> bool:
         """Whether an authenticator of another kind comes before the one that reads keys."""
-        if hasattr(self.view, "api_key_guard"):
+        if isinstance(getattr(self.view, "api_key_guard", None), Guard):
             return False
-        return any(dropwhile(bool, (_guard_of(authenticator) is not None for authenticator in self.authenticators)))
+        return any(dropwhile(bool, (guard_of(authenticator) is not None for authenticator in self.authenticators)))
+
+    def is_property(self, attribute: str) -> bool:
+        """Tell whether the view makes this attribute of `APIView` anew for each request."""
+        if attribute in getattr(self.view, "initkwargs", {}) or not _is_a(self.source, (APIView,)):
+            return False
+        return hasattr(inspect.getattr_static(self.source, attribute), "__get__")
+
+    def is_in_transaction(self, alias: str) -> bool:
+        """Tell whether `ATOMIC_REQUESTS` of this database puts the view into a transaction."""
+        # Django asks what the URLconf holds.
+        return alias not in getattr(self.callback, "_non_atomic_requests", ())
 
     @property
     def _is_operation(self) -> bool:
@@ -168,10 +172,40 @@ def environment_keyrings() -> list[tuple[Endpoint, EnvironmentKeyring]]:
     ]
 
 
+def guard_of(authenticator: Any) -> Guard | None:
+    """Return the guard of an authenticator that reads keys, or of a function that has one; None for any other."""
+    guard = getattr(authenticator, "guard", None)
+    if guard is None:
+        guard = getattr(authenticator, "api_key_guard", None)
+    return guard if isinstance(guard, Guard) else None
+
+
+def innermost(view: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the part of a view that shows its guards, and the keyword arguments that it is given on the way there.
+
+    Looks through `functools.partial`, decorators with `functools.wraps`, and objects with a `__call__`. If no part
+    shows any, this is the view, without `partial`.
+    """
+    given: dict[str, Any] = {}
+    while isinstance(view, partial):
+        view, given = view.func, {**view.keywords, **given}
+    part: Any = view
+    while part is not None:
+        if isinstance(part, partial):
+            part, given = part.func, {**part.keywords, **given}
+        elif any(hasattr(part, mark) for mark in ("api_key_guard", "cls", "view_class")):
+            return part, given
+        elif hasattr(getattr(part, "__call__", None), "api_key_guard"):  # noqa: B004  the method itself
+            return part.__call__, given
+        else:
+            part = getattr(part, "__wrapped__", None)
+    return view, given
+
+
 def decorated(function: Any) -> Iterator[Any]:
     """Yield the function and those it wraps that have `api_key_required`."""
     while function is not None:
-        if hasattr(function, "api_key_guard"):
+        if isinstance(getattr(function, "api_key_guard", None), Guard):
             yield function
         function = getattr(function, "__wrapped__", None)
 
@@ -183,8 +217,9 @@ def _walk(resolver: URLResolver, prefix: str, namespaces: list[str | None]) -> I
             yield from _walk(pattern, route, [*namespaces, pattern.namespace])
         elif isinstance(pattern, URLPattern):
             name = ResolverMatch(pattern.callback, (), {}, pattern.name, namespaces=namespaces).view_name
-            for view in operations_of(pattern.callback) or [pattern.callback]:
-                yield Endpoint(route, view, name)
+            callback, _ = innermost(pattern.callback)
+            for view in operations_of(callback) or [callback]:
+                yield Endpoint(route, view, name, pattern.callback)
 
 
 def _operands(permission: Any) -> Iterator[Any]:
@@ -201,12 +236,6 @@ def _declared(view: Any, attribute: str) -> Iterable[Any]:
     initial = getattr(view, "initkwargs", {}).get(attribute)
     declared = getattr(getattr(view, "cls", None), attribute, ()) if initial is None else initial
     return declared if hasattr(declared, "__iter__") else ()
-
-
-def _guard_of(authenticator: Any) -> Guard | None:
-    """Return the guard of an authenticator that reads keys; None for any other."""
-    guard = getattr(authenticator, "guard", None)
-    return guard if isinstance(guard, Guard) else None
 
 
 def _is_a(thing: Any, classes: tuple[type, ...]) -> bool:

@@ -24,7 +24,10 @@ BATCH_SIZE = 500
 
 UNLIKE_OURS = "the package's settings make keys that are too short, too long or hashed in another way"
 UNSENDABLE = "no header can carry it"
-THE_USER = "The user. request.user is the service that the key stands for, named as the user was, without permissions."
+THE_USER = (
+    "The user. request.user is the service that the key stands for, such as key:alice for the user alice, without "
+    "permissions."
+)
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ def _from_api_key(model: Any) -> Iterator[Found]:
 
 
 def _rows(model: Any, *related: str) -> Iterator[Any]:
-    rows = model._default_manager.order_by("created")
+    # A replica that lags would leave out the newest.
+    rows = model._default_manager.using(router.db_for_write(model)).order_by("created")
     return (rows.select_related(*related) if related else rows).iterator()  # type: ignore[no-any-return]
 
 

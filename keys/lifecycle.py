@@ -5,8 +5,8 @@ from datetime import datetime
 
 from django.core.exceptions import ValidationError
 from django.dispatch import Signal
-from django.utils import timezone
 
+from . import moments
 from .models import APIKey
 
 
@@ -22,8 +22,8 @@ def create(
 
     Raises ValidationError, also for a name that is empty or too long, or an expiry in the past.
     """
-    if expires_at is not None and expires_at <= timezone.now():
-        raise ValidationError({"expires_at": f"{expires_at:%Y-%m-%d %H:%M %Z} is in the past."})
+    if expires_at is not None and moments.has_passed(expires_at):
+        raise ValidationError({"expires_at": f"{moments.exactly(expires_at)} is in the past."})
     key = APIKey(name=name.strip(), expires_at=expires_at, allowed_ips=list(allowed_ips), rate=rate)
     if scopes is not None:
         key.scopes = list(scopes)

@@ -8,7 +8,7 @@ the decision on the request for the authenticator.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import takewhile
+from contextvars import Token
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -16,8 +16,10 @@ from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
+from . import credentials
+from .ahead import foresight_of
 from .audit.recording import AuditUnavailable
-from .endpoints import guards_ahead
+from .decisions import Decisions, current, decisions_on
 from .verification import UNAVAILABLE_DETAIL, Guard, Use, check, conclude
 
 CLIENT_CLOSED_REQUEST = 499
@@ -36,69 +38,126 @@ class APIKeyMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        request.api_key_uses = {}  # type: ignore[attr-defined]
+        outer: Decisions | None = getattr(request, "api_key_uses", None)
+        if outer is not None:
+            if outer.request_id == id(request) and outer.is_open:
+                # Listed twice, perhaps as a subclass: the first of them does the work.
+                answer: HttpResponseBase | Awaitable[HttpResponseBase] = self.get_response(request)
+                return answer
+            outer = outer if outer.is_open else None
+        decisions = Decisions(request, outer)
+        request.api_key_uses = decisions  # type: ignore[attr-defined]
         if self.is_async:
-            return self._respond(request)
+            return self._respond(request, decisions)
+        token = current.set(decisions)
         try:
             response = self.get_response(request)
         except Exception:
             # Only with DEBUG_PROPAGATE_EXCEPTIONS; otherwise Django has turned it into an answer.
-            _conclude_without_answer(request, 500)
+            _conclude_without_answer(decisions, 500)
             raise
-        for use in _unfinished(request):
-            if use.is_good:
-                _conclude_when_sent(request, response, use)
-            else:
+        finally:
+            current.reset(token)
+        # Nobody may close the answer to a request that another view has sent through all of Django.
+        is_within = token.old_value not in (None, Token.MISSING)
+        for use in decisions.unfinished():
+            if not use.is_good:
                 response = _conclude_refusal(use, response)
-        return _with_headers(request, response)
+            elif is_within and not response.streaming:
+                conclude(use, response.status_code)
+            else:
+                _conclude_when_sent(request, response, use)
+        return _done(response, decisions)
 
-    async def _respond(self, request: HttpRequest) -> HttpResponseBase:
+    async def _respond(self, request: HttpRequest, decisions: Decisions) -> HttpResponseBase:
+        before = current.get()
+        current.set(decisions)
         try:
             response = await self.get_response(request)
         except (Exception, asyncio.CancelledError) as error:
             # In the thread that may still be verifying, so after it.
             status = 500 if isinstance(error, Exception) else CLIENT_CLOSED_REQUEST
-            await asyncio.shield(sync_to_async(_conclude_without_answer)(request, status))
+            await asyncio.shield(sync_to_async(_conclude_without_answer)(decisions, status))
             raise
-        for use in _unfinished(request):
+        finally:
+            # Not by a token: a task that is cancelled may end in another context.
+            current.set(before)
+        for use in decisions.unfinished():
             if not use.is_good:
                 response = await asyncio.shield(sync_to_async(_conclude_refusal)(use, response))
             elif isinstance(response, StreamingHttpResponse):
                 _conclude_when_sent(request, response, use)
             else:
                 await asyncio.shield(sync_to_async(conclude)(use, response.status_code))
-        return _with_headers(request, response)
+        return _done(response, decisions)
 
     def process_view(
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
         """Verify the key before the view, as its authenticators will, in their order."""
-        guards = guards_ahead(view, request, args, kwargs)
-        request.api_key_guards = [guard for guard in guards if guard is not None]  # type: ignore[attr-defined]
-        # Only up to an authenticator of another kind: it may accept the request, so later guards check when they are
-        # called.
-        for guard in takewhile(lambda guard: guard is not None, guards):
-            request.api_key_uses[guard] = use = check(request, guard)  # type: ignore[attr-defined,arg-type]
+        decisions: Decisions | None = getattr(request, "api_key_uses", None) or decisions_on(request)
+        if decisions is None or decisions.foresight is not None:
+            return None  # listed twice
+        decisions.foresight = foresight = foresight_of(view)
+        choose = foresight.choose
+        guards = foresight.declared if choose is None else foresight.chosen(choose, request, args, kwargs)
+        decisions.guards += [guard for guard in guards if guard is not None]
+        use: Use | None = None
+        for guard in guards:
+            if guard is None:
+                # It may accept the request, so later guards check when they are called.
+                break
+            use = _verify(request, guard, decisions)
             if use is not None:
                 # Without the database, the view's own transaction could not begin.
-                return _unavailable() if use.is_unavailable else None
+                if use.is_unavailable:
+                    return _unavailable()
+                break
+        if foresight.learnt and (use is None or use.is_good):
+            _guess(request, decisions, foresight.learnt.get(decisions.method, ()))
         return None
+
+
+def _verify(request: HttpRequest, guard: Guard, decisions: Decisions) -> Use | None:
+    presented = credentials.presented(request.META, guard.header, guard.keyword)
+    if decisions.outer is not None:
+        is_decided, use = decisions.find(guard, presented)
+        if is_decided:
+            return use
+    use = check(request, guard)
+    decisions.add(guard, presented, use)
+    return use
+
+
+def _guess(request: HttpRequest, decisions: Decisions, guards: Iterable[Guard]) -> None:
+    """Verify a good key that earlier requests were asked for. Whatever else is presented waits for the view."""
+    for guard in guards:
+        presented = credentials.presented(request.META, guard.header, guard.keyword)
+        is_decided, _ = decisions.find(guard, presented)
+        if not is_decided:
+            use = check(request, guard, is_guess=True)
+            if use is not None:
+                decisions.add(guard, presented, use)
+                decisions.guesses.append(use)
+                return
 
 
 def _unavailable() -> JsonResponse:
     return JsonResponse({"detail": UNAVAILABLE_DETAIL}, status=503)
 
 
-def _unfinished(request: HttpRequest) -> list[Use]:
-    """Return the uses without an outcome; hardly ever more than one."""
-    uses: Iterable[Use | None] = request.api_key_uses.values()  # type: ignore[attr-defined]
-    return [use for use in uses if use is not None and not use.is_concluded]
-
-
-def _with_headers(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """Keep answers that depend on a key out of caches."""
+def _done(response: HttpResponseBase, decisions: Decisions) -> HttpResponseBase:
+    """Keep answers that depend on a key out of caches, and learn from what the view asked for."""
+    if not response.streaming:
+        decisions.is_open = False
+        for guess in decisions.guesses:
+            # An error may have come before the view could ask.
+            if not guess.is_asked_for and response.status_code < 400 and decisions.foresight is not None:
+                decisions.foresight.was_wrong(decisions.method, guess.guard)
     # The guards known before the view, and those that were called in it.
-    guards: list[Guard] = [*getattr(request, "api_key_guards", ()), *request.api_key_uses]  # type: ignore[attr-defined]
+    guards = decisions.guards
+    if decisions.nested:
+        guards = [*guards, *(guard for _, nested in decisions.nested.values() for guard in nested.guards)]
     if guards:
         if response.status_code == 401:
             response.headers.setdefault("WWW-Authenticate", guards[0].challenge)  # Ninja does not set it
@@ -108,18 +167,19 @@ def _with_headers(request: HttpRequest, response: HttpResponseBase) -> HttpRespo
 
 
 def _conclude_refusal(use: Use, response: HttpResponseBase) -> HttpResponseBase:
-    """Record a refusal after the view's transaction."""
+    """Record a refusal after the view's transaction, with its own status: the answer may be about several keys."""
     try:
-        conclude(use, response.status_code)
+        conclude(use, use.status)
     except AuditUnavailable:
         return _unavailable()
     return response
 
 
-def _conclude_without_answer(request: HttpRequest, status: int) -> None:
-    for use in _unfinished(request):
+def _conclude_without_answer(decisions: Decisions, status: int) -> None:
+    decisions.is_open = False
+    for use in decisions.unfinished():
         with suppress(AuditUnavailable):
-            conclude(use, status)
+            conclude(use, status if use.is_good else use.status)
 
 
 def _conclude_when_sent(request: HttpRequest, response: HttpResponseBase, use: Use) -> None:

@@ -29,6 +29,6 @@ class APIKeyAuth(AuthBase):
             return None
         if use.holder is None or not use.is_good:
             raise HttpError(use.status, use.detail)
-        if denial := scope_denial(request, use.holder, self.scopes):
+        if denial := scope_denial(use, self.scopes):
             raise HttpError(403, denial)
         return use.holder

@@ -1,15 +1,27 @@
-"""Permissions for Django REST framework: any good key, or a key with given scopes."""
+"""Permissions for Django REST framework: any good key, a key with given scopes, or a user."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
-from rest_framework.permissions import BasePermission, BasePermissionMetaclass
+from rest_framework.permissions import (
+    AND,
+    NOT,
+    OR,
+    BasePermission,
+    BasePermissionMetaclass,
+    OperandHolder,
+    OperationHolderMixin,
+    SingleOperandHolder,
+)
 from rest_framework.request import Request
 
+from . import denials
+from .authentication import ServicePrincipal
 from .keyrings import EnvironmentKey
 from .models import APIKey
 from .scopes import first_missing
-from .verification import Reason, note_denial, scope_denial
+from .verification import Reason, lacking
 
 
 class HasAPIKey(BasePermission):
@@ -24,14 +36,105 @@ class HasAPIKey(BasePermission):
         return self.has_permission(request, view)
 
 
-class _Invertible(BasePermissionMetaclass):
-    """Makes `~HasScope(...)` a HasScope too, so that it can report its reason to the audit log, as `NOT` cannot."""
+class IsUser(BasePermission):
+    """Allows requests of somebody who is logged in, and of no key.
 
-    def __invert__(self: Any) -> type[BasePermission]:  # type: ignore[override]
+    `permission_classes = [IsUser | HasScope("orders:read")]` is for users, and for services with the scope.
+    """
+
+    message = _("This endpoint is for users.")
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        user: Any = request.user
+        is_key = isinstance(user, ServicePrincipal) or isinstance(request.auth, APIKey | EnvironmentKey)
+        return bool(user and user.is_authenticated) and not is_key
+
+    def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
+        return self.has_permission(request, view)
+
+
+class _Or(OR):
+    """Forgets what one half noted if the other allows the request."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return self._allowed(super().has_permission(request, view), request)
+
+    def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
+        return self._allowed(super().has_object_permission(request, view, obj), request)
+
+    def _allowed(self, is_allowed: bool, request: Request) -> bool:
+        if is_allowed:
+            denials.forget(request)
+        return is_allowed
+
+
+class _Not(NOT):
+    """Notes a denial if the request is denied for a scope that its key holds."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return self._noted(super().has_permission(request, view), request, view)
+
+    def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
+        return self._noted(super().has_object_permission(request, view, obj), request, view)
+
+    def _noted(self, is_allowed: bool, request: Request, view: Any) -> bool:
+        if not is_allowed and any(permission.is_met_by(request.auth) for permission in _scopes_in(self)):
+            denials.note(request, view, Reason.SCOPE)
+        else:
+            denials.forget(request)
+        return is_allowed
+
+
+def _scopes_in(permission: Any) -> Iterator["HasScope"]:
+    """Yield each HasScope of a composition."""
+    if isinstance(permission, HasScope):
+        yield permission
+    for half in (getattr(permission, "op1", None), getattr(permission, "op2", None)):
+        if half is not None:
+            yield from _scopes_in(half)
+
+
+class _Composable(OperationHolderMixin):
+    """Composes as Django REST framework does, by operators that know which denial decides."""
+
+    def __and__(self, other: Any) -> Any:
+        return _pair(AND, self, other)
+
+    def __or__(self, other: Any) -> Any:
+        return _pair(_Or, self, other)
+
+    def __rand__(self, other: Any) -> Any:
+        return _pair(AND, other, self)
+
+    def __ror__(self, other: Any) -> Any:
+        return _pair(_Or, other, self)
+
+    def __invert__(self) -> Any:
+        operator: Any = _Not
+        this: Any = self
+        return _Inverse(operator, this)
+
+
+class _Pair(_Composable, OperandHolder):
+    pass
+
+
+class _Inverse(_Composable, SingleOperandHolder):
+    pass
+
+
+def _pair(operator: Any, first: Any, second: Any) -> _Pair:
+    return _Pair(operator, first, second)
+
+
+class _ComposableClass(_Composable, BasePermissionMetaclass):
+    """Makes `~HasScope(...)` a HasScope too, so that it notes its denials itself."""
+
+    def __invert__(self: Any) -> Any:
         return type(self.__name__, (self,), {"is_inverted": not self.is_inverted})
 
 
-class HasScope(BasePermission, metaclass=_Invertible):
+class HasScope(BasePermission, metaclass=_ComposableClass):
     """Allows requests whose key holds all the scopes: `permission_classes = [HasScope("users:read")]`.
 
     A refusal names the missing scope. Works with `&`, `|` and `~`, and for objects.
@@ -53,14 +156,19 @@ class HasScope(BasePermission, metaclass=_Invertible):
         holder = request.auth
         if not isinstance(holder, APIKey | EnvironmentKey):
             return self.is_inverted
-        # Note the result for the audit log in both cases. In `A | B` one may refuse and the other accept: the status of
-        # the answer decides.
-        if self.is_inverted:
-            is_allowed = first_missing(holder.scopes, self.scopes) is not None
-            note_denial(request._request, Reason.NONE if is_allowed else Reason.SCOPE)
-            return is_allowed
-        self.message = scope_denial(request._request, holder, self.scopes) or None
-        return self.message is None
+        missing = first_missing(holder.scopes, self.scopes)
+        if (missing is None) is not self.is_inverted:
+            return True
+        if missing is not None:
+            self.message = lacking(missing)
+        denials.note(request, view, Reason.SCOPE)
+        return False
 
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
         return self.has_permission(request, view)
+
+    def is_met_by(self, holder: object) -> bool:
+        """Tell whether this is a key that the permission allows."""
+        if not isinstance(holder, APIKey | EnvironmentKey):
+            return False
+        return (first_missing(holder.scopes, self.scopes) is None) is not self.is_inverted

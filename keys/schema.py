@@ -146,11 +146,11 @@ def _words(permission: Any) -> str:
     if isinstance(permission, HasScope):
         words = _joined([f"`{scope}`" for scope in permission.scopes], _(" and "))
         return _("not ") + _in_brackets(words) if permission.is_inverted else words
-    if kind is AND:
+    if issubclass(kind, AND):
         return _joined([_words(permission.op1), _words(permission.op2)], _(" and "))
-    if kind is NOT:
+    if issubclass(kind, NOT):
         return _("not ") + _in_brackets(words) if (words := _words(permission.op1)) else ""
-    if kind is OR:
+    if issubclass(kind, OR):
         halves = [permission.op1, permission.op2]
         # If one half requires no scope, name it, so that the other's scope does not look required.
         named = [_words(half) or type(half).__name__ for half in halves]

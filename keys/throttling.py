@@ -7,10 +7,11 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
+from . import denials
 from .audit.places import number_in
 from .conf import conf
 from .models import APIKey
-from .verification import UNAVAILABLE_DETAIL, Reason, note_denial
+from .verification import UNAVAILABLE_DETAIL, Reason
 
 logger = logging.getLogger("api_keys")
 
@@ -20,6 +21,7 @@ class RateUnavailable(APIException):
 
     status_code = 503
     default_detail = UNAVAILABLE_DETAIL
+    default_code = "unavailable"
 
 
 class APIKeyRateThrottle(SimpleRateThrottle):
@@ -52,7 +54,7 @@ class APIKeyRateThrottle(SimpleRateThrottle):
                 raise RateUnavailable from error
             return True
         if not is_allowed:
-            note_denial(request._request, Reason.RATE)
+            denials.note(request, view, Reason.RATE)
         return bool(is_allowed)
 
     def wait(self) -> float:

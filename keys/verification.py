@@ -1,6 +1,7 @@
 """Decides whether a key is accepted, and why not. Nothing else decides it."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -13,6 +14,7 @@ from . import credentials, scopes
 from .audit import announcements, recording, sinks, statements
 from .audit.outcomes import RowHandle
 from .credentials import Credential
+from .decisions import Decisions, decisions_on, keep_out_of_caches
 from .keyrings import DatabaseKeyring, Holder, Keyring
 from .models import APIKey, AuditEvent
 from .models.audit_event import described
@@ -20,7 +22,7 @@ from .networks import Address, contains
 
 Reason = AuditEvent.Reason
 
-_STATUS_OF_DENIAL: dict[str, int] = {Reason.SCOPE: 403, Reason.RATE: 429}  # answers of denials of good keys
+_STATUS_OF_DENIAL: dict[str, int] = {Reason.SCOPE: 403, Reason.RATE: 429}  # usual answers of denials of good keys
 
 UNAVAILABLE_DETAIL = "API keys cannot be checked right now."
 CONFLICT_DETAIL = "More than one API key was presented."
@@ -30,7 +32,7 @@ CONFLICT_DETAIL = "More than one API key was presented."
 class Guard:
     """What guards a view: the headers with the key, the keyrings that are searched, and the texts of a refusal.
 
-    Equal guards make the same decision, so it is made once for each request.
+    Equal guards make the same decision of the same key, so it is made once for each request.
     """
 
     header: str = "X-API-Key"
@@ -71,7 +73,9 @@ class Use:
     # Decided inside the view's transaction, which may roll the row back; `conclude` runs after it.
     in_transaction: bool = False
     is_concluded: bool = False
-    denial: str = ""  # why a permission or throttle refused this good key, if the answer is 403 or 429
+    is_asked_for: bool = False  # by the view, which the middleware only expects to ask
+    denial: str = ""  # why a permission or throttle denied this good key, which another half of `A | B` may allow
+    denied: str = ""  # why this good key was refused in the end, whatever status the answer has
     started: float = field(default_factory=monotonic)
 
     @property
@@ -88,28 +92,46 @@ class Use:
 
 
 def use_of(request: HttpRequest, guard: Guard) -> Use | None:
-    """Return the middleware's decision from before the view, or decide now if it made none.
+    """Return the middleware's decision from before the view, or decide now if it made none about this key.
 
     None means that no key was presented, and that other authenticators may try.
     """
-    # Tells Django's `cache_page` not to keep the answer: it would serve it without a key.
-    request._cache_update_cache = False  # type: ignore[attr-defined]
-    verified: dict[Guard, Use | None] | None = getattr(request, "api_key_uses", None)
-    if verified is None:
-        return check(request, guard)
-    if guard not in verified:
-        verified[guard] = check(request, guard, in_transaction=statements.is_in_transaction())
-    return verified[guard]
+    keep_out_of_caches(request)
+    decisions = decisions_on(request)
+    use = check(request, guard) if decisions is None else _decided(request, guard, decisions)
+    # Denials that follow on this request are about this key.
+    request.api_key_use = use  # type: ignore[attr-defined]
+    return use
 
 
-def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -> Use | None:
+def _decided(request: HttpRequest, guard: Guard, decisions: Decisions) -> Use | None:
+    if id(request) != decisions.request_id:
+        decisions.keep_out_of_caches()
+    presented = credentials.presented(request.META, guard.header, guard.keyword)
+    is_decided, use = decisions.find(guard, presented)
+    if not is_decided:
+        in_transaction = decisions.is_open and statements.is_in_transaction()
+        with statements.despite_rollback() if in_transaction else nullcontext():
+            use = check(request, guard, in_transaction=in_transaction)
+        if use is not None and use.row and in_transaction and statements.is_in_view_transaction():
+            decisions.tell_late(guard, presented)
+        decisions.add(guard, presented, use)
+    if use is not None:
+        use.is_asked_for = True
+    return use
+
+
+def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False, is_guess: bool = False) -> Use | None:
     """Decide whether this request's key is good, record its use or its refusal, and return the decision.
 
     None means that no key was presented, and that other authenticators may try. With `in_transaction`, `conclude`
-    writes a refusal, because its answer rolls back the open transaction.
+    writes a refusal, because its answer rolls back the open transaction. With `is_guess` it is not certain that the
+    view will ask: None then also means that the key is not good, and nothing was recorded.
     """
     credential = credentials.read(request.META, guard.header, guard.keyword)
     if credential is None:
+        if is_guess:
+            return None
         is_configured = guard.is_configured
         if is_configured and not guard.answers_missing:
             return None
@@ -117,7 +139,9 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -
         return Use(guard, None, status=status, detail=detail, is_concluded=True)
     use = Use(guard, credentials.client_address(request.META), in_transaction=in_transaction)
     try:
-        reason = _decide(use, request, credential)
+        reason = _decide(use, request, credential, is_guess)
+        if reason and is_guess:
+            return None
         if reason:
             _refuse(use, request, credential, reason)
         elif use.recorded is None:
@@ -127,6 +151,8 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -
     except Error as error:
         recording.logger.error("The key store cannot be reached: %s", type(error).__name__)
         use.make_unavailable()
+    if is_guess and use.is_unavailable:
+        return None
     if use.is_good and use.holder is not None:
         announcements.tell_use(use.holder, use.row)
     elif not use.is_unavailable:
@@ -134,7 +160,7 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False) -
     return use
 
 
-def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
+def _decide(use: Use, request: HttpRequest, credential: Credential, is_guess: bool) -> str:
     """Find the holder of the key, and return why it is refused; empty if it is accepted."""
     if credential.in_conflict:
         return Reason.CONFLICT
@@ -142,7 +168,8 @@ def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
         return Reason.CONFLICT if credential.looks_repeated else Reason.MALFORMED
     # Built before the look-up, because a keyring may write it in the same statement.
     use.row = recording.describe(request, credential.presented, use.address)
-    use.holder, objection = _look_up(use, credential.token)
+    # The one statement that also writes the use may write one that is refused.
+    use.holder, objection = _look_up(use, credential.token, not is_guess and sinks.sink().shares_key_database)
     if use.holder is None:
         return Reason.CONFLICT if credential.looks_repeated else Reason.UNKNOWN
     key_id = use.holder.pk if isinstance(use.holder, APIKey) else None
@@ -150,7 +177,7 @@ def _decide(use: Use, request: HttpRequest, credential: Credential) -> str:
     return objection
 
 
-def _look_up(use: Use, token: str) -> tuple[Holder | None, str]:
+def _look_up(use: Use, token: str, can_record: bool) -> tuple[Holder | None, str]:
     """Return the holder from the guard's keyrings, and why it is refused. A keyring may record the use at once."""
     checked, objection = None, ""
 
@@ -159,7 +186,6 @@ def _look_up(use: Use, token: str) -> tuple[Holder | None, str]:
         checked, objection = holder, objection_to(holder, use.address)
         return not objection
 
-    can_record = sinks.sink().shares_key_database
     for ring in use.guard.keyrings:
         find_and_record = getattr(ring, "find_and_record", None) if can_record else None
         try:
@@ -200,18 +226,24 @@ def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str)
         recording.record_refusal(use.row, use.address, use.recorded)
 
 
-def note_denial(request: HttpRequest, reason: str) -> None:
-    """Note that a permission or throttle refused a good key; with no reason, that it accepts the key."""
-    for use in getattr(request, "api_key_uses", {}).values():
-        if use is not None:
-            use.denial = reason
+def uses_of(request: HttpRequest, holder: object) -> list[Use]:
+    """Return the use of this key, if it is the one that this request, and not one within it, was asked for last."""
+    use: Use | None = getattr(request, "api_key_use", None)
+    return [] if use is None or use.holder != holder else [use]
 
 
-def scope_denial(request: HttpRequest, holder: Holder, required: Iterable[str]) -> str:
-    """Return a sentence that names the first scope the key lacks, and note the denial; empty if it lacks none."""
-    missing = scopes.first_missing(holder.scopes, required)
-    note_denial(request, Reason.NONE if missing is None else Reason.SCOPE)
-    return "" if missing is None else _("This API key lacks the scope “%(scope)s”.") % {"scope": missing}
+def scope_denial(use: Use, required: Iterable[str]) -> str:
+    """Return a sentence that names the first scope a good key lacks, and refuse it; empty if it lacks none."""
+    missing = scopes.first_missing(use.holder.scopes, required) if use.holder is not None else None
+    if missing is None:
+        return ""
+    use.denied = Reason.SCOPE
+    return lacking(missing)
+
+
+def lacking(scope: str) -> str:
+    """Return the sentence for a caller whose key lacks the scope."""
+    return _("This API key lacks the scope “%(scope)s”.") % {"scope": scope}
 
 
 def conclude(use: Use, status: int) -> None:
@@ -222,12 +254,12 @@ def conclude(use: Use, status: int) -> None:
     if not use.is_good:
         recording.record_refusal({**use.row, "status": status}, use.address, use.recorded)
     else:
-        refused = status == _STATUS_OF_DENIAL.get(use.denial)
-        event = AuditEvent.Event.REFUSED if refused else AuditEvent.Event.USED
-        outcome = {"event": event.value, "reason": str(use.denial) if refused else "", "status": status}
+        denied = use.denied or (use.denial if status == _STATUS_OF_DENIAL.get(use.denial) else "")
+        event = AuditEvent.Event.REFUSED if denied else AuditEvent.Event.USED
+        outcome = {"event": event.value, "reason": str(denied), "status": status}
         row = {**use.row, **outcome, "duration_ms": _elapsed(use)}
         recording.add_outcome(use.recorded, row, may_be_gone=use.in_transaction)
-        if refused:
+        if denied:
             announcements.send_refusal(use.holder, row)
 
 

@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 from keys.authentication import APIKeyAuthentication, EnvironmentKeyAuthentication, KeyringAuthentication
 from keys.decorators import api_key_required
 from keys.keyrings import DatabaseKeyring, EnvironmentKeyring
-from keys.permissions import HasAPIKey, HasScope
+from keys.permissions import HasAPIKey, HasScope, IsUser
 from keys.throttling import APIKeyRateThrottle
 
 
@@ -126,7 +126,7 @@ class AfterSession(Guarded):
     """The key is asked for only when nobody is logged in."""
 
     authentication_classes = [SessionAuthentication, APIKeyAuthentication]
-    permission_classes = [permissions.IsAuthenticated]
+    permission_classes = [IsUser | HasAPIKey]
 
     def get(self, request: Request, anything: str = "") -> Response:
         if request.query_params.get("status") == "400":
@@ -182,10 +182,15 @@ class ByMethodOfTheFramework(APIView):
         return Response({"name": name_of(request)})
 
 
+class ReadOnly(permissions.BasePermission):
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return request.method in permissions.SAFE_METHODS
+
+
 class PublicToRead(Guarded):
     """Only writing asks for a key: the view itself names its authenticators."""
 
-    permission_classes = []
+    permission_classes = [ReadOnly | HasAPIKey]
 
     def get_authenticators(self) -> list[Any]:
         assert self.request is not None

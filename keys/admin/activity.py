@@ -7,13 +7,14 @@ rows, however busy the keys are.
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 from django.db.models import Count, Max, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, TruncDate
 from django.utils import timezone
 
+from .. import moments
 from ..models import APIKey, AuditEvent
 from ..models.audit_event import TRAFFIC
 
@@ -52,27 +53,23 @@ class Recent:
         return any(day.has_more for day in self.days)
 
 
-def start_of(day: date) -> datetime:
-    """Return the moment at which a day begins in the current time zone."""
-    return timezone.make_aware(datetime.combine(day, time.min))
-
-
 def first_day(days: int) -> date:
     """Return the first of the last `days` days, the last of which is today."""
-    return timezone.localdate() - timedelta(days=days - 1)
+    return moments.today() - timedelta(days=days - 1)
 
 
 def by_day(keys: Collection[int], days: int, most: int) -> dict[int, Recent]:
     """Return each key's uses and refusals on each of the last days, from at most `most` rows for each key and day."""
     first = first_day(days)
     span = [first + timedelta(days=one) for one in range(days + 1)]
-    rows = BoundedRows(keys, [start_of(day) for day in span], most)
+    rows = BoundedRows(keys, [moments.start_of(day) for day in span], most)
     recent = {
         key: Recent([Day(day, has_more=(key, position) in rows.cuts) for position, day in enumerate(span[:-1])])
         for key in keys
     }
     counted = (
-        AuditEvent.objects.filter(rows.condition, event__in=TRAFFIC)
+        AuditEvent.objects.written()
+        .filter(rows.condition, event__in=TRAFFIC)
         .order_by()
         .values("api_key", day=TruncDate("at"))
         .annotate(
@@ -112,7 +109,7 @@ def clients(keys: Collection[int], days: int) -> dict[int, Clients]:
     edges = [now - timedelta(days=days), now + timedelta(days=1)]
     rows = BoundedRows(keys, edges, COUNTED // max(len(keys), 1))
     who = {key: Clients(read_since=rows.cuts.get((key, 0))) for key in keys}
-    used = AuditEvent.objects.filter(rows.condition, event=Event.USED).order_by()
+    used = AuditEvent.objects.written().filter(rows.condition, event=Event.USED).order_by()
     groups = used.values("api_key", "address", "user_agent").annotate(uses=Count("pk"), last_at=Max("at"))
     for row in groups.order_by("-last_at"):
         who[row["api_key"]].found.append(Client(row["address"], row["user_agent"], row["uses"], row["last_at"]))
@@ -130,7 +127,7 @@ class Sample:
 
 def sample(key: int, since: datetime, most: int = 8) -> Sample:
     """Return the addresses and endpoints of a key's latest requests."""
-    requests = AuditEvent.objects.filter(api_key=key, at__gte=since, event__in=TRAFFIC)
+    requests = AuditEvent.objects.written().filter(api_key=key, at__gte=since, event__in=TRAFFIC)
     rows = list(requests.order_by("-at").values_list("address", "method", "endpoint", "path")[:SAMPLE])
     addresses = Counter(address or "-" for address, *_ in rows)
     endpoints = Counter(f"{method} {endpoint or path}" for _, method, endpoint, path in rows)
@@ -161,10 +158,10 @@ class BoundedRows:
             f"cut_{number}": Subquery(of_key.filter(at__gte=begin, at__lt=end)[most : most + 1])
             for number, (begin, end) in enumerate(spans)
         }
-        for key, *moments in APIKey.objects.filter(pk__in=keys).order_by().annotate(**cuts).values_list("pk", *cuts):
-            for number, at in enumerate(moments):
+        for key, *times in APIKey.objects.filter(pk__in=keys).order_by().annotate(**cuts).values_list("pk", *cuts):
+            for number, at in enumerate(times):
                 if at is not None:
-                    yield (key, number), at + timedelta(microseconds=1)
+                    yield (key, number), moments.after(at, timedelta(microseconds=1))
 
     def _ranges(self, key: int) -> Iterator[tuple[datetime, datetime]]:
         """Yield the ranges of time that are read of a key. Spans that are read as a whole join what follows them."""

@@ -6,17 +6,19 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
-from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
+from .. import moments
 from ..models import APIKey, AuditEvent
-from . import columns, export
+from ..templatetags.keys_admin import event_badge, event_subject
+from . import export
 from .finding import BEFORE, SecretSafeSearch
 from .log_filters import KeyFilter, ReasonFilter, StatusFilter, WhenFilter
 from .log_list import AuditChangeList
+from .pages import address
 from .usage_page import UsagePage
 
 ADDRESSABLE = {"key", "when", "status", "event__exact", "reason__exact"}
@@ -63,7 +65,7 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
         return lookup in ADDRESSABLE
 
     def address_of(self, key: APIKey) -> str:
-        return f"{reverse('admin:keys_auditevent_changelist', current_app=self.admin_site.name)}?key={key.pk}"
+        return address(self.admin_site, self.opts.model, "changelist", key=key.pk)
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.export_view)
@@ -79,33 +81,35 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         carried = request.GET.copy()
         carried.pop(BEFORE, None)
-        context = {"export_query": f"?{carried.urlencode()}" if carried else "", **(extra_context or {})}
-        return super().changelist_view(request, context)
+        query = f"?{carried.urlencode()}" if carried else ""
+        exports = [address(self.admin_site, AuditEvent, "export", form) + query for form in ("csv", "jsonl")]
+        context = dict(zip(("csv_url", "json_lines_url"), exports, strict=True))
+        return super().changelist_view(request, {**context, **(extra_context or {})})
 
     @admin.display(description=_("at"))
     def moment(self, event: AuditEvent) -> str:
-        at = localtime(event.at)
+        at = moments.local(event.at)
         parts = (date_format(at, "Y-m-d"), date_format(at, "H:i:s"))
         return format_html_join(" ", '<span class="keys-moment">{}</span>', ((part,) for part in parts))
 
     @admin.display(description=_("event"))
     def what(self, event: AuditEvent) -> str:
-        return columns.event_badge(event)
+        return event_badge(event)
 
     @admin.display(description=_("key"), empty_value="-")
     def of_key(self, event: AuditEvent) -> str | None:
         if event.api_key is None:
             return event.key_name or None
-        url = reverse("admin:keys_apikey_change", args=[event.api_key_id], current_app=self.admin_site.name)
-        return format_html('<a href="{}">{}</a>', url, event.key_name)
+        url = address(self.admin_site, APIKey, "change", event.api_key_id)
+        return format_html('<a href="{}">{}</a>', url, event.key_name) if url else event.key_name
 
     @admin.display(description=_("what"))
     def subject(self, event: AuditEvent) -> str:
-        return columns.event_subject(event)
+        return event_subject(event)
 
     @admin.display(description=_("detail"))
     def pruned(self, event: AuditEvent) -> str:
-        return columns.event_subject(event)
+        return event_subject(event)
 
     @admin.display(description=_("who"), empty_value="-")
     def who(self, event: AuditEvent) -> str | None:

@@ -1,6 +1,5 @@
-"""How the admin shows a key and an event: columns, badges and words."""
+"""The columns of the list of keys."""
 
-from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -8,17 +7,13 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
-from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from ..audit.reports import age_mark, ago
-from ..audit.retention import Pruning
-from ..models import APIKey, AuditEvent
-from ..models.api_key import STATES
+from ..models import APIKey
+from ..templatetags.keys_admin import state_badges, time_ago
 from . import activity, charts
 
 SPARKLINE_DAYS = 7
@@ -26,58 +21,8 @@ A_DAY = 500  # rows counted of each key and day, so that fifty busy keys do not 
 NOTHING = "-"
 
 
-def badge(kind: str, text: Any, title: str = "") -> SafeString:
-    """Return a word on a coloured background; the colour adds no information."""
-    return format_html('<span class="keys-badge keys-{}" title="{}">{}</span>', kind, title, text)
-
-
-def state_badges(key: APIKey) -> SafeString:
-    """Return the key's state, and warnings about its age and origin."""
-    badges = [badge(key.state, STATES[key.state])]
-    if mark := age_mark(key):
-        text, title = {
-            "old": (_("old"), _("Older than 90 days: rotate it.")),
-            "overdue": (_("overdue"), _("Older than 180 days: rotate it now.")),
-        }[mark]
-        badges.append(badge(mark, text, title))
-    if key.typed_by_hand:
-        badges.append(badge("typed", _("typed by hand"), _("It may be guessed: rotate it.")))
-    return format_html_join(" ", "{}", ((one,) for one in badges))
-
-
 def scope_list(key: APIKey) -> SafeString:
     return format_html_join(" ", '<code class="keys-scope">{}</code>', ((scope,) for scope in key.scopes))
-
-
-def time_ago(moment: datetime) -> SafeString:
-    """Return a time relative to now, with the exact time as its title."""
-    local = localtime(moment)
-    return format_html(
-        '<time datetime="{}" title="{}">{}</time>',
-        local.isoformat(timespec="seconds"), date_format(local, "DATETIME_FORMAT"), ago(moment),
-    )  # fmt: skip
-
-
-def event_badge(event: AuditEvent) -> SafeString:
-    """Return what happened, the reason, and the number of requests that the row counts."""
-    words = badge(event.event, event.get_event_display())
-    if event.reason:
-        words = format_html('{} <span class="keys-reason">{}</span>', words, event.get_reason_display())
-    if event.count > 1:
-        words = format_html('{} <span class="keys-times">&times;{}</span>', words, event.count)
-    return words
-
-
-def event_subject(event: AuditEvent) -> SafeString:
-    """Return the request and its answer, or what a life-cycle event changed."""
-    if event.event == AuditEvent.Event.PRUNED and (pruning := Pruning.read(event.detail)) is not None:
-        return format_html("{}", pruning.sentence)
-    if not event.is_request:
-        return format_html("{}", event.detail or "-")
-    # The worker died, or the request is still being answered.
-    status = event.status if event.status is not None else _("no answer")
-    took = "" if event.duration_ms is None else f", {event.duration_ms} ms"
-    return format_html('{} {} <span class="keys-answer">→ {}{}</span>', event.method, event.path, status, took)
 
 
 class KeyChangeList(ChangeList):

@@ -11,8 +11,8 @@ from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, StreamingHttpResponse
-from django.utils import timezone
 
+from .. import moments
 from ..models import AuditEvent
 from .log_list import older_than
 
@@ -31,7 +31,7 @@ def response(request: HttpRequest, events: QuerySet[AuditEvent], form: str) -> S
         raise Http404
     content_type, write = writers[form]
     parts = write(events)
-    name = f"audit-log-{timezone.localdate():%Y-%m-%d}.{form}"
+    name = f"audit-log-{moments.today():%Y-%m-%d}.{form}"
     return StreamingHttpResponse(
         _asynchronously(parts) if isinstance(request, ASGIRequest) else parts,
         headers={"Content-Type": content_type, "Content-Disposition": f'attachment; filename="{name}"'},
@@ -48,7 +48,7 @@ def _chunks(events: QuerySet[AuditEvent]) -> Iterator[list[dict[str, Any]]]:
 
 def _as_json_lines(events: QuerySet[AuditEvent]) -> Iterator[str]:
     for chunk in _chunks(events):
-        yield "".join(json.dumps(row, default=_written, ensure_ascii=False) + "\n" for row in chunk)
+        yield "".join(json.dumps(row, default=moments.written, ensure_ascii=False) + "\n" for row in chunk)
 
 
 def _as_csv(events: QuerySet[AuditEvent]) -> Iterator[str]:
@@ -63,11 +63,7 @@ def _cell(value: Any) -> Any:
     """Return the value for a cell: a text that would be a formula gets an apostrophe before it (CWE-1236)."""
     if isinstance(value, str) and value.startswith(FORMULA):
         return f"'{value}"
-    return _written(value) if isinstance(value, datetime) else value
-
-
-def _written(moment: datetime) -> str:
-    return moment.isoformat()
+    return moments.written(value) if isinstance(value, datetime) else value
 
 
 async def _asynchronously(parts: Iterator[str]) -> AsyncIterator[str]:

@@ -11,13 +11,14 @@ from django.contrib import messages
 from django.contrib.admin.views.main import PAGE_VAR, SEARCH_VAR
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_POST
 
 from ..models import APIKey
+from .pages import Pages, address
 
 _TOKEN = re.compile(r"[0-9a-fA-F]{40}")
 # Longer than a request id without its hyphens, so that a part of a key is no search text.
@@ -85,13 +86,19 @@ class SecretSafeSearch:
             "search_url": self._address("search"),
             "search_params": [(name, value) for name, values in carried.lists() for value in values],
             "clear_search_url": f"?{carried.urlencode()}",
+            "pages": Pages(self.admin_site, request),
             **(extra_context or {}),
         }
         return super().changelist_view(request, context)  # type: ignore[misc,no-any-return]
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changes = super().get_changelist_instance(request)  # type: ignore[misc]
+        # Themes draw search boxes of their own for these fields. They send a GET, and so a key into an address.
+        changes.search_fields = ()
+        return changes
+
     def _address(self, page: str) -> str:
-        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{page}"
-        return reverse(name, current_app=self.admin_site.name)
+        return address(self.admin_site, self.opts.model, page)
 
     @sensitive_variables()
     def redirect(self, request: HttpRequest, asked: Any) -> HttpResponseRedirect:
@@ -107,5 +114,5 @@ class SecretSafeSearch:
             rest.pop(SEARCH_VAR)
         if holds_a_secret(text):
             messages.warning(request, _("No key has this value: it was never made here, or has been deleted."))
-        address = self._address("changelist")
-        return HttpResponseRedirect(f"{address}?{rest.urlencode()}" if rest else address)
+        listing = self._address("changelist")
+        return HttpResponseRedirect(f"{listing}?{rest.urlencode()}" if rest else listing)

@@ -12,6 +12,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from .. import moments
 from ..conf import conf
 from ..models import APIKey
 from .fields import LinesField, ScopesField
@@ -59,7 +60,7 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
         self.fields["expires_at"].help_text = _(
             "From this moment on the key is refused, without a job that would have to run."
             " Time zone: %(zone)s. Empty: it never expires."
-        ) % {"zone": timezone.get_current_timezone_name()}
+        ) % {"zone": moments.zone_name()}
 
     def _scopes_field(self) -> forms.Field:
         held = self.instance.scopes
@@ -104,12 +105,12 @@ class AddKeyForm(KeyForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
         expires_at: datetime | None = cleaned.get("expires_at")
-        if expires_at is not None and expires_at <= timezone.now():
+        if expires_at is not None and moments.has_passed(expires_at):
             self.add_error("expires_at", _("This moment has passed: the key would never be accepted."))
         if days := cleaned.get("lifetime"):
             if expires_at is not None:
                 self.add_error("expires_at", _("Choose a number of days above or give a moment here, not both."))
-            cleaned["expires_at"] = timezone.now() + timedelta(days=int(days))
+            cleaned["expires_at"] = moments.after(timezone.now(), timedelta(days=int(days)))
         return cleaned
 
 
@@ -178,7 +179,7 @@ class ChangeKeyForm(KeyForm):
         return {name: value for name, value in cleaned.items() if name in self.cleaned_data}
 
     def _conflict(self, now: Any) -> forms.ValidationError:
-        value = ", ".join(now) if isinstance(now, list) else now
+        value = ", ".join(now) if isinstance(now, list) else moments.exactly(now) if isinstance(now, datetime) else now
         message = _(
             "Somebody else has changed this since you opened the page; now it is: %(value)s."
             " Nothing was saved. Open the page again."

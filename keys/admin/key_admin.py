@@ -1,20 +1,20 @@
 """The keys' pages: create (shown once), list, change, rotate, end."""
 
+from contextlib import nullcontext
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.models import ADDITION, LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
-from django.db import router, transaction
+from django.db import router
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from .. import moments
 from ..audit.reports import retirement
 from ..models import APIKey, AuditEvent, StaleKeyError
 from ..models.audit_event import TRAFFIC
@@ -23,7 +23,8 @@ from .columns import KeyChangeList, KeyColumns
 from .filters import AgeFilter, ScopeFilter, StateFilter, UseFilter
 from .finding import SecretSafeSearch
 from .forms import AddKeyForm, ChangeKeyForm
-from .steps import LifeCycleSteps, acting
+from .pages import Pages, address
+from .steps import LifeCycleSteps, acting, in_transactions
 
 # On a key's page: days, rows counted of one day, requests, and life-cycle events.
 DAYS, A_DAY, EVENTS, STEPS = 30, 5000, 15, 10
@@ -44,7 +45,7 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         css = {"all": ("keys/admin.css",)}
 
     def address_of(self, key: APIKey) -> str:
-        return reverse("admin:keys_apikey_change", args=[key.pk], current_app=self.admin_site.name)
+        return address(self.admin_site, self.opts.model, "change", key.pk)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeyChangeList]:
         return KeyChangeList
@@ -82,10 +83,13 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Create one key for each rendering of the form, however often it is sent."""
-        with transaction.atomic(using=router.db_for_write(APIKey)):
-            if request.method == "POST" and (entry := self._made_before(request)) is not None:
+        if request.method != "POST":
+            return super().add_view(request, form_url, extra_context)
+        with in_transactions():
+            if (entry := self._made_before(request)) is not None:
                 key = APIKey.objects.filter(pk=str(entry.object_id)).first()
-                context = {"title": _("No second key was made"), "entry": entry, "key": key}
+                url = Pages(self.admin_site, request).key(key.pk) if key is not None else ""
+                context = {"title": _("No second key was made"), "entry": entry, "key": key, "key_url": url}
                 return reveal.answer(self, request, "admin/keys/apikey/made_before.html", context)
             return super().add_view(request, form_url, extra_context)
 
@@ -99,9 +103,12 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         except ValueError:
             return None
         # Lock the person's row, so that the second of two simultaneous clicks finds the first one's key.
-        get_user_model()._default_manager.select_for_update().filter(pk__in=[request.user.pk]).first()
-        additions = LogEntry.objects.filter(user=request.user.pk, action_flag=ADDITION)
-        additions = additions.filter(content_type=ContentType.objects.get_for_model(APIKey))
+        users: Any = get_user_model()
+        rows = users._default_manager.using(router.db_for_write(users)).select_for_update()
+        rows.filter(pk__in=[request.user.pk]).first()
+        additions = LogEntry.objects.using(router.db_for_write(LogEntry)).filter(user=request.user.pk)
+        kind = ContentType.objects.get_for_model(APIKey).pk
+        additions = additions.filter(action_flag=ADDITION, content_type=kind)
         return additions.filter(change_message__contains=f'"{form_id}"').first()
 
     def construct_change_message(self, request: Any, form: Any, formsets: Any, add: bool = False) -> Any:
@@ -119,7 +126,8 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         try:
-            with acting(request):
+            # To read a page needs no transaction.
+            with in_transactions() if request.method == "POST" else nullcontext(), acting(request):
                 return super().changeform_view(request, object_id, form_url, extra_context)
         except StaleKeyError:
             # The form compared with the row it read; somebody changed the row after that.
@@ -136,6 +144,17 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         context |= {"show_save_and_add_another": False, "show_save_and_continue": change and obj is not None}
         return super().render_change_form(request, context, add, change, form_url, obj)
 
+    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
+        # Django writes into its history what an action is about to delete.
+        with in_transactions():
+            return super().response_action(request, *args, **kwargs)
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        with in_transactions() if request.method == "POST" else nullcontext():
+            return super().delete_view(request, object_id, extra_context)
+
     def delete_model(self, request: HttpRequest, obj: APIKey) -> None:
         with acting(request):
             super().delete_model(request, obj)
@@ -148,24 +167,25 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
 def _page_context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, Any]:
     """Return what the template of a key's page needs beside the form, from a fixed number of queries."""
     recent = activity.by_day([key.pk], DAYS, A_DAY)[key.pk]
-    since = activity.start_of(activity.first_day(DAYS))
-    site = admin.admin_site.name
-    events = AuditEvent.objects.filter(api_key=key.pk).order_by("-at", "-id")
-    may_read_log = request.user.has_perm("keys.view_auditevent")
-    query = urlencode({"key": key.pk})
-    log, usage = (reverse(f"admin:keys_auditevent_{page}", current_app=site) for page in ("changelist", "usage"))
+    since = moments.start_of(activity.first_day(DAYS))
+    pages = Pages(admin.admin_site, request)
+    events = AuditEvent.objects.written().filter(api_key=key.pk).order_by("-at", "-id")
+    may_rotate = steps.can_be_rotated(key) and admin.has_rotate_permission(request, key)
+    may_deactivate = admin.has_change_permission(request, key) and key.is_active
     return {
+        "pages": pages,
         "recent": recent,
         "chart": charts.chart(recent.days, 600, 120, gap=4),
         "sample": activity.sample(key.pk, since),
         "sample_size": activity.SAMPLE,
-        "requests": events.filter(event__in=TRAFFIC)[:EVENTS] if may_read_log else (),
+        "requests": events.filter(event__in=TRAFFIC)[:EVENTS] if request.user.has_perm("keys.view_auditevent") else (),
         "steps": events.steps()[:STEPS],
         "counted_a_day": A_DAY,
         "retirement": retirement(key),
         "predecessor": APIKey.objects.filter(replaced_by=key.pk).first(),
-        "log_url": f"{log}?{query}" if may_read_log else "",
-        "usage_url": f"{usage}?{query}" if may_read_log else "",
-        "may_rotate": steps.can_be_rotated(key) and admin.has_rotate_permission(request, key),
-        "may_deactivate": admin.has_change_permission(request, key) and key.is_active,
+        "log_url": pages.log(key.pk),
+        "usage_url": pages.usage_of(key.pk),
+        "rotate_url": pages.step("rotate", key.pk) if may_rotate else "",
+        "deactivate_url": pages.step("deactivate", key.pk) if may_deactivate else "",
+        "count_command": f"python manage.py keys_usage --key {key.pk}",
     }

@@ -10,14 +10,13 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.dateparse import parse_date
 from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
+from .. import moments
 from ..endpoints import environment_keyrings
 from ..models import APIKey, AuditEvent
-from .activity import start_of
 from .finding import row_id
 
 Events = QuerySet[AuditEvent]
@@ -68,13 +67,13 @@ class WhenFilter(admin.SimpleListFilter):
             return None
 
     def queryset(self, request: HttpRequest, queryset: Events) -> Events:
-        today, chosen = timezone.localdate(), self.value() or ""
+        today, chosen = moments.today(), self.value() or ""
         if chosen in {"7", "30"}:
-            return queryset.filter(at__gte=start_of(today - timedelta(days=int(chosen) - 1)))
+            return queryset.filter(at__gte=moments.start_of(today - timedelta(days=int(chosen) - 1)))
         day = {"today": today, "yesterday": today - timedelta(days=1)}.get(chosen) or self._day(chosen)
         if day is None or not date.min < day < date.max:
             return queryset
-        return queryset.filter(at__gte=start_of(day), at__lt=start_of(day + timedelta(days=1)))
+        return queryset.filter(at__gte=moments.start_of(day), at__lt=moments.start_of(day + timedelta(days=1)))
 
 
 class ReasonFilter(admin.ChoicesFieldListFilter):

@@ -11,8 +11,8 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 
+from .. import moments
 from ..models import AuditEvent
 from .finding import BEFORE
 from .log_filters import KeyFilter, WhenFilter, matching
@@ -32,15 +32,14 @@ def older_than(events: Events, place: Place) -> Events:
 
 def written(place: Place) -> str:
     at, pk = place
-    return f"{at.isoformat()}_{pk}"
+    return f"{moments.written(at)}_{pk}"
 
 
 def read(text: str) -> Place | None:
     """Return the place in a URL; None if it is not valid."""
     moment, _, pk = text.partition("_")
     try:
-        at = datetime.fromisoformat(moment)
-        return (at if timezone.is_aware(at) else timezone.make_aware(at), int(pk))
+        return moments.kept(datetime.fromisoformat(moment)), int(pk)
     except (ValueError, OverflowError):
         return None
 
@@ -54,6 +53,7 @@ class AuditChangeList(ChangeList):
 
     matching: Events
     older: str | None = None
+    starts_later = False
     looked_until: datetime | None = None
 
     def get_filters_params(self, params: Any = None) -> Any:
@@ -67,6 +67,8 @@ class AuditChangeList(ChangeList):
         return ["-at", "-id"]
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Events:
+        # A theme's form of the filters repeats the other parameters: a changed filter starts at the top.
+        self.starts_later = self.params.pop(BEFORE, None) is not None
         self.matching = super().get_queryset(request, exclude_parameters)
         # The rows that the indexes select; the other filters search these.
         indexed = self.root_queryset.order_by("-at", "-id")

@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from ..models import APIKey
+from .pages import Pages
 
 
 @dataclass(frozen=True)
@@ -30,5 +31,6 @@ def answer(admin: Any, request: HttpRequest, template: str, context: dict[str, A
     """Return a page with the admin's layout."""
     request.current_app = admin.admin_site.name
     return render(request, template, {
-        **admin.admin_site.each_context(request), "opts": admin.opts, "media": admin.media, **context,
+        **admin.admin_site.each_context(request), "opts": admin.opts, "media": admin.media,
+        "pages": Pages(admin.admin_site, request), **context,
     })  # fmt: skip

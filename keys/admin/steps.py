@@ -1,15 +1,18 @@
 """Rotating and deactivating keys: a page that shows who still uses them, then the action."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
+from django.db import router, transaction
 from django.db.models import F, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -20,11 +23,23 @@ from ..models.fields import Digest
 from . import activity, reveal
 from .finding import row_id
 from .forms import RotateForm
+from .pages import Pages, address
 
 ROTATED_AT_ONCE = 20  # a person must install each new key before the old one ends
 LOOKED_INTO = 20  # for more keys, only the last use of each is shown
 CLIENTS_SHOWN = 5
 CLIENTS_DAYS = 7
+
+
+@contextmanager
+def in_transactions() -> Iterator[None]:
+    """Begin a transaction in each database that a step writes to: the keys', and the one of the admin's history."""
+    # The keys' is the outermost and is committed last: nobody may hold a key whose page could not be finished.
+    models = (APIKey, LogEntry, get_user_model())
+    with ExitStack() as stack:
+        for alias in dict.fromkeys(router.db_for_write(model) for model in models):
+            stack.enter_context(transaction.atomic(using=alias))
+        yield
 
 
 def acting(request: HttpRequest) -> Any:
@@ -78,11 +93,11 @@ class LifeCycleSteps:
         if not all(self.has_rotate_permission(request, key) for key in keys):
             raise PermissionDenied
         if self._are_too_many(request, keys):
-            return HttpResponseRedirect(reverse("admin:keys_apikey_changelist", current_app=self.admin_site.name))
+            return HttpResponseRedirect(address(self.admin_site, self.opts.model, "changelist"))
         form = RotateForm(request.POST if request.method == "POST" else None)
         if not form.is_valid():
             return self._confirm(request, "rotate", keys, form=form)
-        with transaction.atomic(), acting(request):
+        with in_transactions(), acting(request):
             return self._rotate(request, keys, form.cleaned_data["grace"])
 
     def _rotate(self, request: HttpRequest, keys: Sequence[APIKey], grace: timedelta) -> HttpResponse:
@@ -109,7 +124,7 @@ class LifeCycleSteps:
             raise PermissionDenied
         if request.method != "POST":
             return self._confirm(request, "deactivate", keys)
-        with transaction.atomic(), acting(request):
+        with in_transactions(), acting(request):
             active = [key for key in keys if key.is_active]
             number = APIKey.objects.filter(pk__in=[key.pk for key in active], is_active=True).update(is_active=False)
             for key in active:
@@ -118,12 +133,14 @@ class LifeCycleSteps:
             "%(number)d key is refused from now on.", "%(number)d keys are refused from now on.", number
         )  # fmt: skip
         messages.success(request, text % {"number": number})
-        return HttpResponseRedirect(reverse("admin:keys_apikey_changelist", current_app=self.admin_site.name))
+        return HttpResponseRedirect(address(self.admin_site, self.opts.model, "changelist"))
 
     def _chosen(self, request: HttpRequest) -> list[APIKey]:
+        """Return the keys of `keys`: their ids, separated by commas. Raises Http404 if a part is no id."""
         asked = (request.POST if request.method == "POST" else request.GET).get("keys", "")
-        ids = [pk for text in asked.split(",") if (pk := row_id(text)) is not None]
-        if not (keys := list(APIKey.objects.filter(pk__in=ids))):
+        texts = asked.split(",")
+        ids = [pk for text in texts if (pk := row_id(text)) is not None]
+        if len(ids) < len(texts) or not (keys := list(APIKey.objects.filter(pk__in=ids))):
             raise Http404
         return keys
 
@@ -132,7 +149,11 @@ class LifeCycleSteps:
         question = _("Rotate %(what)s?") if step == "rotate" else _("Deactivate %(what)s?")
         several = ngettext("%(number)d key", "%(number)d keys", len(keys))
         title = question % {"what": keys[0] if len(keys) == 1 else several % {"number": len(keys)}}
+        pages = Pages(self.admin_site, request)
+        back_url = pages.key(keys[0].pk) if len(keys) == 1 else ""
+        back_url = back_url or address(self.admin_site, self.opts.model, "changelist")
         context |= {"title": title, "number": len(keys), "keys": ",".join(str(key.pk) for key in keys)}
+        context |= {"action_url": address(self.admin_site, APIKey, step), "back_url": back_url}
         return reveal.answer(self, request, f"admin/keys/apikey/{step}.html", context)
 
     def _lines(self, keys: Sequence[APIKey]) -> list[dict[str, Any]]:

@@ -134,14 +134,14 @@ class Period:
 
 def log_begins() -> datetime | None:
     """Return the time of the oldest use or refusal in the log; None if there is none."""
-    traffic = AuditEvent.objects.filter(event__in=TRAFFIC).order_by("at")
+    traffic = AuditEvent.objects.written().filter(event__in=TRAFFIC).order_by("at")
     begins: datetime | None = traffic.values_list("at", flat=True).first()
     return begins
 
 
 def judge_variable(variable: KeyUsage, period: Period) -> None:
     """Set whether a variable may be retired. The index `keys_event_env` finds its last use."""
-    uses = AuditEvent.objects.latest_of("key_name", variable.name).filter(api_key=None, event=Event.USED)
+    uses = AuditEvent.objects.written().latest_of("key_name", variable.name).filter(api_key=None, event=Event.USED)
     last = uses.first()
     variable.verdict, variable.sentence = period.verdict(last.at if last is not None else None)
     if last is not None:

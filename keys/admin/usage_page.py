@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -44,11 +45,11 @@ class UsagePage:
         context = {
             "title": _("Usage of keys"),
             "period": period,
-            "periods": [(one, ngettext("%d day", "%d days", one) % one) for one in sorted({*PERIODS, days})],
+            "periods": _periods(days, key),
+            "this_period": f"?days={days}",
+            "count_command": f"python manage.py keys_usage --days {days}",
             "chosen": key,
-            "chosen_value": key.pk if isinstance(key, APIKey) else key,
             "read_since": read_since if read_since > period.since else None,
-            "may_see_keys": request.user.has_perm("keys.view_apikey"),
             **_sections(request, period, read_since, usage.keys_used(lines), key),
         }
         return reveal.answer(self, request, "admin/keys/auditevent/usage.html", context)
@@ -69,12 +70,23 @@ def _sections(
     return {
         "variables": variables,
         "page": page,
+        "previous_url": f"?days={period.days}&page={page.number - 1}" if page.has_previous() else "",
+        "next_url": f"?days={period.days}&page={page.number + 1}" if page.has_next() else "",
         "sentence": retirement(key).sentence if isinstance(key, APIKey) else "",
         "unused": usage.judged(unused[:UNUSED_SHOWN], period),
         "has_more_unused": len(unused) > UNUSED_SHOWN,
         "strangers": [holder for holder in found if holder.key_id is None and not holder.is_environment],
         "is_empty": not found,
     }
+
+
+def _periods(days: int, key: APIKey | str | None) -> list[tuple[str, str, bool]]:
+    """Return the periods to choose from: the words, the URL, and whether it is the one that is shown."""
+    chosen = {} if key is None else {"key": key.pk if isinstance(key, APIKey) else key}
+    return [
+        (ngettext("%d day", "%d days", one) % one, f"?{urlencode({'days': one, **chosen})}", one == days)
+        for one in sorted({*PERIODS, days})
+    ]
 
 
 def _days(request: HttpRequest) -> int:

@@ -18,6 +18,7 @@ from django.db import Error, connections, models, router, transaction
 from django.db.migrations.operations import CreateModel
 from django.utils import timezone
 
+from .. import moments
 from ..models import AuditEvent
 
 Result = TypeVar("Result")
@@ -106,7 +107,7 @@ def between(since: datetime | None, until: datetime) -> str:
 
 def month_of(moment: datetime, later: int = 0) -> datetime:
     """Return the start of the moment's month in UTC, or of the month that is `later` months after it."""
-    moment = moment.astimezone(UTC)
+    moment = moments.instant(moment)
     years, month = divmod(moment.month - 1 + later, 12)
     return datetime(moment.year + years, month + 1, 1, tzinfo=UTC)
 
@@ -197,7 +198,8 @@ def _make(month: datetime) -> bool:
     default = default_partition()
     # Block writers if the month is in use or has events: an insert into the default partition at this moment would
     # fail.
-    is_in_use = default is not None and (month < timezone.now() + timedelta(days=1) or month in strays())
+    soon = moments.instant(timezone.now()) + timedelta(days=1)
+    is_in_use = default is not None and (month < soon or month in strays())
     if default is not None and is_in_use:
         execute(table.detach(default))
         events = f"{table.quote(default)} WHERE at >= '{month}' AND at < '{until}'"

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from .. import environment
+from .. import environment, moments
 from ..models import APIKey, AuditEvent
 from ..models.audit_event import TRAFFIC
 from ..redaction import printable
@@ -96,13 +96,13 @@ def bounded(events: QuerySet[AuditEvent], since: datetime, most: int) -> datetim
     """Return `since`, or a later time since which there are `most` events. Fast with an index in order of time."""
     latest = events.filter(at__gte=since).order_by("-at").values_list("at", flat=True)
     for at in latest[most : most + 1]:
-        return at + timedelta(microseconds=1)
+        return moments.after(at, timedelta(microseconds=1))
     return since
 
 
 def _events(key: APIKey | str | None) -> QuerySet[AuditEvent]:
     """Return the events of a key, in a query that an index on the key serves."""
-    events: QuerySet[AuditEvent] = AuditEvent.objects.all()
+    events: QuerySet[AuditEvent] = AuditEvent.objects.written()
     if isinstance(key, APIKey):
         return events.filter(api_key=key.pk)
     if key is not None and key.startswith(environment.PREFIX):
@@ -208,7 +208,7 @@ class Retirement:
 
 def retirement(key: APIKey) -> Retirement:
     """Return when and from where the key was last used, and how often since it has a successor."""
-    uses = AuditEvent.objects.latest_of("api_key_id", key.pk).filter(event=Event.USED)
+    uses = AuditEvent.objects.written().latest_of("api_key_id", key.pk).filter(event=Event.USED)
     last = uses.values_list("at", "address").first() or (None, None)
     replaced_at = key.replaced_by.created_at if key.replaced_by is not None else None
     uses_since = uses.filter(at__gte=replaced_at)[: MANY + 1].count() if replaced_at is not None else 0
@@ -217,6 +217,7 @@ def retirement(key: APIKey) -> Retirement:
 
 def ago(moment: datetime) -> str:
     """Return a time relative to now: `3 minutes ago`, `just now`, `13 days from now`."""
-    if abs(timezone.now() - moment) < timedelta(seconds=1):
+    at = moments.instant(moment)
+    if abs(moments.instant(timezone.now()) - at) < timedelta(seconds=1):
         return _("just now")
-    return str(naturaltime(moment)).replace("\xa0", " ")
+    return str(naturaltime(at)).replace("\xa0", " ")

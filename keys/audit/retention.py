@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from time import monotonic, sleep
 from typing import Any, NamedTuple, Self
 
-from django.db import router
+from django.db import connections, router
 from django.db.models import Max, Min, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from .. import moments
 from ..models import AuditEvent
 from ..models.audit_event import TRAFFIC
 from . import partitions
@@ -40,7 +41,7 @@ class Pruning(NamedTuple):
         self._replace(is_done=True)._record(count)
 
     def _record(self, count: int) -> None:
-        detail = json.dumps({**self._asdict(), "before": self.before.astimezone(UTC).isoformat()})
+        detail = json.dumps({**self._asdict(), "before": moments.written(self.before)})
         AuditEvent.record_step(AuditEvent.Event.PRUNED, detail, using=router.db_for_write(AuditEvent), count=count)
 
     @classmethod
@@ -50,27 +51,33 @@ class Pruning(NamedTuple):
             said = json.loads(detail)
             before = datetime.fromisoformat(said["before"])
             if timezone.is_aware(before):
-                return cls(before.astimezone(UTC), said["life_cycle"] is True, said["is_done"] is True)
+                return cls(before, said["life_cycle"] is True, said["is_done"] is True)
         return None
+
+    def as_stored(self) -> datetime:
+        """Return the time that was compared with the rows, in UTC; local time counts as UTC where it was stored so."""
+        # The offset is that of what was stored when the deletion was recorded.
+        keeps_instants = connections[router.db_for_write(AuditEvent)].features.supports_timezones
+        return self.before if keeps_instants else self.before.replace(tzinfo=UTC)
 
     @property
     def sentence(self) -> str:
         """What is deleted, in words."""
         words = _("events before %(before)s") if self.life_cycle else _("uses and refusals before %(before)s")
         words = words if self.is_done else _("deleting %(events)s") % {"events": words}
-        return words % {"before": f"{self.before:%Y-%m-%d %H:%M:%S %Z}"}
+        return words % {"before": f"{moments.instant(self.before):%Y-%m-%d %H:%M:%S %Z}"}
 
 
 def prunings() -> list[Pruning]:
     """Return the prunings that the log records."""
-    events = AuditEvent.objects.using(router.db_for_write(AuditEvent)).filter(event=AuditEvent.Event.PRUNED)
+    events = AuditEvent.objects.written().filter(event=AuditEvent.Event.PRUNED)
     details = events.values_list("detail", flat=True)
     return [pruning for detail in details if (pruning := Pruning.read(str(detail))) is not None]
 
 
 def prunable(before: datetime, *, life_cycle: bool = False) -> QuerySet[AuditEvent]:
     """Return the events that `prune` would delete."""
-    events: QuerySet[AuditEvent] = AuditEvent.objects.using(router.db_for_write(AuditEvent)).filter(at__lt=before)
+    events: QuerySet[AuditEvent] = AuditEvent.objects.written().filter(at__lt=before)
     return events if life_cycle else events.filter(event__in=TRAFFIC)
 
 
@@ -118,9 +125,10 @@ def prune(
 
 def droppable(before: datetime) -> list[Partition]:
     """Return the partitions that end before that time, the oldest first, without the one for the past."""
+    end = moments.instant(before)
     return [
         partition for partition in partitions.present()
-        if partition.since is not None and partition.until is not None and partition.until <= before
+        if partition.since is not None and partition.until is not None and partition.until <= end
     ]  # fmt: skip
 
 

@@ -2,25 +2,29 @@
 
 A seal holds a digest of each of its rows, the digest of the seal before it, and a signature over both. Its content
 depends on the rows and the key alone, and is the same on every database.
+
+Sealed is the time that is stored. With `USE_TZ = False` that is the instant where the database keeps instants
+(PostgreSQL), and elsewhere local time, which counts here as if it were UTC. So a change of `USE_TZ` alters no seal.
 """
 
 import hmac
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from itertools import accumulate, pairwise
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
-from django.db import DataError, IntegrityError, OperationalError, router, transaction
+from django.conf import settings
+from django.db import DataError, IntegrityError, OperationalError, connections, router, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from .. import environment
+from .. import environment, moments
 from ..conf import conf, environment_folder
 from ..models import AuditEvent, AuditSeal
 from ..models.audit_event import TRAFFIC
@@ -89,6 +93,26 @@ def microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // MICROSECOND
 
 
+def keeps_local_time() -> bool:
+    """Tell whether the log's database keeps local time without an offset."""
+    return not (settings.USE_TZ or connections[router.db_for_write(AuditEvent)].features.supports_timezones)
+
+
+def as_sealed(moment: datetime) -> datetime:
+    """Return a moment as the seals hold it."""
+    return moments.kept(moment).replace(tzinfo=UTC) if keeps_local_time() else moments.instant(moment)
+
+
+def sealable(rows: Iterable[Values]) -> Iterable[Values]:
+    """Return the rows, whose values are in the order of COLUMNS, with their times as the seals hold them."""
+    if settings.USE_TZ:
+        return rows
+    in_utc: Callable[[datetime], datetime] = moments.instant
+    if keeps_local_time():
+        in_utc = partial(datetime.replace, tzinfo=UTC)
+    return ((pk, in_utc(at) if isinstance(at, datetime) and at.tzinfo is None else at, *rest) for pk, at, *rest in rows)
+
+
 def moment(microseconds: int) -> datetime:
     """Return the moment that is so many microseconds after 1970 (UTC)."""
     return _EPOCH + microseconds * MICROSECOND
@@ -141,7 +165,7 @@ def made_of(entries: Sequence[Entry], previous: AuditSeal | None, key: SealingKe
     times = [entry.at for entry in entries]
     seal = AuditSeal(
         number=previous.number + 1 if previous else 1,
-        made_at=made_at,
+        made_at=moments.instant(made_at),
         first_id=entries[0].id,
         last_id=entries[-1].id,
         since=moment(min(times)),
@@ -188,7 +212,7 @@ def sealing_keys() -> list[SealingKey]:
 
 def log() -> QuerySet[AuditEvent]:
     """Return the events in the order they came (by id), from the database they are written to."""
-    events: QuerySet[AuditEvent] = AuditEvent.objects.using(router.db_for_write(AuditEvent))
+    events: QuerySet[AuditEvent] = AuditEvent.objects.written()
     return events.order_by("pk")
 
 
@@ -229,7 +253,7 @@ def seal(most_rows: int = MOST_ROWS) -> Iterator[AuditSeal]:
 
 def _entries(events: QuerySet[AuditEvent], key: SealingKey) -> list[Entry]:
     try:
-        return [entry(row, key) for row in events.values_list(*COLUMNS)]
+        return [entry(row, key) for row in sealable(events.values_list(*COLUMNS))]
     except Exception as error:
         if not is_unreadable(error):
             raise
@@ -242,7 +266,7 @@ def _after(previous: AuditSeal | None) -> QuerySet[AuditEvent]:
 
 def _last_finished(previous: AuditSeal | None, now: datetime) -> int | None:
     """Return the id of the last finished row; None if there is none."""
-    finished = _complete_until(now) - conf.SEAL_AFTER
+    finished = moments.after(_complete_until(now), -conf.SEAL_AFTER)
     # Ignore rows from the future: a wrong clock must not keep the log open until then.
     ids = _after(previous).values_list("pk", flat=True)
     young = ids.filter(at__gt=finished, at__lte=now).first()
@@ -258,7 +282,8 @@ def _complete_until(now: datetime) -> datetime:
     try:
         from .stream import stream_at
 
-        return min(now, stream_at(conf.AUDIT_SINK).waiting_since() or now)
+        since = stream_at(conf.AUDIT_SINK).waiting_since()
+        return now if since is None else min(now, moments.kept(since), key=moments.instant)
     except (OperationalError, ImportError, ValueError, TypeError, AttributeError) as error:
         # Only the type: the text may hold a part of the address, and so of a password.
         reason = type(error.__cause__ or error).__name__

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from django.db.backends.utils import CursorWrapper
 
 from ..models import APIKey
 from ..models.audit_event import Row, described
+from ..models.fields import in_database
 from .outcomes import UNWRITTEN, Batch, CountedRow, Outcome, RowHandle
 from .places import Place, at, can_return_to, place_of
 from .sql import EVENT_NAMES, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SHIPPED_NAMES, dialect_of
@@ -201,7 +202,8 @@ def _insert(cursor: Any, connection: BaseDatabaseWrapper, database: Database, ro
 
 
 def _parameters(connection: BaseDatabaseWrapper, row: Row, names: Sequence[str]) -> list[Any]:
-    adapted = {**row, "at": connection.ops.adapt_datetimefield_value(row["at"])}
+    at = row["at"] if row["at"].tzinfo is not None else in_database(row["at"], connection)
+    adapted = {**row, "at": connection.ops.adapt_datetimefield_value(at)}
     return [adapted[name] for name in names]
 
 
@@ -219,6 +221,29 @@ def may_wait(place: Place | None) -> bool:
     """Tell whether a row of this place may be written to later, by another thread."""
     connection = _connection(place)
     return not connection.in_atomic_block and _database(connection.alias, connection.vendor).can_return
+
+
+def is_in_view_transaction() -> bool:
+    """Tell whether a transaction is open other than that of a test case, which is around every request."""
+    blocks = connections[router.db_for_write(APIKey)].atomic_blocks
+    return not all(getattr(block, "_from_testcase", False) for block in blocks)
+
+
+@contextmanager
+def despite_rollback() -> Iterator[None]:
+    """Allow statements in a transaction that is to be rolled back, as Django REST framework marks it in a refusal.
+
+    What they write is rolled back with it.
+    """
+    connection = connections[router.db_for_write(APIKey)]
+    is_marked = connection.in_atomic_block and connection.needs_rollback
+    if is_marked:
+        connection.needs_rollback = False
+    try:
+        yield
+    finally:
+        if is_marked:
+            connection.needs_rollback = True
 
 
 def write_outcome(outcome: Outcome) -> bool:
@@ -248,7 +273,8 @@ def _without_sync(connection: BaseDatabaseWrapper, database: Database, statement
 
 def _adapted(connection: BaseDatabaseWrapper, named: Outcome | RowHandle) -> list[Any]:
     """Return the values in order, without the place; the time, which is the last, in the database's form."""
-    return [*named[:-2], connection.ops.adapt_datetimefield_value(named.at)]
+    moment = named.at if named.at.tzinfo is not None else in_database(named.at, connection)
+    return [*named[:-2], connection.ops.adapt_datetimefield_value(moment)]
 
 
 def get_ready(place: Place | None) -> bool:

@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
+from .. import moments
 from ..conf import conf
 from ..models import APIKey
 from ..models.audit_event import BLANK, Row
@@ -162,7 +163,8 @@ def sink_at(address: str) -> StreamSink:
 def encode(row: Row) -> str:
     """Return the row, with its ticket, as JSON without its blank columns."""
     known = {name: value for name, value in row.items() if name not in BLANK or value != BLANK[name]}
-    return json.dumps({**known, "at": row["at"].isoformat()}, ensure_ascii=False, separators=(",", ":"))
+    at = moments.instant(row["at"]).isoformat()
+    return json.dumps({**known, "at": at}, ensure_ascii=False, separators=(",", ":"))
 
 
 def decode(fields: Mapping[bytes, bytes]) -> Row:
@@ -171,8 +173,9 @@ def decode(fields: Mapping[bytes, bytes]) -> Row:
     Raises ValueError, LookupError or TypeError if the entry holds no row.
     """
     known = json.loads(fields[b"row"])
-    row: Row = {**BLANK, **known, "at": datetime.fromisoformat(known["at"])}
-    if row["at"].tzinfo is None or row.keys() - BLANK.keys() != {"ticket"}:
+    at = datetime.fromisoformat(known["at"])
+    row: Row = {**BLANK, **known, "at": moments.kept(at)}
+    if at.tzinfo is None or row.keys() - BLANK.keys() != {"ticket"}:
         raise ValueError("An entry's time has no zone, or it has a field that is not known here.")
     for name, value in row.items():
         if isinstance(value, str):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
+from django.conf import settings
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -153,4 +154,5 @@ def _is_younger(connection: BaseDatabaseWrapper, keep: timedelta) -> str:
     seconds, at = int(keep.total_seconds()), f"OLD.{connection.ops.quote_name('at')}"
     if connection.vendor == "postgresql":
         return f"{at} >= CURRENT_TIMESTAMP - INTERVAL '{seconds} seconds'"
-    return f"{at} >= strftime('%Y-%m-%d %H:%M:%f', 'now', '-{seconds} seconds')"
+    zone = "" if settings.USE_TZ else ", 'localtime'"
+    return f"{at} >= strftime('%Y-%m-%d %H:%M:%f', 'now', '-{seconds} seconds'{zone})"

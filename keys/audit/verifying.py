@@ -165,9 +165,9 @@ class Chain:
 
 
 def _permitted(prunings: Sequence[Pruning], keep: timedelta) -> Retention:
-    permitted, latest = Retention(), timezone.now() - keep
+    permitted, latest = Retention(), sealing.as_sealed(timezone.now() - keep)
     for pruning in prunings:
-        until = sealing.microseconds(min(pruning.before, latest))
+        until = sealing.microseconds(min(pruning.as_stored(), latest))
         permitted.traffic = max(permitted.traffic, until)
         if pruning.life_cycle:
             permitted.life_cycle = max(permitted.life_cycle, until)
@@ -191,7 +191,7 @@ def _verify_rows(
                 findings.pruned += 1
             else:
                 findings.add(Problem("missing", seal.number, entry.id, f"{_named(entry, seal)} is missing."))
-    late, made_at = newest - conf.SEAL_AFTER // MICROSECOND, sealing.microseconds(seal.made_at)
+    late, made_at = newest - conf.SEAL_AFTER // MICROSECOND, sealing.microseconds(sealing.as_sealed(seal.made_at))
     for entry in entries:
         if entry.at < late:
             findings.back_dated.add(entry.id)
@@ -219,14 +219,15 @@ def _verify_row(row: Values, sealed: list[Entry], seal: AuditSeal, key: SealingK
 
 
 def _named(entry: Entry, seal: AuditSeal) -> str:
-    return f"Row {entry.id} of {sealing.moment(entry.at):%Y-%m-%d %H:%M:%S} UTC, in seal {seal.number},"
+    at = f"{sealing.moment(entry.at):%Y-%m-%d %H:%M:%S}{'' if sealing.keeps_local_time() else ' UTC'}"
+    return f"Row {entry.id} of {at}, in seal {seal.number},"
 
 
 def _read(events: QuerySet[AuditEvent]) -> Iterator[Values]:
     """Yield the rows one by one; of a row that cannot be read, and so was altered, only the id."""
     last: int | None = None
     try:
-        for row in events.values_list(*COLUMNS).iterator():
+        for row in sealing.sealable(events.values_list(*COLUMNS).iterator()):
             yield row
             last = row[0]
     except Exception as error:
@@ -235,7 +236,7 @@ def _read(events: QuerySet[AuditEvent]) -> Iterator[Values]:
         rest = events if last is None else events.filter(pk__gt=last)
         for pk in rest.values_list("pk", flat=True).iterator():
             try:
-                yield from list(events.filter(pk=pk).values_list(*COLUMNS))
+                yield from list(sealing.sealable(events.filter(pk=pk).values_list(*COLUMNS)))
             except Exception as error:
                 if not sealing.is_unreadable(error):
                     raise

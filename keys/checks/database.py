@@ -1,4 +1,4 @@
-"""Checks of the database, for `check --database`: keys with too many rights, and the log's upkeep."""
+"""Checks of the databases: where the tables are; for `check --database`, keys with too many rights, and the upkeep."""
 
 from collections.abc import Collection
 from typing import Any
@@ -12,11 +12,28 @@ from django.db.models.functions import Cast
 from ..audit.partitions import missing, present, strays
 from ..endpoints import Endpoint, endpoints
 from ..keyrings import DatabaseKeyring
-from ..models import APIKey, AuditEvent
+from ..models import APIKey, AuditEvent, AuditSeal
 from ..redaction import printable
 from ..throttling import APIKeyRateThrottle
 
 NAMED = 5
+
+
+@checks.register("keys")
+def check_keys_and_log_are_together(**kwargs: object) -> list[checks.CheckMessage]:
+    aliases = {model: router.db_for_write(model) for model in (APIKey, AuditEvent, AuditSeal)}
+    if len(set(aliases.values())) == 1:
+        return []
+    listed = ", ".join(f"{model.__name__} to {alias!r}" for model, alias in aliases.items())
+    return [
+        checks.Error(
+            f"DATABASE_ROUTERS sends the tables of keys to several databases ({listed}), and a use of a key is written "
+            "where the key is found.",
+            hint='Let db_for_write give one database for the whole app label "keys". It may be another one than that '
+            "of the users.",
+            id="keys.E033",
+        )
+    ]
 
 
 @checks.register(checks.Tags.database, "keys")

@@ -1,8 +1,11 @@
 """Checks of a deployment: `manage.py check --deploy`."""
 
+from datetime import datetime
+
 from django.conf import settings
 from django.core import checks
 from django.db import connections, router
+from django.utils import timezone
 
 from ..endpoints import endpoints
 from ..models import APIKey
@@ -24,6 +27,22 @@ def check_keys_travel_encrypted(**kwargs: object) -> list[checks.CheckMessage]:
             "after the key was sent in plain text: better still, let the proxy refuse plain HTTP, and silence this "
             "check then.",
             id="keys.W007",
+        )
+    ]
+
+
+@checks.register("keys", deploy=True)
+def check_times_are_unambiguous(**kwargs: object) -> list[checks.CheckMessage]:
+    connection, zone = connections[router.db_for_write(APIKey)], timezone.get_default_timezone()
+    offsets = {zone.utcoffset(datetime(2026, month, 1)) for month in range(1, 13)}  # noqa: DTZ001
+    if settings.USE_TZ or connection.features.supports_timezones or len(offsets) == 1:
+        return []
+    return [
+        checks.Warning(
+            f"USE_TZ is False, and the clocks of {settings.TIME_ZONE} change: {connection.display_name} cannot tell "
+            "apart the two hours of the same name in autumn, neither in the log nor when a key expires in them.",
+            hint="Set USE_TZ = True or TIME_ZONE = 'UTC' for a new project, or use PostgreSQL, which keeps instants.",
+            id="keys.W033",
         )
     ]
 

@@ -4,6 +4,7 @@ import ast
 import inspect
 import sys
 from collections.abc import Iterator
+from inspect import getattr_static
 from textwrap import dedent
 from typing import Any
 
@@ -15,6 +16,7 @@ from django.utils.module_loading import import_string
 from ..endpoints import Endpoint, endpoints
 from ..middleware import APIKeyMiddleware
 from ..models import APIKey
+from .code import guards_named_in, views_named_in
 
 _AFTER_THE_VIEW = {"process_response", "process_exception", "process_template_response"}
 _BEGINNINGS = {"atomic", "set_autocommit"}
@@ -23,7 +25,7 @@ _BEGINNINGS = {"atomic", "set_autocommit"}
 @checks.register("keys")
 def check_middleware_is_installed(**kwargs: object) -> list[checks.CheckMessage]:
     guarded = [endpoint for endpoint in endpoints() if endpoint.asks_for_a_key]
-    if not guarded or any(_is_ours(middleware) for _, middleware in _middlewares()):
+    if not guarded or any(_is_ours(middleware) for _, middleware in middlewares()):
         return []
     return [
         checks.Warning(
@@ -41,13 +43,50 @@ def check_middleware_is_installed(**kwargs: object) -> list[checks.CheckMessage]
 def check_guards_can_be_seen_ahead(**kwargs: object) -> list[checks.CheckMessage]:
     return [
         checks.Warning(
-            f"The view {what}, so APIKeyMiddleware cannot tell ahead of it which keys it accepts.",
+            f"The view {what}, so APIKeyMiddleware may not be able to tell ahead of it which keys it accepts.",
             hint=f"{hint} Otherwise uses are written in the view's own transaction, or where no key was asked for.",
             obj=endpoint,
             id="keys.W002",
         )
         for endpoint in endpoints()
         for what, hint in _hidden_guards(endpoint)
+    ]
+
+
+@checks.register("keys")
+def check_guarded_views_are_called_by_django(**kwargs: object) -> list[checks.CheckMessage]:
+    alias = router.db_for_write(APIKey)
+    if not connections[alias].settings_dict["ATOMIC_REQUESTS"]:
+        return []
+    return [
+        checks.Warning(
+            f"The view seems to call {called.name_in_code}, which asks for a key, within its own transaction "
+            "(ATOMIC_REQUESTS).",
+            hint="The middleware sees only the outer view: in each process it verifies a key before the view only once "
+            "a request has shown that it is asked for, and a key of a request that the view builds never. Guard the "
+            "outer view, use functools.wraps in decorators, or take the outer view out of the transaction "
+            "(transaction.non_atomic_requests).",
+            obj=endpoint,
+            id="keys.W041",
+        )
+        for endpoint in endpoints()
+        if endpoint.is_in_transaction(alias)
+        for called in views_named_in(endpoint.view)
+        if called.source is not endpoint.source and not {*called.guards} <= {*endpoint.guards}
+    ]
+
+
+@checks.register("keys")
+def check_middleware_is_listed_once(**kwargs: object) -> list[checks.CheckMessage]:
+    ours = [path for path, middleware in middlewares() if _is_ours(middleware)]
+    if len(ours) < 2:
+        return []
+    return [
+        checks.Warning(
+            f"APIKeyMiddleware is listed more than once in MIDDLEWARE: {', '.join(ours)}.",
+            hint="Keep one of them. The first does all the work.",
+            id="keys.W040",
+        )
     ]
 
 
@@ -66,7 +105,7 @@ def check_keys_come_before_other_authenticators(**kwargs: object) -> list[checks
             id="keys.W003",
         )
         for endpoint in endpoints()
-        if endpoint.is_behind_another and alias not in getattr(endpoint.view, "_non_atomic_requests", ())
+        if endpoint.is_behind_another and endpoint.is_in_transaction(alias)
     ]
 
 
@@ -79,7 +118,7 @@ def check_no_middleware_opens_a_transaction(**kwargs: object) -> list[checks.Che
             "begins after the use is recorded; silence this check if the transaction is closed before the view.",
             id="keys.W004",
         )
-        for path, middleware in _middlewares()
+        for path, middleware in middlewares()
         if not _is_ours(middleware) and _opens_a_transaction(middleware)
     ]
 
@@ -91,6 +130,13 @@ def _hidden_guards(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
             "overrides get_authenticators()",
             "Name them in authentication_classes; for one action of a view set in @action(authentication_classes=...).",
         )
+    if endpoint.is_property("authentication_classes") and (
+        endpoint.asks_for_a_key or guards_named_in(getattr_static(endpoint.source, "authentication_classes"))
+    ):
+        yield (
+            "has a property for authentication_classes",
+            "Make it a list; for one action of a view set name them in @action(authentication_classes=...).",
+        )
     if endpoint.guarded_methods and not hasattr(endpoint.view, "api_key_guard"):
         yield (
             "has api_key_required on a method",
@@ -98,7 +144,7 @@ def _hidden_guards(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
         )
 
 
-def _middlewares() -> Iterator[tuple[str, Any]]:
+def middlewares() -> Iterator[tuple[str, Any]]:
     for path in settings.MIDDLEWARE:
         try:
             yield path, import_string(path)

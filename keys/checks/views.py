@@ -14,7 +14,7 @@ from .options import hint_for, ill_formed, unregistered
 
 @checks.register("keys")
 def check_scopes_of_views_are_registered(**kwargs: object) -> list[checks.CheckMessage]:
-    return _once_for_each_view(
+    return once_for_each_view(
         checks.Error(
             f'The view asks for the scope {scope!r}, which is not registered in KEYS["SCOPES"].',
             hint=hint_for(scope),
@@ -28,7 +28,7 @@ def check_scopes_of_views_are_registered(**kwargs: object) -> list[checks.CheckM
 
 @checks.register("keys")
 def check_scopes_of_views_are_well_formed(**kwargs: object) -> list[checks.CheckMessage]:
-    return _once_for_each_view(
+    return once_for_each_view(
         checks.Error(
             f"The view asks for {scope!r}, which is not a scope.", hint=hint_for(scope), obj=endpoint, id="keys.E010"
         )
@@ -39,7 +39,7 @@ def check_scopes_of_views_are_well_formed(**kwargs: object) -> list[checks.Check
 
 @checks.register("keys")
 def check_has_scope_names_scopes(**kwargs: object) -> list[checks.CheckMessage]:
-    return _once_for_each_view(
+    return once_for_each_view(
         checks.Error(
             f"The view's permission cannot be made: {made}",
             hint='Name the scopes: HasScope("users:read"). HasAPIKey asks for a key and no scope.',
@@ -54,7 +54,7 @@ def check_has_scope_names_scopes(**kwargs: object) -> list[checks.CheckMessage]:
 
 @checks.register("keys")
 def check_authenticators_have_keyrings(**kwargs: object) -> list[checks.CheckMessage]:
-    return _once_for_each_view(
+    return once_for_each_view(
         checks.Error(
             f"The view's authenticator {authenticator.__name__} has no keyrings.",
             hint='Subclass it with variables = ("INTERNAL_API_KEY",), or with keyrings = (DatabaseKeyring(),).',
@@ -92,7 +92,7 @@ def _scope_permissions(endpoint: Endpoint) -> list[BasePermission | Exception]:
     return made
 
 
-def _once_for_each_view(messages: Iterable[checks.CheckMessage]) -> list[checks.CheckMessage]:
+def once_for_each_view(messages: Iterable[checks.CheckMessage]) -> list[checks.CheckMessage]:
     """Drop messages that repeat for a view's other addresses."""
     said: dict[tuple[int, str], checks.CheckMessage] = {}
     for message in messages:

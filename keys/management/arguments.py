@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from .. import durations, tokens
+from .. import durations, moments, tokens
 from ..models import APIKey
 from ..redaction import printable
 
@@ -63,8 +63,8 @@ def moment(text: str) -> datetime:
     Without a time zone it is in the project's `TIME_ZONE`. Raises CommandError.
     """
     with suppress(ValueError):
-        return timezone.now() + durations.parse(text)
+        return moments.after(timezone.now(), durations.parse(text))
     with suppress(ValueError):
         if (at := parse_datetime(text)) is not None:
-            return timezone.make_aware(at) if timezone.is_naive(at) else at
+            return moments.kept(at)
     raise CommandError(f"“{text}” is neither a length of time, such as 12h or 90d, nor a date, such as 2030-01-31.")

@@ -11,9 +11,8 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error
-from django.utils import timezone
 
-from .. import actor
+from .. import actor, moments
 from ..audit.partitions import PartitionError
 from ..audit.sealing import SealError
 from ..audit.triggers import TriggerError
@@ -50,6 +49,15 @@ def write_table(out: OutputWrapper, headings: Sequence[str], lines: Sequence[Lin
         write(cells, line.style)
 
 
+class Encoder(DjangoJSONEncoder):
+    """JSON in which each time has its offset, also that of a project that keeps naive ones."""
+
+    def default(self, value: Any) -> Any:
+        if isinstance(value, datetime) and value.tzinfo is None:
+            return moments.written(value)
+        return super().default(value)
+
+
 class KeysCommand(BaseCommand):
     """A command that works on keys. Its result goes to standard output, everything else to standard error."""
 
@@ -80,12 +88,7 @@ class KeysCommand(BaseCommand):
 
     def write_json(self, rows: Sequence[Any] | Mapping[str, Any]) -> None:
         """Write rows as a JSON array, or one as an object; times are ISO 8601."""
-        self.stdout.write(json.dumps(rows, indent=2, cls=DjangoJSONEncoder))
-
-
-def exactly(moment: datetime) -> str:
-    """Return a moment to the minute, in the project's `TIME_ZONE`."""
-    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M %Z}"
+        self.stdout.write(json.dumps(rows, indent=2, cls=Encoder))
 
 
 def _sentences(error: ValidationError) -> list[str]:

@@ -8,11 +8,11 @@ from ..audit.reports import ago
 from ..endpoints import environment_keyrings
 from ..keyrings import DatabaseKeyring
 from ..models import APIKey, AuditEvent
+from ..moments import exactly
 from ..networks import Address
 from ..redaction import printable
 from ..scopes import first_missing
 from ..verification import Reason, objection_to
-from .command import exactly
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def _refusal(key: APIKey, address: Address | None, scopes: Sequence[str]) -> str
     """Return why the key is refused, to follow its name in a sentence; empty if it is accepted."""
     match objection_to(key, address):
         case Reason.INACTIVE:
-            steps = AuditEvent.objects.latest_of("api_key_id", key.pk).steps()
+            steps = AuditEvent.objects.written().latest_of("api_key_id", key.pk).steps()
             event = steps.filter(event=AuditEvent.Event.DEACTIVATED).first()
             return f"was deactivated {ago(event.at)} ({event.actor})" if event is not None else "is inactive"
         case Reason.EXPIRED if key.expires_at is not None:

@@ -22,10 +22,19 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.RunPython(widen_id, migrations.RunPython.noop, atomic=False),
+        migrations.RunPython(widen_id, migrations.RunPython.noop, atomic=False, hints={"model_name": "apikey"}),
         migrations.AlterModelOptions(
             name="apikey",
-            options={"ordering": ("name", "-created_at"), "verbose_name": "API key", "verbose_name_plural": "API keys"},
+            options={
+                "base_manager_name": "rows",
+                "ordering": ("name", "-created_at"),
+                "verbose_name": "API key",
+                "verbose_name_plural": "API keys",
+            },
+        ),
+        migrations.AlterModelManagers(
+            name="apikey",
+            managers=[("objects", models.Manager()), ("rows", models.Manager())],
         ),
         migrations.AddField(
             model_name="apikey",

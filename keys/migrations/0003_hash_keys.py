@@ -78,6 +78,6 @@ class Migration(migrations.Migration):
         # A plain field while the rows are hashed: KeyField would take the plain keys it loads for digests.
         # Not unique meanwhile, so that an old table that lacks the constraint has it in the end.
         migrations.AlterField("apikey", "key", models.CharField(max_length=160)),
-        migrations.RunPython(hash_keys, make_unusable),
+        migrations.RunPython(hash_keys, make_unusable, hints={"model_name": "apikey"}),
         migrations.AlterField("apikey", "key", keys.models.fields.KeyField(verbose_name="key")),
     ]

@@ -9,12 +9,12 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from .. import tokens
+from .. import moments, tokens
 from ..conf import conf
 from ..tokens import Secret
 from .audit_event import AuditEvent
-from .fields import KeyField, PrefixField, default_scopes, digest, visible_prefix
-from .querysets import EXPIRES_SOON, APIKeyQuerySet
+from .fields import KeyField, MomentField, PrefixField, default_scopes, digest, visible_prefix
+from .querysets import EXPIRES_SOON, APIKeyQuerySet, WrittenQuerySet
 from .recorded import RecordedModel
 from .validators import validate_networks, validate_rate, validate_scopes
 
@@ -36,7 +36,7 @@ class RotationError(Exception):
 def _after(moment: datetime, span: timedelta) -> datetime | None:
     """Return the moment plus the span; None, which means never, if that is beyond the calendar."""
     try:
-        return moment + span
+        return moments.after(moment, span)
     except OverflowError:
         return None
 
@@ -53,13 +53,13 @@ class APIKey(RecordedModel):
     is_active = models.BooleanField(
         _("active"), default=True, help_text=_("Untick to refuse the key from the next request on.")
     )
-    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    created_at = MomentField(_("created at"), auto_now_add=True)
     prefix = PrefixField(_("prefix"), max_length=tokens.PREFIX_LENGTH, blank=True, default="", editable=False)
     scopes = models.JSONField(
         _("scopes"), default=default_scopes, blank=True, validators=[validate_scopes],
         help_text=_("What the key may do. A key without scopes opens only what asks for no scope."),
     )  # fmt: skip
-    expires_at = models.DateTimeField(
+    expires_at = MomentField(
         _("expires at"), null=True, blank=True, help_text=_("Refused from this moment on. Empty: never expires.")
     )
     allowed_ips = models.JSONField(
@@ -78,8 +78,11 @@ class APIKey(RecordedModel):
     family = models.BigIntegerField(null=True, editable=False)
 
     objects: ClassVar[models.Manager[APIKey]] = models.Manager.from_queryset(APIKeyQuerySet)()
+    # For Django itself, which follows relations and refreshes instances with it: it writes no events.
+    rows: ClassVar[models.Manager[APIKey]] = models.Manager.from_queryset(WrittenQuerySet)()
 
     class Meta:
+        base_manager_name = "rows"
         verbose_name = _("API key")
         verbose_name_plural = _("API keys")
         ordering = ("name", "-created_at")
@@ -103,12 +106,12 @@ class APIKey(RecordedModel):
 
     @property
     def has_expired(self) -> bool:
-        return self.expires_at is not None and self.expires_at <= timezone.now()
+        return self.expires_at is not None and moments.has_passed(self.expires_at)
 
     @property
     def last_used_at(self) -> datetime | None:
         """When the key was last used, from the audit log; None if the log holds no use."""
-        used = AuditEvent.objects.latest_of("api_key_id", self.pk).filter(event=Event.USED)
+        used = AuditEvent.objects.written().latest_of("api_key_id", self.pk).filter(event=Event.USED)
         last: datetime | None = used.values_list("at", flat=True).first()
         return last
 
@@ -138,7 +141,7 @@ class APIKey(RecordedModel):
             return "expired" if self.is_active and self.has_expired else "inactive"
         if self.replaced_by_id is not None:
             return "retiring"
-        soon = self.expires_at is not None and self.expires_at <= timezone.now() + EXPIRES_SOON
+        soon = self.expires_at is not None and moments.has_passed(self.expires_at - EXPIRES_SOON)
         return "expiring" if soon else "active"
 
     def rotate(self, grace: timedelta | None = None) -> APIKey:
@@ -169,14 +172,18 @@ class APIKey(RecordedModel):
         now = timezone.now()
         successor = type(self)(
             **{name: getattr(self, name) for name in self.COPIED_BY_ROTATION},
-            expires_at=self.expires_at and _after(now, self.expires_at - self.created_at),
+            expires_at=self.expires_at
+            and _after(now, moments.instant(self.expires_at) - moments.instant(self.created_at)),
             family=self.family or self.pk,
         )
         # Not validated again: a scope that is no longer registered must not block a rotation.
         successor._insert(using=using)
-        end = min((moment for moment in (_after(now, grace), self.expires_at) if moment is not None), default=None)
+        ends = [moment for moment in (_after(now, grace), self.expires_at) if moment is not None]
+        end = min(ends, key=moments.instant, default=None)
         type(self)._base_manager.using(using).filter(pk=self.pk).update(replaced_by=successor, expires_at=end)
-        until = f"accepted until {end:%Y-%m-%d %H:%M:%S %Z}" if end is not None else "accepted for ever"
+        until = "accepted for ever"
+        if end is not None:
+            until = f"accepted until {moments.instant(end):%Y-%m-%d %H:%M:%S %Z}"
         self.record(Event.ROTATED, f"successor {successor.prefix}, {until}", using=using)
         return successor
 

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
-from django.db import Error, models
+from django.db import Error, models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from .. import actor, tokens
+from .. import actor, moments, tokens
 from ..redaction import printable
+from .fields import MomentField
 
 logger = logging.getLogger("api_keys")
 
@@ -36,6 +37,10 @@ class Holder(Protocol):
 
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
+    def written(self) -> Self:
+        """Return the same events from the database that they are written to: a decision needs the latest ones."""
+        return self.using(router.db_for_write(self.model))
+
     def died(self) -> Self:
         """Return the uses without an outcome: the worker died in the view, or the view still runs."""
         return self.filter(event=AuditEvent.Event.USED, status=None)
@@ -93,7 +98,7 @@ class AuditEvent(models.Model):
         SCOPE = "scope", _("scope missing")
         RATE = "rate", _("over its rate")
 
-    at = models.DateTimeField(_("at"))
+    at = MomentField(_("at"))
     event = models.CharField(_("event"), max_length=16, choices=Event)
     reason = models.CharField(_("reason"), max_length=16, choices=Reason, blank=True, default="")
     # Keeps the id of a deleted key, so there is no constraint and no cascade.
@@ -155,7 +160,7 @@ class AuditEvent(models.Model):
         return self.event in TRAFFIC
 
     def __str__(self) -> str:
-        at = timezone.localtime(self.at)
+        at = moments.local(self.at)
         return f"{at:%Y-%m-%d %H:%M:%S} {self.get_event_display()} {self.key_name or self.get_reason_display()}"
 
 

@@ -10,16 +10,18 @@ from typing import Any, ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .fields import InstantField
+
 
 class AuditSeal(models.Model):
     """A seal: exactly these rows existed up to `last_id`, apart from those of earlier seals."""
 
     number = models.BigAutoField(_("number"), primary_key=True)
-    made_at = models.DateTimeField(_("made at"))
+    made_at = InstantField(_("made at"))
     first_id = models.BigIntegerField(_("first row"))
     last_id = models.BigIntegerField(_("last row"))
-    since = models.DateTimeField(_("time of the oldest row"))
-    until = models.DateTimeField(_("time of the newest row"))
+    since = InstantField(_("time of the oldest row"))
+    until = InstantField(_("time of the newest row"))
     count = models.PositiveIntegerField(_("rows"))
     entries = models.BinaryField(_("what is kept of the rows"))
     previous = models.CharField(_("digest of the seal before it"), max_length=64, blank=True)

@@ -1,7 +1,9 @@
-"""`KeyField`: hashes a key on its way to the database, and returns the digest when it is read."""
+"""Fields: a key is hashed on its way to the database and its digest is read back; moments keep their instant."""
 
+from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -10,7 +12,7 @@ from django.db.models.lookups import Exact, In
 from django.db.models.query_utils import DeferredAttribute
 from django.utils.translation import gettext_lazy as _
 
-from .. import tokens
+from .. import moments, tokens
 from ..conf import conf
 from ..tokens import Secret
 
@@ -151,6 +153,66 @@ class PrefixField(models.CharField):  # type: ignore[type-arg]
         if isinstance(key, Secret):
             setattr(model_instance, self.attname, visible_prefix(key))
         return super().pre_save(model_instance, add)
+
+
+def in_database(moment: datetime, connection: BaseDatabaseWrapper) -> datetime:
+    """Return a kept moment for a parameter of SQL: as an instant where the database keeps instants.
+
+    PostgreSQL would take a naive time in the hour that comes twice for the second one, always.
+    """
+    is_exact = settings.USE_TZ or not connection.features.supports_timezones
+    return moment if is_exact else moments.instant(moment)
+
+
+class _DateTimeColumn(models.DateTimeField):  # type: ignore[type-arg]
+    """To migrations it is Django's field, whose column it has."""
+
+    def deconstruct(self) -> tuple[str, str, Any, Any]:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.DateTimeField", args, kwargs
+
+
+class MomentField(_DateTimeColumn):
+    """Django's field. With `USE_TZ = False` it takes aware moments too, and keeps instants where the database does."""
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        """Let the instance hold what its row will hold."""
+        value = super().pre_save(model_instance, add)
+        if isinstance(value, datetime) and value.tzinfo is not None and not settings.USE_TZ:
+            value = moments.kept(value)
+            setattr(model_instance, self.attname, value)
+        return value
+
+    def get_prep_value(self, value: Any) -> Any:
+        value = super().get_prep_value(value)
+        return moments.kept(value) if isinstance(value, datetime) and not settings.USE_TZ else value
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        value = value if prepared else self.get_prep_value(value)
+        value = in_database(value, connection) if isinstance(value, datetime) else value
+        return connection.ops.adapt_datetimefield_value(value)
+
+
+class InstantField(_DateTimeColumn):
+    """A moment that is aware and kept in UTC whatever `USE_TZ` is, so that it outlives a change of that setting."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        value = super().get_prep_value(value)
+        return moments.instant(value) if isinstance(value, datetime) else value
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        value = value if prepared else self.get_prep_value(value)
+        if isinstance(value, datetime) and not (settings.USE_TZ or connection.features.supports_timezones):
+            value = value.replace(tzinfo=None)
+        return connection.ops.adapt_datetimefield_value(value)
+
+    def from_db_value(
+        self, value: datetime | None, expression: Expression, connection: BaseDatabaseWrapper
+    ) -> datetime | None:
+        if value is None or value.tzinfo is not None:
+            return value
+        # The database returned local time where it keeps instants, else what was written.
+        return moments.instant(value) if connection.features.supports_timezones else value.replace(tzinfo=UTC)
 
 
 def default_scopes() -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
-from django.db import models, transaction
+from django.db import models, router, transaction
 from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 
@@ -25,7 +25,18 @@ def accepted_at(now: datetime) -> Q:
     return Q(Q(expires_at=None) | Q(expires_at__gt=now), is_active=True)
 
 
-class APIKeyQuerySet(models.QuerySet[Key]):
+class WrittenQuerySet(models.QuerySet[Key]):
+    """Reads keys where they are written, whatever the router says of reading, unless a database is named by `using()`.
+
+    Whoever reads a key decides something by it: a replica that lags knows keys as they were.
+    """
+
+    @property
+    def db(self) -> str:
+        return self._db or router.db_for_write(self.model, **self._hints)  # type: ignore[attr-defined]
+
+
+class APIKeyQuerySet(WrittenQuerySet[Key]):
     def accepted(self) -> Self:
         """Return the keys that are accepted now."""
         return self.filter(accepted_at(timezone.now()))

@@ -1,11 +1,84 @@
-"""The admin's columns as template tags, so that its pages and lists use the same words."""
+"""How the admin shows a key and an event: badges, words and links, for its templates and its columns.
+
+Django imports the tags of every app, whichever others are installed: nothing here may need `django.contrib.admin`.
+"""
+
+from datetime import datetime
+from typing import Any
 
 from django import template
+from django.template import Context
+from django.utils.formats import date_format
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
-from ..admin import columns
+from .. import moments
+from ..audit.reports import age_mark, ago
+from ..audit.retention import Pruning
+from ..models import APIKey, AuditEvent
+from ..models.api_key import STATES
 
 register = template.Library()
-register.simple_tag(columns.state_badges)
-register.simple_tag(columns.time_ago, name="ago")
-register.simple_tag(columns.event_badge)
-register.simple_tag(columns.event_subject)
+
+
+def badge(kind: str, text: Any, title: str = "") -> SafeString:
+    """Return a word on a coloured background; the colour adds no information."""
+    return format_html('<span class="keys-badge keys-{}" title="{}">{}</span>', kind, title, text)
+
+
+@register.simple_tag
+def state_badges(key: APIKey) -> SafeString:
+    """Return the key's state, and warnings about its age and origin."""
+    badges = [badge(key.state, STATES[key.state])]
+    if mark := age_mark(key):
+        text, title = {
+            "old": (_("old"), _("Older than 90 days: rotate it.")),
+            "overdue": (_("overdue"), _("Older than 180 days: rotate it now.")),
+        }[mark]
+        badges.append(badge(mark, text, title))
+    if key.typed_by_hand:
+        badges.append(badge("typed", _("typed by hand"), _("It may be guessed: rotate it.")))
+    return format_html_join(" ", "{}", ((one,) for one in badges))
+
+
+@register.simple_tag(name="ago")
+def time_ago(moment: datetime) -> SafeString:
+    """Return a time relative to now, with the exact time as its title."""
+    local = moments.local(moment)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        local.isoformat(timespec="seconds"), date_format(local, "DATETIME_FORMAT"), ago(moment),
+    )  # fmt: skip
+
+
+@register.simple_tag
+def event_badge(event: AuditEvent) -> SafeString:
+    """Return what happened, the reason, and the number of requests that the row counts."""
+    words = badge(event.event, event.get_event_display())
+    if event.reason:
+        words = format_html('{} <span class="keys-reason">{}</span>', words, event.get_reason_display())
+    if event.count > 1:
+        words = format_html('{} <span class="keys-times">&times;{}</span>', words, event.count)
+    return words
+
+
+@register.simple_tag
+def event_subject(event: AuditEvent) -> SafeString:
+    """Return the request and its answer, or what a life-cycle event changed."""
+    if event.event == AuditEvent.Event.PRUNED and (pruning := Pruning.read(event.detail)) is not None:
+        return format_html("{}", pruning.sentence)
+    if not event.is_request:
+        return format_html("{}", event.detail or "-")
+    # The worker died, or the request is still being answered.
+    status = event.status if event.status is not None else _("no answer")
+    took = "" if event.duration_ms is None else f", {event.duration_ms} ms"
+    return format_html('{} {} <span class="keys-answer">→ {}{}</span>', event.method, event.path, status, took)
+
+
+@register.simple_tag(takes_context=True)
+def key_link(context: Context, key: APIKey, text: Any = None) -> SafeString:
+    """Return a link to a key's page, or the text alone where the site has no such page for this person."""
+    shown = key if text is None else text
+    address = context["pages"].key(key.pk)
+    return format_html('<a href="{}">{}</a>', address, shown) if address else format_html("{}", shown)

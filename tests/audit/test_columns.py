@@ -15,6 +15,7 @@ from keys.audit import outcomes, sealing, sql, statements
 from keys.audit.stream import decode, encode
 from keys.models import AuditEvent
 from keys.models.audit_event import OUTCOME
+from keys.models.fields import MomentField
 
 AT = datetime(2026, 3, 1, 12, 30, 59, 123_456, tzinfo=UTC)
 FIELDS: list[Any] = list(AuditEvent._meta.concrete_fields)
@@ -24,7 +25,7 @@ VALUES: dict[Any, Callable[[Any], tuple[Any, Any]]] = {
     models.BigAutoField: lambda field: (7, 8),
     models.BigIntegerField: lambda field: (2**40, 2**40 + 1),
     models.CharField: lambda field: (f"é{field.attname}"[: field.max_length], "\\"),
-    models.DateTimeField: lambda field: (AT, AT.replace(microsecond=123_457)),
+    MomentField: lambda field: (AT, AT.replace(microsecond=123_457)),
     models.ForeignKey: lambda field: (11, 12),
     models.GenericIPAddressField: lambda field: ("2001:db8::7", "192.0.2.1"),
     models.PositiveIntegerField: lambda field: (70_000, 70_001),

@@ -1,6 +1,8 @@
 """System checks of what would lose a use of a key from the audit log."""
 
+import inspect
 from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from keys.authentication import APIKeyAuthentication
 from keys.decorators import api_key_required
 from keys.middleware import APIKeyMiddleware
 from keys.permissions import HasAPIKey, HasScope
+from tests import views
 from tests.support.commands import found, serve
 
 OURS = "keys.middleware.APIKeyMiddleware"
@@ -168,3 +171,141 @@ def test_another_middleware_opens_a_transaction(settings: Settings, name: str) -
 def test_middleware_that_opens_none_or_cannot_be_read(settings: Settings, path: str) -> None:
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, path]
     assert not found("keys.W004")
+
+
+class TestAPropertyForTheAuthenticators:
+    def test_of_a_view_that_asks_for_a_key(self, settings: Settings) -> None:
+        class ByPermission(Guarded):
+            @property
+            def authentication_classes(self) -> Any:  # type: ignore[override]
+                return []
+
+        class ByName(APIView):
+            permission_classes = [IsAuthenticated]
+
+            @property
+            def authentication_classes(self) -> Any:  # type: ignore[override]
+                return [APIKeyAuthentication]
+
+        by_name: Any = ByName.as_view()
+        serve(settings, ByPermission.as_view(), partial(by_name))
+        messages = found("keys.W002")
+        assert ["property" in message for message in messages] == [True, True]
+
+    def test_of_a_view_without_keys(self, settings: Settings) -> None:
+        class Session(APIView):
+            permission_classes = [AllowAny]
+
+            @property
+            def authentication_classes(self) -> Any:  # type: ignore[override]
+                return [SessionAuthentication]
+
+        serve(settings, Session.as_view(), Session.as_view(authentication_classes=[]))
+        assert not found("keys.W002")
+
+
+def test_a_view_within_partial_is_seen(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    settings.MIDDLEWARE = []
+    behind: Any = Guarded.as_view(authentication_classes=[SessionAuthentication, APIKeyAuthentication])
+    serve(settings, partial(behind), partial(plain))
+    (message,) = found("keys.W001")
+    assert "2 addresses" in message
+    (message,) = found("keys.W003")
+    assert ".Guarded (/0/)" in message
+    serve(settings, transaction.non_atomic_requests(partial(behind)))
+    assert not found("keys.W003")
+
+
+def without_wraps(view: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapper(request: HttpRequest) -> Any:
+        return view(request)
+
+    return wrapper
+
+
+def with_wraps(view: Callable[..., Any]) -> Callable[..., Any]:
+    return wraps(view)(without_wraps(view))
+
+
+def calls_a_function(request: HttpRequest) -> Any:
+    return plain(request)
+
+
+def calls_a_class(request: HttpRequest) -> Any:
+    return Guarded.as_view()(request)
+
+
+def calls_through_a_module(request: HttpRequest) -> Any:
+    return [views.Guarded.as_view()(request) for _ in range(2)]
+
+
+class CallsInAMethod(View):
+    def get(self, request: HttpRequest) -> Any:
+        return plain(request)
+
+
+class Holds:
+    """An object that is a view, and holds another one."""
+
+    def __init__(self, view: Any) -> None:
+        self.view = view
+
+    def __call__(self, request: HttpRequest) -> Any:
+        return self.view(request)
+
+
+@api_key_required()
+def batch(request: HttpRequest) -> Any:
+    return plain(request)
+
+
+def open_to_all(request: HttpRequest) -> Any:
+    return Open.as_view()(request)
+
+
+class TestAViewThatCallsAnother:
+    @pytest.fixture(autouse=True)
+    def in_a_transaction(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+
+    @pytest.mark.parametrize(
+        "view",
+        [
+            without_wraps(plain), without_wraps(Guarded.as_view()), without_wraps(without_wraps(plain)),
+            calls_a_function, calls_a_class, calls_through_a_module, CallsInAMethod.as_view(), Holds(plain),
+            partial(calls_a_class), partial(Holds(plain)),
+        ],
+    )  # fmt: skip
+    def test_is_told(self, settings: Settings, view: Callable[..., Any]) -> None:
+        serve(settings, view)
+        messages = found("keys.W041")
+        assert len(messages) == 1
+        assert ".plain, " in messages[0] or ".Guarded, " in messages[0]
+        serve(settings, transaction.non_atomic_requests(view) if inspect.isfunction(view) else plain)
+        assert not found("keys.W041")
+
+    @pytest.mark.parametrize("view", [with_wraps(plain), plain, Guarded.as_view(), partial(plain), batch, open_to_all])
+    def test_is_left_alone_where_its_guard_is_seen(self, settings: Settings, view: Callable[..., Any]) -> None:
+        serve(settings, view)
+        assert not found("keys.W041")
+
+    def test_is_left_alone_where_nothing_is_in_a_transaction(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", False)
+        serve(settings, calls_a_function)
+        assert not found("keys.W041")
+
+    def test_the_whole_example_can_be_read(self) -> None:
+        # Its views, the admin's and the schema's.
+        assert not [message for message in found("keys.W041") if "example_project" in message]
+
+
+@pytest.mark.parametrize("twice", [[OURS, OURS], [OURS, f"{__name__}.OurMiddleware"]])
+def test_the_middleware_twice(settings: Settings, twice: list[str]) -> None:
+    settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware", *twice]
+    (message,) = found("keys.W040")
+    assert ", ".join(twice) in message
+    settings.MIDDLEWARE = twice[1:]
+    assert not found("keys.W040")

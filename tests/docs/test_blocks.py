@@ -49,9 +49,11 @@ def test_every_block_is_run_by_a_test() -> None:
         ("docs/costs.md", "# What it costs", "sh"): 1,  # takes long, and peers that hold Django below 6
         ("docs/environment-keys.md", "# Keys from the environment", "python"): 1,
         ("docs/environment-keys.md", "## From a shared key to one of its own", "python"): 1,
-        ("docs/guarding.md", "## Django Ninja", "python"): 1,
+        ("docs/guarding.md", "## Django Ninja", "python"): 2,  # one of them by tests/guarding/test_login_required.py
         ("docs/guarding.md", "## OpenAPI", "python"): 1,
         ("docs/guarding.md", "## Plain Django views", "python"): 1,
+        ("docs/guarding.md", "## Users beside services", "python"): 1,
+        ("docs/guarding.md", "## Who is `request.user`", "python"): 2,  # by the worlds of these packages
         ("docs/monitoring.md", "## Signals", "python"): 1,
         ("docs/scale.md", "## When a commit per request is too much", "python"): 1,
         ("docs/scale.md", "## When a commit per request is too much", "sh"): 1,
@@ -79,6 +81,7 @@ def test_the_lines_for_the_shell_work_word_for_word(capsys: pytest.CaptureFixtur
     ("page", "heading"),
     [
         ("docs/guarding.md", "## Plain Django views"),
+        ("docs/guarding.md", "## Users beside services"),
         ("docs/environment-keys.md", "# Keys from the environment"),
         ("docs/environment-keys.md", "## From a shared key to one of its own"),
     ],
@@ -189,7 +192,7 @@ def test_the_project_is_documented(five_minutes: list[Any], settings: Settings) 
 
 @pytest.mark.django_db
 def test_the_ninja_view_is_guarded(settings: Settings) -> None:
-    ninja = block("docs/guarding.md", "## Django Ninja", "python")
+    ninja = block("docs/guarding.md", "## Django Ninja", "python", with_text="NinjaAPI")
     settings.ROOT_URLCONF = (path("api/", run(ninja)["api"].urls),)
     settings.KEYS = {"SCOPES": {"orders:read": "Read orders."}}
     assert APIKeyClient(["orders:read"], name="Billing").get("/api/orders").json() == {"orders": [], "for": "Billing"}

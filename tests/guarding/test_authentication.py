@@ -1,12 +1,19 @@
 """Keys of every kind, each where it is accepted; who the caller then is."""
 
-import pickle
+import copy
+import json
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.validators import UnicodeUsernameValidator
+from django.core.exceptions import ValidationError
 from django.test import Client
 from django.views.debug import ExceptionReporter
 from pytest_django import Settings
+from rest_framework.renderers import JSONRenderer
 from rest_framework.test import APIRequestFactory
 
 from keys.authentication import (
@@ -18,6 +25,7 @@ from keys.authentication import (
 )
 from keys.keyrings import DatabaseKeyring, EnvironmentKey
 from keys.models import APIKey, AuditEvent
+from tests.support.keys import pickled
 
 pytestmark = pytest.mark.django_db
 
@@ -167,13 +175,58 @@ class TestWhoTheCallerIs:
     def test_a_service_and_no_user(self) -> None:
         key = APIKey.objects.create(name="TTS")
         user = ServicePrincipal(key)
-        assert (str(user), user.get_username(), user.pk, user.id) == ("TTS", "TTS", f"key:{key.pk}", f"key:{key.pk}")
+        assert (str(user), user.get_username(), user.pk, user.id) == (
+            "key:TTS",
+            "key:TTS",
+            f"key:{key.pk}",
+            f"key:{key.pk}",
+        )
         assert user.is_authenticated
         assert not any([user.is_anonymous, user.is_staff, user.is_superuser])
         assert not any(
             [user.has_perm("keys.add_apikey"), user.has_perms(["keys.add_apikey"]), user.has_module_perms("keys")]
         )
-        assert pickle.loads(pickle.dumps(user)).username == "TTS"  # noqa: S301
+        assert pickled(user).username == "key:TTS"
+
+    @pytest.mark.parametrize("name", ["admin", "env:ADMIN", "7"])
+    def test_no_user_has_its_name(self, name: str) -> None:
+        admin = User.objects.create_superuser(name.removeprefix("env:"))
+        for holder in (APIKey.objects.create(name=name), EnvironmentKey(name)):
+            service = ServicePrincipal(holder)
+            for text in (service.username, str(service), service.get_username(), service.pk, service.get_full_name()):
+                assert text != admin.username
+                assert not User.objects.filter(username=text).exists()
+                with pytest.raises(ValidationError):
+                    UnicodeUsernameValidator()(text)
+
+    def test_it_has_what_the_user_of_a_stranger_has(self) -> None:
+        service, stranger = ServicePrincipal(EnvironmentKey("env:INTERNAL_API_KEY")), AnonymousUser()
+        assert [*service.groups.all(), *service.user_permissions.all()] == []
+        for name in ("user", "group", "all"):
+            assert getattr(service, f"get_{name}_permissions")() == set()
+            assert async_to_sync(getattr(service, f"aget_{name}_permissions"))() == set()
+        assert not async_to_sync(service.ahas_perm)("keys.add_apikey")
+        assert not async_to_sync(service.ahas_perms)(["keys.add_apikey"])
+        assert not async_to_sync(service.ahas_module_perms)("keys")
+        # What writes to a table is no service's.
+        writing = {"save", "delete", "set_password", "check_password"}
+        assert {name for name in dir(stranger) if not name.startswith("_")} - {*dir(service)} == writing
+
+    def test_two_of_one_key_are_equal(self) -> None:
+        key, other = APIKey.objects.create(name="TTS"), APIKey.objects.create(name="TTS")
+        service = ServicePrincipal(key)
+        for same in (ServicePrincipal(key), ServicePrincipal(key.rotate()), copy.deepcopy(service), pickled(service)):
+            assert (same, hash(same)) == (service, hash(service))
+        assert service != ServicePrincipal(other)
+        assert service != service.username
+        assert json.loads(JSONRenderer().render({"by": str(service)})) == {"by": "key:TTS"}
+
+    def test_a_relation_to_a_user_refuses_it_in_plain_words(self) -> None:
+        service: Any = ServicePrincipal(APIKey.objects.create(name="TTS"))
+        with pytest.raises(ValueError, match=r"key:TTS: a service, not a database user.* must be a .User. instance"):
+            LogEntry(user=service)
+        with pytest.raises(TypeError, match="key:TTS: a service, not a database user"):
+            LogEntry.objects.filter(user=service)
 
     def test_its_pk_tells_services_apart_and_outlives_a_rotation(self) -> None:
         key, other = APIKey.objects.create(name="TTS"), APIKey.objects.create(name="TTS")

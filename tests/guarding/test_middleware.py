@@ -75,7 +75,7 @@ class TestBehindAnotherAuthenticator:
 
     def test_a_session_that_is_none_leaves_the_request_to_the_key(self, caller: Client) -> None:
         caller.cookies["sessionid"] = "forged"
-        assert caller.get("/after-session/").json() == {"user": "TTS"}
+        assert caller.get("/after-session/").json() == {"user": "key:TTS"}
         assert rows() == [("used", "", "TTS", 200)]
 
     def test_a_session_that_fails_is_the_end_of_it(self, key: APIKey) -> None:

@@ -1,18 +1,25 @@
 """Who may, by key and by scope, alone and joined by `&`, `|` and `~`; and what the log makes of it."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import path as django_path
+from pytest_django import Settings
+from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import AllowAny, IsAdminUser, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory, force_authenticate
 from rest_framework.views import APIView
 
-from keys.authentication import APIKeyAuthentication
+from keys.authentication import APIKeyAuthentication, ServicePrincipal
 from keys.models import APIKey, AuditEvent
-from keys.permissions import HasAPIKey, HasScope
+from keys.permissions import HasAPIKey, HasScope, IsUser
 from tests.support.callers import get
-from tests.views import DenyObject, Guarded
+from tests.views import DenyObject, Guarded, InternalAuthentication
 
 pytestmark = pytest.mark.django_db
 
@@ -150,3 +157,60 @@ def test_one_permission_serves_many_requests_at_once() -> None:
     assert get("/scoped/", key_with()).json() == {"detail": LACKS_READ}
     assert get("/scoped/", key_with("users:read")).status_code == 200
     assert getattr(HasScope("users:read")(), "message", None) is None
+
+
+class TestUsersBesideServices:
+    @pytest.fixture(params=["/users/", "/object/"])
+    def path(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    @pytest.mark.parametrize(
+        ("permission", "let_in"),
+        [
+            (IsUser, {"user"}),
+            (~IsUser, {"key", "key with the scope", "environment", "nobody"}),
+            (IsUser | READ, {"user", "key with the scope"}),
+            (READ | IsUser, {"user", "key with the scope"}),
+            (IsUser | HasAPIKey, {"user", "key", "key with the scope", "environment"}),
+            (IsUser & READ, set()),
+            (IsAuthenticated & ~IsUser, {"key", "key with the scope", "environment"}),
+        ],
+    )
+    def test_who_is_let_in(
+        self, permission: Any, let_in: set[str], path: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Internal(InternalAuthentication):
+            answers_missing = False
+
+        class Everybody(APIView):
+            authentication_classes = [SessionAuthentication, Internal, APIKeyAuthentication]
+
+            def get(self, request: Any) -> Any:
+                if path == "/object/":
+                    self.check_object_permissions(request, object())
+                return Response({})
+
+        settings.ROOT_URLCONF = (django_path(path[1:], Everybody.as_view(permission_classes=[permission])),)
+        monkeypatch.setenv("TEST_SHARED_KEY", "s" * 32)
+        person = Client()
+        person.force_login(User.objects.create(username="ada"))
+        callers = {
+            "user": person,
+            "nobody": Client(),
+            "key": Client(headers={"X-API-Key": key_with().key}),
+            "key with the scope": Client(headers={"X-API-Key": key_with("users:read").key}),
+            "environment": Client(headers={"X-Internal-Api-Key": "s" * 32}),
+        }
+        assert {name for name, caller in callers.items() if caller.get(path).status_code == 200} == let_in
+
+    def test_a_key_of_another_kind_is_no_user(self) -> None:
+        # A keyring of the project may know holders of its own.
+        request = Request(APIRequestFactory().get("/"))
+        holder: Any = SimpleNamespace(name="ada", scopes=[], prefix="")
+        request.user, request.auth = ServicePrincipal(holder), holder  # type: ignore[assignment]
+        assert not IsUser().has_permission(request, None)
+
+    def test_a_project_without_anonymous_users(self, settings: Settings) -> None:
+        settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "UNAUTHENTICATED_USER": None}
+        request = Request(APIRequestFactory().get("/"))
+        assert not IsUser().has_permission(request, None)

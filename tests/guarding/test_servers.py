@@ -71,13 +71,22 @@ def test_many_clients_at_once_are_counted_exactly(server: Server, key: APIKey) -
     assert AuditEvent.objects.filter(event="refused").count() <= 12
 
 
-@pytest.mark.parametrize("path", [b"/killed/", b"/killed-named-late/"])
+@pytest.mark.parametrize(
+    "path", [b"/killed/", b"/killed-named-late/", b"/killed-by-property/", b"/killed-in-a-partial/"]
+)
 def test_a_worker_that_is_killed_in_the_view_leaves_its_row(gunicorn: Server, key: APIKey, path: bytes) -> None:
     # In the transaction of its view, which goes down with it.
     assert gunicorn.send(header(key), path=path) == b""
     assert rows() == [("used", "", "TTS", None)]
     assert AuditEvent.objects.died().count() == 1
     assert status_of(gunicorn.send(header(key))) == 200
+
+
+def test_also_where_only_an_earlier_request_has_shown_that_a_key_is_asked_for(key: APIKey) -> None:
+    with serving(GUNICORN, settings="tests.settings_atomic") as server:
+        assert status_of(server.send(header(key), path=b"/killed-in-another/")) == 200
+        assert server.send(header(key), path=b"/killed-in-another/?die=1") == b""
+        assert become([("used", "", "TTS", 200), ("used", "", "TTS", None)]), rows()
 
 
 def test_a_server_that_is_killed_in_the_view_leaves_its_row(key: APIKey) -> None:

@@ -5,16 +5,18 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from django.core.handlers.wsgi import WSGIRequest
 from django.db import OperationalError
 from django.http import HttpRequest
 from django.test import RequestFactory
 from django.utils import timezone
 from pytest_django import Settings
 
+from keys.decisions import Decisions
 from keys.keyrings import EnvironmentKey
 from keys.models import APIKey, AuditEvent
 from keys.networks import Address
-from keys.verification import Guard, Use, check, conclude, note_denial, objection_to, scope_denial, use_of
+from keys.verification import Guard, Use, check, conclude, objection_to, scope_denial, use_of, uses_of
 from tests.support.callers import UNKNOWN
 from tests.support.log import rows
 
@@ -178,35 +180,62 @@ class TestUseOf:
 
     def test_what_was_decided_is_not_decided_again(self) -> None:
         request = asked(APIKey.objects.create(name="TTS").key)
-        request.api_key_uses = {}  # type: ignore[attr-defined]
+        request.api_key_uses = Decisions(request)  # type: ignore[attr-defined]
         use = use_of(request, Guard())
         assert use_of(request, Guard()) is use
         assert use_of(request, Guard(refused_detail="Forbidden.")) is not use
         assert [event for event, *_ in rows()] == ["used", "used"]
 
-    def test_nor_that_there_is_no_key(self) -> None:
+    def test_nor_for_the_same_key_in_another_header(self) -> None:
+        key = str(APIKey.objects.create(name="TTS").key)
+        request = asked(key)
+        request.api_key_uses = Decisions(request)  # type: ignore[attr-defined]
+        use = use_of(request, Guard())
+        del request.META["HTTP_X_API_KEY"]
+        request.META["HTTP_AUTHORIZATION"] = f"Api-Key {key}"
+        assert use_of(request, Guard()) is use
+        assert rows() == [("used", "", "TTS", None)]
+
+    @pytest.mark.parametrize("change", [{"HTTP_X_API_KEY": UNKNOWN}, {"REMOTE_ADDR": str(ELSEWHERE)}])
+    def test_another_key_or_address_is_another_decision(self, change: dict[str, str]) -> None:
+        request = asked(APIKey.objects.create(name="TTS", allowed_ips=[str(HERE)]).key)
+        request.api_key_uses = Decisions(request)  # type: ignore[attr-defined]
+        first = use_of(request, Guard())
+        request.META.update(change)
+        second = use_of(request, Guard())
+        assert first is not None
+        assert second is not None
+        assert (first.status, second.status) == (200, 401)
+
+    def test_that_there_was_no_key_does_not_hide_one(self) -> None:
         request = asked()
-        request.api_key_uses = {Guard(): None}  # type: ignore[attr-defined]
-        request.META["HTTP_X_API_KEY"] = UNKNOWN
+        request.api_key_uses = Decisions(request)  # type: ignore[attr-defined]
         assert use_of(request, Guard()) is None
+        request.META["HTTP_X_API_KEY"] = UNKNOWN
+        use = use_of(request, Guard())
+        assert use is not None
+        assert use.status == 401
 
     def test_no_answer_behind_a_guard_is_kept_for_others(self) -> None:
         request = asked()
         use_of(request, Guard())
+        request._cache_update_cache = True  # type: ignore[attr-defined]
         assert request._cache_update_cache is False  # type: ignore[attr-defined]
+        assert (type(request).__name__, isinstance(request, WSGIRequest)) == ("WSGIRequest", True)
 
 
 class TestDenials:
     def test_the_first_scope_that_is_missing_is_named_and_noted(self) -> None:
-        request, key = asked(), APIKey.objects.create(name="TTS", scopes=["users:read"])
-        use = Use(Guard(), HERE, holder=key)
-        request.api_key_uses = {Guard(): use, EMPTY: None}  # type: ignore[attr-defined]
-        denied = scope_denial(request, key, ["users:read", "users:write", "mail:send"])
-        assert (denied, use.denial) == ("This API key lacks the scope “users:write”.", "scope")
-        assert (scope_denial(request, key, ["users:read"]), use.denial) == ("", "")
+        use = Use(Guard(), HERE, holder=APIKey.objects.create(name="TTS", scopes=["users:read"]))
+        assert (scope_denial(use, ["users:read"]), use.denied) == ("", "")
+        denied = scope_denial(use, ["users:read", "users:write", "mail:send"])
+        assert (denied, use.denied) == ("This API key lacks the scope “users:write”.", "scope")
 
-    def test_a_request_without_the_middleware_has_nothing_to_note(self) -> None:
-        note_denial(asked(), "rate")
+    def test_the_use_of_a_key_is_that_which_was_asked_for_last(self) -> None:
+        request, key, other = asked(), *(APIKey.objects.create(name=name) for name in ("TTS", "other"))
+        request.api_key_use = use = Use(Guard(), HERE, holder=key)  # type: ignore[attr-defined]
+        assert uses_of(request, key) == [use]
+        assert uses_of(request, other) == uses_of(asked(), key) == []
 
 
 class TestEnds:
@@ -234,6 +263,14 @@ class TestEnds:
         assert AuditEvent.objects.get(event=row[0]).duration_ms is not None
         conclude(use, 500)
         assert rows() == [row]
+
+    @pytest.mark.parametrize("status", [200, 404, 403, 500])
+    def test_a_denial_that_decided_is_a_refusal_whatever_the_status(self, status: int, settings: Settings) -> None:
+        settings.KEYS = {"OUTCOME_DELAY": timedelta(0)}
+        use = checked(asked(APIKey.objects.create(name="TTS").key))
+        use.denied = "scope"
+        conclude(use, status)
+        assert rows() == [("refused", "scope", "TTS", status)]
 
     def test_a_refusal_in_a_transaction_waits_for_its_end(self) -> None:
         use = checked(asked(UNKNOWN), in_transaction=True)

@@ -3,6 +3,7 @@
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from django.db import connection
@@ -68,3 +69,19 @@ class KilledNamedLate(Killed):
 
     def get_authenticators(self) -> list[Any]:
         return [APIKeyAuthentication()]
+
+
+class KilledByProperty(Killed):
+    @property
+    def authentication_classes(self) -> Any:  # type: ignore[override]
+        return [APIKeyAuthentication]
+
+
+killed: Any = Killed.as_view()
+killed_in_a_partial = partial(killed)
+
+
+def killed_in_another(request: HttpRequest) -> Any:
+    """Call a guarded view, in which the worker dies if the client wants it to."""
+    view = killed if "die" in request.GET else Guarded.as_view()
+    return view(request)

@@ -29,6 +29,15 @@ def visit(world: ModuleType) -> None:
         log(browser, site)
 
 
+def boss() -> Client:
+    """Return the browser of the superuser, once the pages were visited; it shows an error as a page."""
+    from django.contrib.auth import get_user_model
+
+    browser = Client(raise_request_exception=False)
+    browser.force_login(get_user_model().objects.get(username="boss"))
+    return browser
+
+
 def shows(browser: Client, address: str, text: str = "") -> str:
     answer = browser.get(address)
     assert answer.status_code == 200, (address, answer.status_code, getattr(answer, "url", ""))

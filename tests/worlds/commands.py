@@ -8,9 +8,11 @@ from contextlib import redirect_stderr, redirect_stdout
 from types import ModuleType
 
 import pytest
+from django.apps import apps
 from django.core.management import CommandError, call_command
+from django.db import connections, router
 
-from keys.models import APIKey
+from keys.models import APIKey, AuditEvent
 
 
 def run(name: str, *arguments: str, given: str = "") -> str:
@@ -61,8 +63,9 @@ def run_each(world: ModuleType) -> None:
     run("keys_partition", "--dry-run")
     run("keys_partition")
     json.loads(run("keys_partition", "--json"))
-    run("keys_guard", "install")
-    run("keys_guard", "status")
-    run("keys_guard", "remove")
+    has_triggers = connections[router.db_for_write(AuditEvent)].vendor in {"postgresql", "sqlite"}
+    for action in ("install", "status", "remove"):
+        (run if has_triggers else fails)("keys_guard", action)
     fails("keys_ship", "--once")
-    run("keys_import", "authtoken", "--dry-run")
+    if apps.is_installed("rest_framework.authtoken"):
+        run("keys_import", "authtoken", "--dry-run")

@@ -15,7 +15,7 @@ def client(world: ModuleType) -> Client:
 
 
 def rows() -> list[tuple[str, str, int | None]]:
-    return list(AuditEvent.objects.order_by("id").exclude(method="").values_list("event", "reason", "status"))
+    return list(AuditEvent.objects.written().order_by("id").exclude(method="").values_list("event", "reason", "status"))
 
 
 def accepted(world: ModuleType) -> None:

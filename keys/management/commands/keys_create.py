@@ -6,7 +6,8 @@ from django.core.management.base import CommandParser
 
 from keys import lifecycle
 from keys.management import arguments
-from keys.management.command import KeysCommand, exactly
+from keys.management.command import KeysCommand
+from keys.moments import exactly
 from keys.redaction import printable
 
 

@@ -8,7 +8,8 @@ from django.utils import timezone
 
 from keys.audit import retention
 from keys.management import arguments
-from keys.management.command import KeysCommand, exactly
+from keys.management.command import KeysCommand
+from keys.moments import exactly
 
 
 class Command(KeysCommand):

@@ -6,8 +6,9 @@ from django.core.management.base import CommandError, CommandParser
 
 from keys.audit.reports import ago
 from keys.management import arguments
-from keys.management.command import KeysCommand, exactly
+from keys.management.command import KeysCommand
 from keys.models.fields import Digest
+from keys.moments import exactly
 from keys.redaction import printable
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.core.serializers.json import DjangoJSONEncoder
 
 from keys.audit import verifying
 from keys.audit.verifying import Findings
 from keys.management import arguments
-from keys.management.command import KeysCommand, exactly
+from keys.management.command import Encoder, KeysCommand
+from keys.moments import exactly
 
 SHOWN = 10
 
@@ -49,7 +49,7 @@ class Command(KeysCommand):
         findings = verifying.verify(kept, keep)
         if options["json"]:
             found = {"ok": not findings.problems, **asdict(findings)}
-            self.stdout.write(json.dumps(found, indent=2, cls=DjangoJSONEncoder))
+            self.stdout.write(json.dumps(found, indent=2, cls=Encoder))
         else:
             self._report(findings)
         if kept is None:

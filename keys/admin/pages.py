@@ -1,0 +1,73 @@
+"""Where the pages of keys and of the log are: on this admin site, for this person.
+
+Links are made here and not in the templates, which write a number as people do: `1,234` in a link is two keys. A site
+may have the keys alone or the log alone, or other pages in the place of ours.
+"""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib.admin import AdminSite
+from django.db.models import Model
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+
+from ..models import APIKey, AuditEvent
+
+
+def address(site: AdminSite, model: type[Model], page: str, *args: Any, **query: Any) -> str:
+    """Return the URL of a model's page, such as `changelist`; an empty text if the site has none."""
+    name = f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}"
+    try:
+        url = reverse(name, args=args, current_app=site.name)
+    except NoReverseMatch:
+        return ""
+    return f"{url}?{urlencode(query)}" if query else url
+
+
+class Pages:
+    """The pages that one person may open on one site; each is a URL, or an empty text."""
+
+    def __init__(self, site: AdminSite, request: HttpRequest) -> None:
+        self._site = site
+        self._request = request
+
+    def _may(self, permission: str, model: type[Model]) -> bool:
+        if not self._site.is_registered(model):
+            return False
+        has_permission = getattr(self._site.get_model_admin(model), f"has_{permission}_permission")
+        return bool(has_permission(self._request))
+
+    def _viewed(self, model: type[Model], page: str, *args: Any, **query: Any) -> str:
+        return address(self._site, model, page, *args, **query) if self._may("view", model) else ""
+
+    @property
+    def keys(self) -> str:
+        return self._viewed(APIKey, "changelist")
+
+    @property
+    def keys_by_last_use(self) -> str:
+        return self._viewed(APIKey, "changelist", o=5)
+
+    @property
+    def add(self) -> str:
+        return address(self._site, APIKey, "add") if self._may("add", APIKey) else ""
+
+    def key(self, pk: Any) -> str:
+        return self._viewed(APIKey, "change", pk)
+
+    def step(self, step: str, pk: Any) -> str:
+        """Return the page that asks before a key is rotated or deactivated. The caller knows who may."""
+        return address(self._site, APIKey, step, keys=pk)
+
+    def log(self, pk: Any) -> str:
+        """Return the log of one key."""
+        # Pages that are not ours know no such filter.
+        return self._viewed(AuditEvent, "changelist", key=pk) if self.usage else ""
+
+    @property
+    def usage(self) -> str:
+        return self._viewed(AuditEvent, "usage")
+
+    def usage_of(self, pk: Any) -> str:
+        return self._viewed(AuditEvent, "usage", key=pk)

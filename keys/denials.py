@@ -1,0 +1,91 @@
+"""Tells whether a denial by scope or rate is what ended a request of Django REST framework.
+
+A permission that denies need not decide: the other half of `A | B` may allow, or a view may only ask. Nor does the
+answer tell: a project's exception handler gives it any status. So after a denial the view is watched: which exception
+came of it, and which one ended the request.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from traceback import walk_tb
+from typing import Any
+
+from rest_framework.exceptions import Throttled
+from rest_framework.request import Request
+
+from .verification import Reason, Use, uses_of
+
+
+def note(request: Request, view: Any, reason: str) -> None:
+    """Note that a permission or throttle denied the request of a good key, and watch whether that decides."""
+    uses = uses_of(request._request, request.auth)
+    for use in uses:
+        use.denial = reason
+    # A permission may be asked elsewhere than in a view; then only the status of the answer can tell.
+    if uses and hasattr(view, "handle_exception") and "handle_exception" not in vars(view):
+        _watch(request, view, uses)
+
+
+def forget(request: Request) -> None:
+    """Forget what a permission noted: another one has allowed the request."""
+    for use in uses_of(request._request, request.auth):
+        use.denial = Reason.NONE
+
+
+def _watch(request: Request, view: Any, uses: list[Use]) -> None:
+    """Put watched methods before those of the view, which serves this request alone."""
+    # Without functools.wraps, which costs more than the rest: one half of `A | B` often denies.
+    view.handle_exception = partial(_handle_exception, view.handle_exception, uses)
+    view.permission_denied = partial(_deny, view.permission_denied, Reason.SCOPE, uses)
+    view.throttled = partial(_deny, view.throttled, Reason.RATE, uses)
+    method = (request.method or "").lower()
+    handler = getattr(view, method, None)
+    if handler is not None:
+        setattr(view, method, partial(_handle, handler, uses))
+
+
+def _handle_exception(handle_exception: Callable[..., Any], uses: list[Use], error: Exception) -> Any:
+    for use in uses:
+        if _ended_by_denial(error, use.denial):
+            use.denied = use.denial
+    return handle_exception(error)
+
+
+def _deny(deny: Callable[..., Any], reason: str, uses: list[Use], *args: Any, **kwargs: Any) -> Any:
+    """Call the method of the view that raises the denial, and mark what it raises, whatever that is."""
+    try:
+        return deny(*args, **kwargs)
+    except Exception as error:
+        if any(use.denial == reason for use in uses):
+            error.denies_api_key = True  # type: ignore[attr-defined]
+        raise
+
+
+def _handle(handler: Callable[..., Any], uses: list[Use], *args: Any, **kwargs: Any) -> Any:
+    """Call the handler, and forget earlier denials: where it runs, none of them decided."""
+    for use in uses:
+        use.denial = Reason.NONE
+    return handler(*args, **kwargs)
+
+
+def _ended_by_denial(error: Exception, denial: str) -> bool:
+    """Tell whether the request was ended by its denial: by the exception, or by one that replaced it.
+
+    Before the handler, a view may raise its own exception after a permission denied. In the handler, that may be about
+    something else.
+    """
+    if not denial:
+        return False
+    if any(hasattr(one, "denies_api_key") for one in _with_contexts(error)):
+        return True
+    is_before_handler = any(frame.f_code.co_name == "initial" for frame, _ in walk_tb(error.__traceback__))
+    return is_before_handler and not (isinstance(error, Throttled) and denial == Reason.SCOPE)
+
+
+def _with_contexts(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the exception, and those in whose handling it was raised."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

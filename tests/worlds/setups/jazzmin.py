@@ -1,0 +1,15 @@
+"""The admin looks as django-jazzmin has it."""
+
+from collections.abc import Callable, Iterator
+
+from tests.worlds.settings import *  # noqa: F403
+from tests.worlds.settings import INSTALLED_APPS as ORDINARY
+
+PACKAGES = ("jazzmin",)
+INSTALLED_APPS = ["jazzmin", *ORDINARY]
+
+
+def steps() -> Iterator[tuple[str, Callable[[], None]]]:
+    from tests.worlds import admin_everything
+
+    yield from admin_everything.steps()

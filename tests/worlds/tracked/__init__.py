@@ -1,0 +1,1 @@
+"""An app of a project with a model whose changes other packages keep."""

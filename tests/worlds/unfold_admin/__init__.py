@@ -1,0 +1,1 @@
+"""A project's own admin classes, as django-unfold wants them."""
