@@ -153,13 +153,16 @@ def imported() -> None:
 
 
 def sealed_and_pruned() -> None:
+    from datetime import timedelta
+
     from django.utils import timezone
 
     from keys.audit import retention, sealing, verifying
 
     assert list(sealing.seal())
     assert not verifying.verify().problems
-    assert retention.prune(timezone.now()) > 0
+    # Rounded down to a second, so that all of it is before.
+    assert retention.prune(timezone.now() + timedelta(seconds=1)) > 0
     assert not verifying.verify().problems
 
 
