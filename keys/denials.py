@@ -10,6 +10,7 @@ from functools import partial
 from traceback import walk_tb
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction
 from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 
@@ -18,7 +19,7 @@ from .verification import Reason, Use, uses_of
 
 def note(request: Request, view: Any, reason: str) -> None:
     """Note that a permission or throttle denied the request of a good key, and watch whether that decides."""
-    uses = uses_of(request._request, request.auth)
+    uses = _uses_of(request)
     for use in uses:
         use.denial = reason
     # A permission may be asked elsewhere than in a view; then only the status of the answer can tell.
@@ -28,20 +29,34 @@ def note(request: Request, view: Any, reason: str) -> None:
 
 def forget(request: Request) -> None:
     """Forget what a permission noted: another one has allowed the request."""
-    for use in uses_of(request._request, request.auth):
+    for use in _uses_of(request):
         use.denial = Reason.NONE
+
+
+def _uses_of(request: Request) -> list[Use]:
+    # A plain view may ask a permission too, with Django's own request.
+    return uses_of(getattr(request, "_request", request), request.auth)
+
+
+class _Watched(partial[Any]):
+    """A method with a watch before it. Its attributes are the method's: permissions may decide by them."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.args[0], name)
 
 
 def _watch(request: Request, view: Any, uses: list[Use]) -> None:
     """Put watched methods before those of the view, which serves this request alone."""
     # Without functools.wraps, which costs more than the rest: one half of `A | B` often denies.
-    view.handle_exception = partial(_handle_exception, view.handle_exception, uses)
-    view.permission_denied = partial(_deny, view.permission_denied, Reason.SCOPE, uses)
-    view.throttled = partial(_deny, view.throttled, Reason.RATE, uses)
+    view.handle_exception = _Watched(_handle_exception, view.handle_exception, uses)
+    view.permission_denied = _Watched(_deny, view.permission_denied, Reason.SCOPE, uses)
+    view.throttled = _Watched(_deny, view.throttled, Reason.RATE, uses)
     method = (request.method or "").lower()
-    handler = getattr(view, method, None)
+    # The client may name any method, such as the names above.
+    handler = getattr(view, method, None) if method in view.http_method_names else None
     if handler is not None:
-        setattr(view, method, partial(_handle, handler, uses))
+        handle = _handle_async if iscoroutinefunction(handler) else _handle
+        setattr(view, method, _Watched(handle, handler, uses))
 
 
 def _handle_exception(handle_exception: Callable[..., Any], uses: list[Use], error: Exception) -> Any:
@@ -66,6 +81,10 @@ def _handle(handler: Callable[..., Any], uses: list[Use], *args: Any, **kwargs: 
     for use in uses:
         use.denial = Reason.NONE
     return handler(*args, **kwargs)
+
+
+async def _handle_async(handler: Callable[..., Any], uses: list[Use], *args: Any, **kwargs: Any) -> Any:
+    return await _handle(handler, uses, *args, **kwargs)
 
 
 def _ended_by_denial(error: Exception, denial: str) -> bool:

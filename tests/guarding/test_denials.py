@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from inspect import iscoroutinefunction as is_awaited
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync, iscoroutinefunction
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.core.cache import cache
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.test import AsyncClient, Client
@@ -218,6 +219,34 @@ class LetsInAfterAll(View):
             super().check_permissions(request)
 
 
+class Marked(View):
+    """Its handler says who may call it."""
+
+    def get(self, request: Request) -> Response:
+        return Response({})
+
+    get.staff_only = True  # type: ignore[attr-defined]
+
+
+class ByMark(BasePermission):
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return not view.get.staff_only
+
+
+class Awaiting(View):
+    """Awaits its handler, as the views of adrf do."""
+
+    async def get(self, request: Request) -> Response:  # type: ignore[override]
+        return Response({})
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        self.headers = self.default_response_headers
+        self.request = asked = self.initialize_request(request)
+        await sync_to_async(self.initial)(asked)
+        handler: Any = self.get if is_awaited(self.get) else sync_to_async(self.get)
+        return self.finalize_response(asked, await handler(asked))
+
+
 class Busy(View):
     throttle_classes = [APIKeyRateThrottle]
 
@@ -304,6 +333,7 @@ USES = {
     "a look": Looking.as_view(),
     "a look at an object": LookingAtAnObject.as_view(),
     "a view that lets in after all": LetsInAfterAll.as_view(),
+    "a handler that is awaited": asking(LACKED | HELD, view=Awaiting),
 }
 
 # Somebody else says no: a use with the status of that.
@@ -318,6 +348,7 @@ DENIED_BY_OTHERS = {
     "the view's own denial, after one around ours": (WrappingAndDenying.as_view(), 403),
     "the view, after a half": (asking(LACKED | HELD, view=WrappingAndFailing), 403),
     "the view, after a look": (LookingAndNotFinding.as_view(), 404),
+    "one that reads marks, after a half": (asking(LACKED | HELD, ByMark, view=Marked), 403),
     "another throttle, after a half": (asking(LACKED | Anybody, view=Throttled), 429),
     "another throttle, after one around ours": (asking(Asked, view=Throttled), 429),
 }
@@ -360,6 +391,13 @@ class TestViewsOfTheFramework:
         view, status = DENIED_BY_OTHERS[name]
         assert ask(settings, view, key).status_code == shown(handler, status)
         assert rows() == [("used", "", "TTS", shown(handler, status))]
+
+    @pytest.mark.parametrize("method", ["PERMISSION_DENIED", "HANDLE_EXCEPTION", "__CLASS__", "__DICT__", "QUERY"])
+    def test_a_method_that_is_named_as_part_of_the_view(self, method: str, settings: Settings, key: APIKey) -> None:
+        settings.ROOT_URLCONF = (path("", asking(LACKED)),)
+        answer = Client(raise_request_exception=False).generic(method, "/", headers={"X-API-Key": str(key.key)})
+        assert answer.status_code == 403
+        assert rows() == [("refused", "scope", "TTS", 403)]
 
     @pytest.mark.parametrize("view", [Busy, BusyInItsOwnWay, ThrottlesInItsOwnWay])
     def test_a_rate_that_is_used_up(
@@ -444,7 +482,18 @@ def hide(get_response: Any) -> Any:
     return middleware_async if iscoroutinefunction(get_response) else lambda request: hidden(get_response(request))
 
 
+@api_key_required()
+def looking(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"may write": LACKED().has_permission(request, None)})  # type: ignore[arg-type]
+
+
 class TestOtherViews:
+    @pytest.mark.parametrize("client", [Client, AsyncClient])
+    def test_a_plain_view_that_asks_a_permission(self, client: type[Any], settings: Settings, key: APIKey) -> None:
+        answer = ask(settings, looking, key, client)
+        assert (answer.status_code, answer.json()) == (200, {"may write": False})
+        assert rows() == [("used", "", "TTS", 200)]
+
     @pytest.mark.parametrize("view", [plain, plain_async, asking(LACKED)], ids=["plain", "async", "framework"])
     @pytest.mark.parametrize("client", [Client, AsyncClient])
     def test_a_middleware_that_changes_the_answer(
