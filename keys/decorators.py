@@ -1,7 +1,7 @@
 """The guard for plain Django views: functions and classes, sync and async."""
 
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Iterator
+from functools import partial, wraps
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
@@ -14,6 +14,7 @@ from .verification import Guard, Use, scope_denial, use_of
 
 GUARD = Guard()
 MISSING_DETAIL = "Authentication credentials were not provided."
+_MOST_LAYERS = 100
 
 
 def api_key_required(*scopes: str, guard: Guard = GUARD) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -48,12 +49,18 @@ def api_key_required(*scopes: str, guard: Guard = GUARD) -> Callable[[Callable[.
 
 def _is_awaited(view: Any) -> bool:
     """Tell whether it is the `dispatch` of a class with async handlers, which itself is not async."""
-    while view is not None:
-        instance = getattr(getattr(view, "func", view), "__self__", None)
-        if isinstance(instance, View):
-            return bool(instance.view_is_async)
-        view = getattr(view, "__wrapped__", None)
-    return False
+    instances = (getattr(part, "__self__", None) for part in layers_of(view))
+    return any(instance.view_is_async for instance in instances if isinstance(instance, View))
+
+
+def layers_of(view: Any) -> Iterator[Any]:
+    """Yield the view, and what lies within it by `functools.partial` and `functools.wraps`, the outermost first."""
+    seen: set[int] = set()
+    # An object may wrap itself, or have any attribute that it is asked for.
+    while view is not None and id(view) not in seen and len(seen) < _MOST_LAYERS:
+        seen.add(id(view))
+        yield view
+        view = view.func if isinstance(view, partial) else getattr(view, "__wrapped__", None)
 
 
 def _plain(request: HttpRequest) -> HttpRequest:

@@ -15,6 +15,7 @@ from django.views import View
 from rest_framework.permissions import OperandHolder, SingleOperandHolder
 from rest_framework.views import APIView
 
+from .decorators import layers_of
 from .keyrings import EnvironmentKeyring, Keyring
 from .permissions import HasAPIKey, HasScope
 from .verification import Guard
@@ -152,13 +153,14 @@ def endpoints() -> list[Endpoint]:
 def operations_of(view: Any) -> list[Any]:
     """Return the operations of a Django Ninja view, each with its own methods and authenticators; none for others."""
     library = sys.modules.get("ninja.operation")
-    while library is not None and view is not None:
+    if library is None:
+        return []
+    for part in layers_of(view):
         # Ninja's object is reachable from the view in a URLconf only as a variable of its closure.
-        for cell in getattr(view, "__closure__", None) or ():
+        for cell in getattr(part, "__closure__", None) or ():
             with suppress(ValueError):  # an empty cell
                 if issubclass(type(cell.cell_contents), library.PathView):
                     return list(cell.cell_contents.operations)
-        view = getattr(view, "__wrapped__", None)
     return []
 
 
@@ -189,25 +191,19 @@ def innermost(view: Any) -> tuple[Any, dict[str, Any]]:
     given: dict[str, Any] = {}
     while isinstance(view, partial):
         view, given = view.func, {**view.keywords, **given}
-    part: Any = view
-    while part is not None:
+    for part in layers_of(view):
         if isinstance(part, partial):
-            part, given = part.func, {**part.keywords, **given}
+            given = {**part.keywords, **given}
         elif any(hasattr(part, mark) for mark in ("api_key_guard", "cls", "view_class")):
             return part, given
         elif hasattr(getattr(part, "__call__", None), "api_key_guard"):  # noqa: B004  the method itself
             return part.__call__, given
-        else:
-            part = getattr(part, "__wrapped__", None)
     return view, given
 
 
 def decorated(function: Any) -> Iterator[Any]:
     """Yield the function and those it wraps that have `api_key_required`."""
-    while function is not None:
-        if isinstance(getattr(function, "api_key_guard", None), Guard):
-            yield function
-        function = getattr(function, "__wrapped__", None)
+    return (part for part in layers_of(function) if isinstance(getattr(part, "api_key_guard", None), Guard))
 
 
 def _walk(resolver: URLResolver, prefix: str, namespaces: list[str | None]) -> Iterator[Endpoint]:

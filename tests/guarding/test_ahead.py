@@ -410,6 +410,31 @@ def test_looking_at_a_view_raises_nothing() -> None:
         assert ahead.foresight_of(view).declared == ()
 
 
+class SaysYes:
+    """Has any attribute, each of which has any attribute."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"api_key_guard", "cls", "view_class"}:
+            raise AttributeError(name)
+        return SaysYes()
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_view_that_wraps_itself(is_alone: bool, settings: Settings, caller: Client) -> None:
+    def around(request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+    def within(request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+    around.__wrapped__ = around if is_alone else within  # type: ignore[attr-defined]
+    within.__wrapped__ = around  # type: ignore[attr-defined]
+    settings.ROOT_URLCONF = (path("view/", around), path("guarded/", api_key_required()(around)))
+    assert [caller.get(address).status_code for address in ("/view/", "/guarded/")] == [200, 200]
+    assert rows() == [("used", "", "TTS", 200)]
+    assert ahead.foresight_of(SaysYes()).declared == ()
+
+
 def test_a_view_that_was_called_is_looked_up() -> None:
     def wrapped(request: HttpRequest) -> HttpResponse:
         return HttpResponse()
