@@ -125,6 +125,10 @@ class Endpoint:
             return False
         return hasattr(inspect.getattr_static(self.source, attribute), "__get__")
 
+    def decides_by_request(self, attribute: str, method: str) -> bool:
+        """Tell whether only a request shows what is in this attribute: by a property, or by the method for it."""
+        return self.overrides(method) or (self.is_property(attribute) and not _declared(self.view, attribute))
+
     def is_in_transaction(self, alias: str) -> bool:
         """Tell whether `ATOMIC_REQUESTS` of this database puts the view into a transaction."""
         # Django asks what the URLconf holds.

@@ -108,10 +108,10 @@ def _reads_keys(authenticator: Any) -> bool:
 
 
 def _entrance(endpoint: Endpoint) -> Entrance:
-    decided_elsewhere = ("get_permissions", "check_permissions", "initial")
     # Such as the list of addresses that a router serves: nothing but links.
     holds_nothing = getattr(endpoint.source, "_ignore_model_permissions", False)
-    if holds_nothing or any(endpoint.overrides(method) for method in decided_elsewhere):
+    is_decided_elsewhere = endpoint.overrides("check_permissions") or endpoint.overrides("initial")
+    if holds_nothing or is_decided_elsewhere or endpoint.decides_by_request("permission_classes", "get_permissions"):
         return Entrance.UNKNOWN
     return _all([_of_permission(permission) for permission in endpoint.permission_classes])
 

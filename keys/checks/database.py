@@ -127,7 +127,7 @@ def _ignores_rates(endpoint: Endpoint) -> bool:
         return False
     throttles = [throttle for throttle in endpoint.throttles if isinstance(throttle, type)]
     # A view that overrides the method may enforce rates itself.
-    return not endpoint.overrides("get_throttles") and not any(
+    return not endpoint.decides_by_request("throttle_classes", "get_throttles") and not any(
         issubclass(throttle, APIKeyRateThrottle) for throttle in throttles
     )
 

@@ -1,5 +1,6 @@
 """System checks of who gets into a view: a key without any scope, where the view does not say so."""
 
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.utils.decorators import method_decorator
+from django.utils.functional import classproperty
 from django.views.decorators.cache import never_cache
 from ninja import NinjaAPI
 from pytest_django import Settings
@@ -154,6 +156,16 @@ def test_a_view_that_decides_by_itself(method: str, settings: Settings) -> None:
     view_set: Any = type("Set", (Things,), own)
     serve(settings, view.as_view(permission_classes=[]), view_set.as_view({"get": "recent"}, permission_classes=[]))
     assert not found("keys.W037")
+
+
+@pytest.mark.parametrize(("kind", "warnings"), [(property, 0), (cached_property, 0), (classproperty, 1)])
+def test_permissions_that_a_property_makes(kind: Any, warnings: int, settings: Settings) -> None:
+    made = kind(lambda self: [IsAuthenticated])
+    if kind is cached_property:
+        made.__set_name__(Guarded, "permission_classes")
+    view: Any = type("View", (Guarded,), {"permission_classes": made})
+    serve(settings, view.as_view())
+    assert len(found("keys.W037")) == warnings
 
 
 def test_a_view_whose_dispatch_has_a_decorator(settings: Settings) -> None:

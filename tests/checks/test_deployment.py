@@ -110,6 +110,11 @@ def test_a_rate_that_a_view_does_not_enforce(settings: Settings) -> None:
         def get_throttles(self) -> Any:
             return [APIKeyRateThrottle()]
 
+    class DecidesByProperty(Guarded):
+        @property
+        def throttle_classes(self) -> Any:  # type: ignore[override]
+            return [APIKeyRateThrottle]
+
     enforcing = Guarded.as_view(throttle_classes=[APIKeyRateThrottle])
     serve(settings, enforcing, Guarded.as_view(), plain)
     assert not found("keys.W010", databases=TABLE)
@@ -123,7 +128,7 @@ def test_a_rate_that_a_view_does_not_enforce(settings: Settings) -> None:
     assert not found("keys.W010")
 
     environment = Guarded.as_view(authentication_classes=[FromTheEnvironment])
-    serve(settings, enforcing, Open.as_view(), environment, DecidesByItself.as_view())
+    serve(settings, enforcing, Open.as_view(), environment, DecidesByItself.as_view(), DecidesByProperty.as_view())
     assert not found("keys.W010", databases=TABLE)
     serve(settings, Guarded.as_view())
     key.rate = ""
