@@ -18,10 +18,9 @@ from rest_framework.request import Request
 
 from . import denials
 from .authentication import ServicePrincipal
-from .keyrings import EnvironmentKey
-from .models import APIKey
+from .keyrings import Holder
 from .scopes import first_missing
-from .verification import Reason, lacking
+from .verification import Reason, holder_of, lacking
 
 
 class HasAPIKey(BasePermission):
@@ -30,7 +29,7 @@ class HasAPIKey(BasePermission):
     message = _("This endpoint needs an API key.")
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        return isinstance(request.auth, APIKey | EnvironmentKey)
+        return holder_of(request) is not None
 
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
         return self.has_permission(request, view)
@@ -46,7 +45,7 @@ class IsUser(BasePermission):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         user: Any = request.user
-        is_key = isinstance(user, ServicePrincipal) or isinstance(request.auth, APIKey | EnvironmentKey)
+        is_key = isinstance(user, ServicePrincipal) or holder_of(request) is not None
         return bool(user and user.is_authenticated) and not is_key
 
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
@@ -78,7 +77,7 @@ class _Not(NOT):
         return self._noted(super().has_object_permission(request, view, obj), request, view)
 
     def _noted(self, is_allowed: bool, request: Request, view: Any) -> bool:
-        if not is_allowed and any(permission.is_met_by(request.auth) for permission in _scopes_in(self)):
+        if not is_allowed and any(permission.is_met_by(holder_of(request)) for permission in _scopes_in(self)):
             denials.note(request, view, Reason.SCOPE)
         else:
             denials.forget(request)
@@ -153,8 +152,8 @@ class HasScope(BasePermission, metaclass=_ComposableClass):
         return super().__new__(cls)  # type: ignore[return-value]
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        holder = request.auth
-        if not isinstance(holder, APIKey | EnvironmentKey):
+        holder = holder_of(request)
+        if holder is None:
             return self.is_inverted
         missing = first_missing(holder.scopes, self.scopes)
         if (missing is None) is not self.is_inverted:
@@ -167,8 +166,8 @@ class HasScope(BasePermission, metaclass=_ComposableClass):
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
         return self.has_permission(request, view)
 
-    def is_met_by(self, holder: object) -> bool:
+    def is_met_by(self, holder: Holder | None) -> bool:
         """Tell whether this is a key that the permission allows."""
-        if not isinstance(holder, APIKey | EnvironmentKey):
+        if holder is None:
             return False
         return (first_missing(holder.scopes, self.scopes) is None) is not self.is_inverted

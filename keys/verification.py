@@ -18,7 +18,7 @@ from .audit.outcomes import RowHandle
 from .conf import conf
 from .credentials import Credential
 from .decisions import Decisions, decisions_on, keep_out_of_caches
-from .keyrings import DatabaseKeyring, Holder, Keyring
+from .keyrings import DatabaseKeyring, EnvironmentKey, Holder, Keyring
 from .models import APIKey, AuditEvent
 from .models.audit_event import described
 from .networks import Address, contains
@@ -272,6 +272,13 @@ def uses_of(request: HttpRequest, holder: object) -> list[Use]:
     """Return the use of this key, if it is the one that this request, and not one within it, was asked for last."""
     use: Use | None = getattr(request, "api_key_use", None)
     return [] if use is None or use.holder != holder else [use]
+
+
+def holder_of(request: Any) -> Holder | None:
+    """Return `request.auth` if it is a key, of whichever keyring. The request is Django's or REST framework's."""
+    auth: Any = request.auth
+    is_key = isinstance(auth, APIKey | EnvironmentKey)
+    return auth if is_key or (auth is not None and uses_of(getattr(request, "_request", request), auth)) else None
 
 
 def scope_denial(use: Use, required: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Where keys live: which tokens a keyring knows, and whose they are."""
 
 import hmac
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,19 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import path
 from pytest_django import Settings
+from rest_framework.permissions import IsAdminUser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
+from keys.authentication import KeyringAuthentication
 from keys.decorators import api_key_required
 from keys.keyrings import DatabaseKeyring, EnvironmentKeyring
 from keys.models import APIKey
+from keys.permissions import HasAPIKey, HasScope, IsUser
 from keys.verification import Guard
 from tests.support.commands import found
+from tests.support.log import rows
 
 VARIABLE, SWITCH = "KEYRING_TEST_KEY", "KEYRING_TEST_ENABLED"
 SECRET, OTHER = "secret-one-of-32-characters-or-more", "secret-two-of-32-characters-or-more"
@@ -183,3 +191,67 @@ class TestDatabaseKeyring:
         assert self.ring.find(key.key.removeprefix("auth_live_")) == key
         assert self.ring.find(f"auth_live_{key.key}") is None
         assert self.ring.find(f"auth_test_{key.key.removeprefix('auth_live_')}") is None
+
+    def test_two_keyrings_of_a_class_that_hold_different_things_are_two(self, settings: Settings) -> None:
+        class OfATeam(DatabaseKeyring):
+            def __init__(self, team: str) -> None:
+                object.__setattr__(self, "team", team)
+
+            def find(self, token: str) -> APIKey | None:
+                key = super().find(token)
+                return key if key is not None and key.name == self.team else None  # type: ignore[attr-defined]
+
+        sales, support = (Guard(keyrings=(OfATeam(team),)) for team in ("sales", "support"))
+        assert sales != support
+        assert sales == Guard(keyrings=(OfATeam("sales"),))
+        inner = api_key_required(guard=support)(lambda request: HttpResponse("support's"))
+        settings.ROOT_URLCONF = (path("", api_key_required(guard=sales)(inner)),)
+        key = APIKey.objects.create(name="sales")
+        assert Client(headers={"X-API-Key": key.key}).get("/").status_code == 401
+
+
+@dataclass
+class Account:
+    """Whose key it is, in another place than the table."""
+
+    name: str = "warehouse"
+    scopes: tuple[str, ...] = ("users:read",)
+    prefix: str = ""
+
+
+class Elsewhere:
+    def is_configured(self) -> bool:
+        return True
+
+    def find(self, token: str) -> Account | None:
+        return Account() if token == SECRET else None
+
+
+class FromElsewhere(KeyringAuthentication):
+    keyrings = (Elsewhere(),)
+
+
+READ = HasScope("users:read")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("permission", "status", "row"),
+    [(HasAPIKey, 200, ("used", "")), (READ, 200, ("used", "")), (~HasScope("users:write"), 200, ("used", "")),
+     (~READ, 403, ("refused", "scope")), (~(READ | IsAdminUser), 403, ("refused", "scope")),
+     (HasScope("users:write"), 403, ("refused", "scope")), (IsUser, 403, ("used", "")),
+     (~HasAPIKey, 403, ("used", ""))],
+)  # fmt: skip
+def test_a_key_of_a_projects_own_keyring_is_one(
+    permission: Any, status: int, row: tuple[str, str], settings: Settings
+) -> None:
+    class View(APIView):
+        authentication_classes = [FromElsewhere]
+        permission_classes = [permission]
+
+        def get(self, request: Request) -> Response:
+            return Response()
+
+    settings.ROOT_URLCONF = (path("", View.as_view()),)
+    assert Client(headers={"X-API-Key": SECRET}).get("/").status_code == status
+    assert rows() == [(*row, "warehouse", status)]
