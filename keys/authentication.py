@@ -19,6 +19,20 @@ from .verification import Guard, Use, use_of
 CODES = {400: "conflict", 401: exceptions.AuthenticationFailed.default_code, 503: "unavailable"}
 
 
+class _NoRows(EmptyManager[Any]):
+    """What a service has of a relation of Django's users, also for code that prefetches it."""
+
+    def __init__(self, model_name: str, relation: str) -> None:
+        super().__init__(apps.get_model("auth", model_name))
+        self.relation = relation
+
+    def get_prefetch_querysets(self, instances: Any, querysets: Any = None) -> tuple[Any, ...]:
+        def same(_: Any) -> None:
+            return None
+
+        return self.none(), same, same, False, self.relation, False
+
+
 class ServicePrincipal:
     """`request.user` of a request with a key: a service. Authenticated, but no database user, with no permissions.
 
@@ -55,12 +69,12 @@ class ServicePrincipal:
     @property
     def groups(self) -> EmptyManager[Any]:
         """No groups, in the form in which Django's users have theirs."""
-        return EmptyManager(apps.get_model("auth", "Group"))
+        return _NoRows("Group", "groups")
 
     @property
     def user_permissions(self) -> EmptyManager[Any]:
         """No permissions, in the form in which Django's users have theirs."""
-        return EmptyManager(apps.get_model("auth", "Permission"))
+        return _NoRows("Permission", "user_permissions")
 
     def get_username(self) -> str:
         return self.username

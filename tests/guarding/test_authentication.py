@@ -10,6 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.core.exceptions import ValidationError
+from django.db.models import prefetch_related_objects
 from django.test import Client
 from django.views.debug import ExceptionReporter
 from pytest_django import Settings
@@ -202,6 +203,9 @@ class TestWhoTheCallerIs:
     def test_it_has_what_the_user_of_a_stranger_has(self) -> None:
         service, stranger = ServicePrincipal(EnvironmentKey("env:INTERNAL_API_KEY")), AnonymousUser()
         assert [*service.groups.all(), *service.user_permissions.all()] == []
+        # As drf-access-policy reads groups.
+        prefetch_related_objects([service], "groups", "user_permissions__content_type")  # type: ignore[type-var]
+        assert [*service.groups.all(), *pickled(service).user_permissions.all()] == []
         for name in ("user", "group", "all"):
             assert getattr(service, f"get_{name}_permissions")() == set()
             assert async_to_sync(getattr(service, f"aget_{name}_permissions"))() == set()
