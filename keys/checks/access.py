@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 from ..authentication import KeyringAuthentication
 from ..endpoints import Endpoint, decorated, endpoints
 from ..permissions import HasAPIKey, HasScope, IsUser
+from .code import views_hidden_in
 from .transactions import middlewares
 from .views import once_for_each_view
 
@@ -160,10 +161,10 @@ def _requires_login(middleware: Any) -> bool:
 
 
 def _is_guarded(endpoint: Endpoint) -> bool:
-    """Tell whether a key guards the view, also where the guard is hidden: by a partial, or by a dispatch over it."""
+    """Tell whether a key guards the view, also where the guard is hidden: by a partial, a decorator, or a dispatch."""
     source = endpoint.source
     if not isinstance(source, type):
-        return bool(endpoint.guards) or any(True for _ in decorated(source))
+        return bool(endpoint.guards) or any(True for _ in decorated(source)) or bool(views_hidden_in(source))
     readers = getattr(source, "authentication_classes", ())
     is_of_the_framework = isinstance(readers, list | tuple) and any(map(_reads_keys, readers))
     dispatches = (vars(each).get("dispatch") for each in source.__mro__)

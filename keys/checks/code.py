@@ -31,6 +31,19 @@ def views_named_in(view: Any) -> list[Endpoint]:
     return list(found.values())
 
 
+def views_hidden_in(view: Any) -> list[Endpoint]:
+    """Return the guarded views in a function that a decorator without `functools.wraps` has made."""
+    hidden: list[Endpoint] = []
+    functions = [view] if isinstance(view, FunctionType) else []
+    for function in functions:
+        for thing in _enclosed(function):
+            if (endpoint := _as_endpoint(thing)) is not None:
+                hidden.append(endpoint)
+            elif isinstance(thing, FunctionType) and thing not in functions:
+                functions.append(thing)
+    return [endpoint for endpoint in hidden if endpoint.asks_for_a_key]
+
+
 def _as_endpoint(thing: Any) -> Endpoint | None:
     """Return what a view, or a class of views, declares; None for any other object."""
     if inspect.isclass(thing) and issubclass(thing, View):

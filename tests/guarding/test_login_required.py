@@ -89,6 +89,15 @@ class Page(View):
         return HttpResponse()
 
 
+def bare(view: Any) -> Any:
+    """Decorate a view without `functools.wraps`."""
+
+    def around(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return view(request, *args, **kwargs)
+
+    return around
+
+
 GUARDED: dict[str, Any] = {
     "function": plain,
     "async function": plain_async,
@@ -164,6 +173,8 @@ class TestWhatCannotBeExempt:
             partial(plain),
             partial(GUARDED["class"]),
             partial(GUARDED["Django REST framework"]),
+            bare(plain),
+            bare(bare(never_cache(GUARDED["Django REST framework"]))),
         ],
     )
     def test_is_told(self, view: Any, settings: Settings, key: APIKey) -> None:
@@ -186,6 +197,10 @@ class TestWhatCannotBeExempt:
         assert not found("keys.W038")
         assert Client(headers={"X-API-Key": key.key}).get("/api/orders").status_code == 200
         assert Client().get("/api/orders").status_code == 401
+
+    def test_nothing_is_told_of_pages_for_people(self, settings: Settings) -> None:
+        serve(settings, bare(bare(Page.as_view())), login_required(Page.as_view()), bare(len))
+        assert not found("keys.W038")
 
     def test_a_middleware_of_the_projects_own(self, settings: Settings) -> None:
         settings.MIDDLEWARE = [*settings.MIDDLEWARE[:-1], f"{__name__}.Own"]
