@@ -71,7 +71,7 @@ class APIKeyMiddleware:
             elif is_within and not response.streaming:
                 conclude(use, response.status_code)
             else:
-                _conclude_when_sent(request, response, use)
+                _conclude_when_sent(request, response, use, decisions)
         return _done(response, decisions)
 
     async def _respond(self, request: HttpRequest, decisions: Decisions) -> HttpResponseBase:
@@ -91,7 +91,7 @@ class APIKeyMiddleware:
             if not use.is_good:
                 response = await asyncio.shield(sync_to_async(_conclude_refusal)(use, response))
             elif isinstance(response, StreamingHttpResponse):
-                _conclude_when_sent(request, response, use)
+                _conclude_when_sent(request, response, use, decisions)
             else:
                 await asyncio.shield(sync_to_async(conclude)(use, response.status_code))
         return _done(response, decisions)
@@ -155,10 +155,7 @@ def _done(response: HttpResponseBase, decisions: Decisions) -> HttpResponseBase:
     """Keep answers that depend on a key out of caches, and learn from what the view asked for."""
     if not response.streaming:
         decisions.is_open = False
-        for guess in decisions.guesses:
-            # An error may have come before the view could ask.
-            if not guess.is_asked_for and response.status_code < 400 and decisions.foresight is not None:
-                decisions.foresight.was_wrong(decisions.method, guess.guard)
+        _learn(response, decisions)
     # The guards known before the view, and those that were called in it.
     guards = decisions.guards
     if decisions.nested:
@@ -169,6 +166,13 @@ def _done(response: HttpResponseBase, decisions: Decisions) -> HttpResponseBase:
         response["Cache-Control"] = "no-store"
         patch_vary_headers(response, list(dict.fromkeys(header for guard in guards for header in guard.vary)))
     return response
+
+
+def _learn(response: HttpResponseBase, decisions: Decisions) -> None:
+    """Learn that a key was not asked for after all. An error may have come before the view could ask."""
+    for guess in decisions.guesses:
+        if not guess.is_asked_for and response.status_code < 400 and decisions.foresight is not None:
+            decisions.foresight.was_wrong(decisions.method, guess.guard)
 
 
 def _conclude_refusal(use: Use, response: HttpResponseBase) -> HttpResponseBase:
@@ -187,7 +191,7 @@ def _conclude_without_answer(decisions: Decisions, status: int) -> None:
             conclude(use, status if use.is_good else use.status)
 
 
-def _conclude_when_sent(request: HttpRequest, response: HttpResponseBase, use: Use) -> None:
+def _conclude_when_sent(request: HttpRequest, response: HttpResponseBase, use: Use, decisions: Decisions) -> None:
     """Add the outcome when the answer has been sent, or when it is clear that it will not be."""
     is_dropped = False
     if isinstance(response, StreamingHttpResponse):
@@ -200,6 +204,8 @@ def _conclude_when_sent(request: HttpRequest, response: HttpResponseBase, use: U
     def close_and_conclude() -> None:
         close()
         conclude(use, CLIENT_CLOSED_REQUEST if is_dropped else response.status_code)
+        # The parts of a streaming answer may have asked.
+        _learn(response, decisions)
 
     # Django calls this for the response it sends, even if another middleware replaced ours.
     request.close = close_and_conclude  # type: ignore[method-assign]

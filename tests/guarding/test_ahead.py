@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.test import Client, RequestFactory
 from django.urls import include, path
 from django.utils.decorators import method_decorator
@@ -321,13 +321,18 @@ class TestAViewThatDoesNotAlwaysAsk:
     @pytest.fixture(autouse=True)
     def sometimes(self, settings: Settings) -> None:
         def sometimes(request: HttpRequest) -> Any:
+            if "streaming" in request.GET:
+                return StreamingHttpResponse(iter([b"1", b"2"]))
             return JsonResponse({}) if "open" in request.GET else witness(request)
 
         settings.ROOT_URLCONF = (path("view/", sometimes),)
 
-    def test_is_found_out_by_one_row_at_most(self, caller: Client, caplog: pytest.LogCaptureFixture) -> None:
+    @pytest.mark.parametrize("how", ["open", "streaming"])
+    def test_is_found_out_by_one_row_at_most(self, how: str, caller: Client, caplog: pytest.LogCaptureFixture) -> None:
         assert caller.get("/view/").json()["seen"] == 0
-        assert [caller.get("/view/?open=1").status_code for _ in range(3)] == [200] * 3
+        for _ in range(3):
+            answer: Any = caller.get(f"/view/?{how}=1")
+            assert (answer.status_code, b"".join(answer)) == (200, b"12" if how == "streaming" else b"{}")
         assert caller.get("/view/").json()["seen"] == 2
         assert rows() == [("used", "", "TTS", 200)] * 3
         assert len(told(caplog)) == 2
