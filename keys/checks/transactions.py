@@ -125,11 +125,14 @@ def check_no_middleware_opens_a_transaction(**kwargs: object) -> list[checks.Che
 
 def _hidden_guards(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
     """Yield how a view hides its guard from the middleware, and what to do instead."""
-    if endpoint.asks_for_a_key and endpoint.overrides("get_authenticators"):
-        yield (
-            "overrides get_authenticators()",
-            "Name them in authentication_classes; for one action of a view set in @action(authentication_classes=...).",
-        )
+    for method, may_be_ours in (("get_authenticators", endpoint.asks_for_a_key), ("initialize_request", False)):
+        named = guards_named_in(getattr(endpoint.source, method)) if endpoint.overrides(method) else []
+        if endpoint.overrides(method) and (may_be_ours or not {*named} <= {*endpoint.guards}):
+            yield (
+                f"overrides {method}()",
+                "Name its authenticators in authentication_classes; for one action of a view set in "
+                "@action(authentication_classes=...).",
+            )
     if endpoint.is_property("authentication_classes") and (
         endpoint.asks_for_a_key or guards_named_in(getattr_static(endpoint.source, "authentication_classes"))
     ):

@@ -69,14 +69,30 @@ def test_a_view_that_decides_by_itself_what_guards_it(settings: Settings) -> Non
         def get_authenticators(self) -> Any:
             return [APIKeyAuthentication()]
 
-    serve(settings, Decides.as_view())
-    (message,) = found("keys.W002")
-    assert "get_authenticators()" in message
+    class DecidesLater(Guarded):
+        def initialize_request(self, *args: Any, **kwargs: Any) -> Any:
+            request = super().initialize_request(*args, **kwargs)
+            request.authenticators = [APIKeyAuthentication()]
+            return request
 
-    serve(settings, Guarded.as_view())
-    assert not found("keys.W002")
-    # Whatever it decides, it does not ask for a key.
-    serve(settings, Decides.as_view(authentication_classes=[], permission_classes=[IsAuthenticated]))
+    class AsksUsersAlone(Guarded):
+        def get_authenticators(self) -> Any:
+            return [SessionAuthentication()]
+
+        def initialize_request(self, *args: Any, **kwargs: Any) -> Any:
+            return super().initialize_request(*args, **kwargs)
+
+    nothing_declared: Any = {"authentication_classes": [], "permission_classes": [IsAuthenticated]}
+    for view, method in (
+        (Decides.as_view(), "get_authenticators()"),
+        (Decides.as_view(**nothing_declared), "get_authenticators()"),
+        (DecidesLater.as_view(**nothing_declared), "initialize_request()"),
+    ):
+        serve(settings, view)
+        (message,) = found("keys.W002")
+        assert method in message
+
+    serve(settings, Guarded.as_view(), DecidesLater.as_view(), AsksUsersAlone.as_view(**nothing_declared))
     assert not found("keys.W002")
 
 
