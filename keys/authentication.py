@@ -165,6 +165,8 @@ class KeyringAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[ServicePrincipal, Holder] | None:
         """Return the principal and the key, or None if no key was presented. Raises KeyRefused."""
+        if (given := _given(request)) is not None:
+            return given
         keep_out_of_caches(request)
         use = use_of(request._request, self.guard)
         if use is None:
@@ -175,6 +177,20 @@ class KeyringAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return self.guard.challenge
+
+
+def _given(request: Request) -> tuple[ServicePrincipal, Holder] | None:
+    """Return what code has put on a request of its own, as drf-spectacular does to ask what a caller may do.
+
+    Where that is denied, Django REST framework asks who authenticated the request. That is no use of the key.
+    """
+    held = request.__dict__
+    if "_auth" not in held or "_authenticator" in held:
+        return None
+    user, holder = held.get("_user"), held["_auth"]
+    if not isinstance(user, ServicePrincipal) or not isinstance(holder, APIKey | EnvironmentKey):
+        return None
+    return user, holder
 
 
 class APIKeyAuthentication(KeyringAuthentication):

@@ -5,12 +5,15 @@ import sys
 from typing import Any
 
 import pytest
+from django.test import Client
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import cache_page
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import extend_schema
+from drf_spectacular.views import SpectacularAPIView
+from pytest_django import Settings
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import AllowAny, IsAdminUser
@@ -23,9 +26,11 @@ from rest_framework.viewsets import ViewSet
 from keys.authentication import APIKeyAuthentication, KeyringAuthentication
 from keys.decorators import api_key_required
 from keys.keyrings import DatabaseKeyring, EnvironmentKeyring
+from keys.models import APIKey
 from keys.permissions import HasAPIKey, HasScope
 from keys.throttling import APIKeyRateThrottle
 from keys.verification import Guard
+from tests.support.log import rows
 from tests.support.processes import ROOT
 from tests.views import InternalAuthentication
 
@@ -261,3 +266,19 @@ def test_drf_spectacular_is_not_needed(blocked: str) -> None:
         "assert 'keys.schema' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=300)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("fields", [{}, {"allowed_ips": ["192.0.2.0/24"]}])
+def test_a_schema_of_what_the_caller_may_do_is_one_use(fields: dict[str, Any], settings: Settings) -> None:
+    """drf-spectacular asks each view, with requests of its own."""
+    served = SpectacularAPIView.as_view(
+        serve_public=False, authentication_classes=[APIKeyAuthentication], permission_classes=[HasAPIKey]
+    )
+    hidden = [path(f"{number}/", Orders.as_view(permission_classes=[WRITE])) for number in range(3)]
+    addresses = [path("schema/", served), path("shown/", Orders.as_view()), *hidden]
+    settings.ROOT_URLCONF = type("urls", (), {"urlpatterns": addresses})
+    key = APIKey.objects.create(name="reader", scopes=["users:read"], **fields)
+    answer = Client(headers={"X-API-Key": key.key}, REMOTE_ADDR="192.0.2.7").get("/schema/?format=json")
+    assert {*answer.json()["paths"]} == {"/shown/"}
+    assert rows() == [("used", "", "reader", 200)]
