@@ -19,6 +19,8 @@ from .verification import Reason, Use, uses_of
 
 def note(request: Request, view: Any, reason: str) -> None:
     """Note that a permission or throttle denied the request of a good key, and watch whether that decides."""
+    if "response" in getattr(view, "__dict__", ()):
+        return  # it has answered, and the browsable API asks what else the caller may do
     uses = _uses_of(request)
     for use in uses:
         use.denial = reason

@@ -18,6 +18,7 @@ from pytest_django import Settings
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import APIException, NotFound, PermissionDenied
 from rest_framework.permissions import BasePermission, IsAdminUser, IsAuthenticated
+from rest_framework.renderers import BrowsableAPIRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import UserRateThrottle
@@ -219,6 +220,28 @@ class LetsInAfterAll(View):
             super().check_permissions(request)
 
 
+class ByMethod(BasePermission):
+    """Everybody may read; to write takes a scope."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return request.method == "GET" or LACKED().has_permission(request, view)
+
+
+class Browsable(View):
+    """Its page asks whether the caller might also post."""
+
+    renderer_classes = [BrowsableAPIRenderer]
+    permission_classes = [ByMethod]
+
+    def post(self, request: Request) -> Response:
+        return Response({})
+
+
+class BrowsableAndDenying(Browsable):
+    def get(self, request: Request) -> Response:
+        raise PermissionDenied("not on Sundays")
+
+
 class Marked(View):
     """Its handler says who may call it."""
 
@@ -333,6 +356,7 @@ USES = {
     "a look": Looking.as_view(),
     "a look at an object": LookingAtAnObject.as_view(),
     "a view that lets in after all": LetsInAfterAll.as_view(),
+    "a page": Browsable.as_view(),
     "a handler that is awaited": asking(LACKED | HELD, view=Awaiting),
 }
 
@@ -349,6 +373,7 @@ DENIED_BY_OTHERS = {
     "the view, after a half": (asking(LACKED | HELD, view=WrappingAndFailing), 403),
     "the view, after a look": (LookingAndNotFinding.as_view(), 404),
     "one that reads marks, after a half": (asking(LACKED | HELD, ByMark, view=Marked), 403),
+    "the view, and then its page": (BrowsableAndDenying.as_view(), 403),
     "another throttle, after a half": (asking(LACKED | Anybody, view=Throttled), 429),
     "another throttle, after one around ours": (asking(Asked, view=Throttled), 429),
 }
