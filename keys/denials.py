@@ -37,7 +37,7 @@ def forget(request: Request) -> None:
 
 def _uses_of(request: Request) -> list[Use]:
     # A plain view may ask a permission too, with Django's own request.
-    return uses_of(getattr(request, "_request", request), request.auth)
+    return uses_of(getattr(request, "_request", request), getattr(request, "auth", None))
 
 
 class _Watched(partial[Any]):
@@ -55,7 +55,7 @@ def _watch(request: Request, view: Any, uses: list[Use]) -> None:
     view.throttled = _Watched(_deny, view.throttled, Reason.RATE, uses)
     method = (request.method or "").lower()
     # The client may name any method, such as the names above.
-    handler = getattr(view, method, None) if method in view.http_method_names else None
+    handler = getattr(view, method, None) if method in getattr(view, "http_method_names", ()) else None
     if handler is not None:
         handle = _handle_async if iscoroutinefunction(handler) else _handle
         setattr(view, method, _Watched(handle, handler, uses))

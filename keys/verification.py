@@ -275,8 +275,8 @@ def uses_of(request: HttpRequest, holder: object) -> list[Use]:
 
 
 def holder_of(request: Any) -> Holder | None:
-    """Return `request.auth` if it is a key, of whichever keyring. The request is Django's or REST framework's."""
-    auth: Any = request.auth
+    """Return `request.auth` if it is a key, of whichever keyring. The request may also be Django's own."""
+    auth: Any = getattr(request, "auth", None)
     is_key = isinstance(auth, APIKey | EnvironmentKey)
     return auth if is_key or (auth is not None and uses_of(getattr(request, "_request", request), auth)) else None
 

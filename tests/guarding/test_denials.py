@@ -31,7 +31,7 @@ from keys.decorators import api_key_required
 from keys.keyrings import DatabaseKeyring
 from keys.models import APIKey
 from keys.ninja import APIKeyAuth
-from keys.permissions import HasAPIKey, HasScope
+from keys.permissions import HasAPIKey, HasScope, IsUser
 from keys.throttling import APIKeyRateThrottle
 from keys.verification import Guard
 from tests.support.callers import UNKNOWN
@@ -512,11 +512,17 @@ def looking(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"may write": LACKED().has_permission(request, None)})  # type: ignore[arg-type]
 
 
+def open_to_all(request: HttpRequest) -> HttpResponse:
+    may = (IsUser | HELD | ~LACKED)().has_permission(request, None)  # type: ignore[arg-type]
+    return JsonResponse({"may write": not may})
+
+
 class TestOtherViews:
     @pytest.mark.parametrize("client", [Client, AsyncClient])
     def test_a_plain_view_that_asks_a_permission(self, client: type[Any], settings: Settings, key: APIKey) -> None:
-        answer = ask(settings, looking, key, client)
-        assert (answer.status_code, answer.json()) == (200, {"may write": False})
+        for view in (looking, open_to_all):
+            answer = ask(settings, view, key, client)
+            assert (answer.status_code, answer.json()) == (200, {"may write": False})
         assert rows() == [("used", "", "TTS", 200)]
 
     @pytest.mark.parametrize("view", [plain, plain_async, asking(LACKED)], ids=["plain", "async", "framework"])
