@@ -126,10 +126,16 @@ def _pair(operator: Any, first: Any, second: Any) -> _Pair:
     return _Pair(operator, first, second)
 
 
+_DECISIONS = ("has_permission", "has_object_permission")
+
+
 class _ComposableClass(_Composable, BasePermissionMetaclass):
     """Makes `~HasScope(...)` a HasScope too, so that it notes its denials itself."""
 
     def __invert__(self: Any) -> Any:
+        # What a subclass decides in its own methods is turned round as a whole.
+        if any(getattr(self, name) is not getattr(HasScope, name) for name in _DECISIONS):
+            return super().__invert__()
         return type(self.__name__, (self,), {"is_inverted": not self.is_inverted})
 
 

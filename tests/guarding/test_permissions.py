@@ -141,6 +141,36 @@ def test_a_user_is_no_key(permission: Any) -> None:
     assert Guarded.as_view(permission_classes=[permission])(request).status_code == 403
 
 
+class ReadOrFromHome(HasScope("users:read")):  # type: ignore[misc]
+    """A project's own: the scope, or something else."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return "home" in request.query_params or super().has_permission(request, view)
+
+
+class ReadNothing(HasScope("users:read")):  # type: ignore[misc]
+    def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
+        return False
+
+
+AT_HOME: Any = ReadOrFromHome
+NOTHING: Any = ReadNothing
+
+
+@pytest.mark.parametrize(
+    ("permission", "scopes", "query", "status"),
+    [(AT_HOME, [], "", 403), (AT_HOME, [], "?home", 200),
+     (~AT_HOME, [], "", 200), (~AT_HOME, [], "?home", 403), (~AT_HOME, ["users:read"], "", 403),
+     (~~AT_HOME, [], "?home", 200), (NOTHING, ["users:read"], "", 403), (~NOTHING, [], "", 200),
+     (~NOTHING, ["users:read"], "", 403)],
+)  # fmt: skip
+def test_what_a_subclass_decides_is_turned_round_as_a_whole(
+    permission: Any, scopes: list[str], query: str, status: int, settings: Settings
+) -> None:
+    settings.ROOT_URLCONF = (django_path("", OnAnything.as_view(permission_classes=[permission])),)
+    assert Client(headers={"X-API-Key": key_with(*scopes).key}).get(f"/{query}").status_code == status
+
+
 def test_nobody_is_no_key() -> None:
     for permission in (HasAPIKey, READ, READ & WRITE, DenyObject & READ):
         assert Guarded.as_view(permission_classes=[permission])(APIRequestFactory().get("/")).status_code == 401
