@@ -15,7 +15,7 @@ from ..models import APIKey
 from ..models.audit_event import Row, described
 from ..models.fields import in_database
 from .outcomes import UNWRITTEN, Batch, CountedRow, Outcome, RowHandle
-from .places import Place, at, can_return_to, place_of
+from .places import Place, at, can_return_to, finds_other_tables, place_of
 from .sql import EVENT_NAMES, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SHIPPED_NAMES, dialect_of
 
 logger = logging.getLogger("api_keys")
@@ -50,6 +50,8 @@ class Database:
             not self.sql.prepares
             or connection.Database.__name__ != "psycopg"  # type: ignore[attr-defined]
             or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+            # A plan goes on with the other tables when the tenant's own have been made.
+            or finds_other_tables(connection)
         ):
             self.prepares = False
 

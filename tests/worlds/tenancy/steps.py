@@ -1,12 +1,15 @@
 """What a project with tenants asks of keys: nothing of one tenant gets to another."""
 
 import json
-import threading
 from collections.abc import Callable
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import time_machine
+from django.core.management import call_command
 from django.db import connection as djangos
+from django.db import connections
 from django.test import Client
 from django.test.utils import override_settings
 from django.utils import timezone
@@ -90,10 +93,7 @@ def the_timer_finds_the_tenant(*schemas: str) -> None:
         for _ in range(3):
             for schema in schemas:
                 ask(schema, keys[schema].key)
-    # A thread of its own begins in the public schema, as the timer's does.
-    thread = threading.Thread(target=backlog._flush_and_close)
-    thread.start()
-    thread.join()
+    in_a_thread(backlog._flush_and_close)
     for schema in schemas:
         assert log_of(schema, flushed=False) == [("used", f"of {schema}", 200, 1)] * 3
 
@@ -160,6 +160,70 @@ def a_plan_of_one_tenant_serves_no_other() -> None:
         assert [ask(schema, key.key) for schema, key in keys.items()] == [200, 200]
     with schema_context("globex"), connection.cursor() as cursor:
         cursor.execute("ALTER TABLE keys_apikey ALTER COLUMN rate TYPE varchar(20)")
+
+
+def a_tenant_migrated_while_the_server_runs() -> None:
+    """Until it has tables of its own it finds the public ones, and no longer."""
+    clear("public")
+    key = add_key("public")
+    with schema_context("public"):
+        tenant = Tenant(schema_name="late")
+        tenant.auto_create_schema = False
+        tenant.save()
+        Domain.objects.create(tenant=tenant, domain="late.example", is_primary=True)
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE SCHEMA late")
+    assert [ask("late", key.key) for _ in range(2)] == [200, 200]
+    # Elsewhere, so that this connection hears nothing of it.
+    in_a_thread(lambda: call_command("migrate_schemas", schema_name="late", verbosity=0))
+    assert [ask("late", key.key) for _ in range(2)] == [401, 401]
+    assert log_of("late") == [("refused", "", 401, 1)] * 2
+    connection.set_schema("public")
+    tenant.delete(force_drop=True)
+    connection.set_schema("acme")
+
+
+def what_commands_make_lies_beside_the_tables(home: str, schema: str) -> None:
+    """In the schema of a tenant it would be dropped with the tenant, although it is of use to others."""
+    made = (
+        "SELECT nspname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE relname ~ '_2031_0[678]$'"
+        " AND relkind = 'r' UNION ALL"
+        " SELECT nspname FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE proname = 'keys_append_only'"
+    )
+    with time_machine.travel(datetime(2031, 6, 15, tzinfo=UTC).timestamp()):
+        run("tenant_command", "--schema", schema, "keys_partition")
+    run("tenant_command", "--schema", schema, "keys_guard", "install")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(made)
+            assert cursor.fetchall() == [(home,)] * 4
+    finally:
+        run("tenant_command", "--schema", schema, "keys_guard", "remove")
+
+
+def guards_of_others_stay() -> None:
+    """A tenant without triggers has none to remove, and rights are given on its own tables."""
+    run("tenant_command", "--schema", "public", "keys_guard", "install")
+    try:
+        run("tenant_command", "--schema", "acme", "keys_guard", "remove")
+        run("tenant_command", "--schema", "public", "keys_guard", "status")
+    finally:
+        run("tenant_command", "--schema", "public", "keys_guard", "remove")
+    written = run("tenant_command", "--schema", "acme", "keys_guard", "grants", "--role", "web")
+    assert written.count('"acme"."keys_') == written.count('"keys_') == 4, written
+
+
+def in_a_thread(act: Callable[[], object]) -> None:
+    """Run something on connections of its own, which begin in the public schema."""
+
+    def run_and_close() -> None:
+        try:
+            act()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run_and_close).result()
 
 
 def commands_work_in_the_tenant_they_are_run_for() -> None:
