@@ -47,8 +47,11 @@ def place_of(connection: BaseDatabaseWrapper) -> Place:
 def can_return_to(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether another connection can be brought to where this one is.
 
-    A backend with cursors of its own may choose by them where it reads and writes, and cannot be asked.
+    A backend with cursors of its own may choose by them where it reads and writes, and cannot be asked. A database in
+    memory belongs to its connection, or locks whole tables between two.
     """
+    if connection.vendor == "sqlite" and connection.is_in_memory_db():  # type: ignore[attr-defined]
+        return False
     if hasattr(connection, "schema_name"):
         return hasattr(connection, "set_schema") and hasattr(connection, "set_tenant")
     backend = type(connection)

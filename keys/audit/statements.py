@@ -225,6 +225,11 @@ def may_wait(place: Place | None) -> bool:
     return not connection.in_atomic_block and _database(connection.alias, connection.vendor).can_return
 
 
+def is_shared(place: Place | None) -> bool:
+    """Tell whether threads share the connection to the place, as a test and its live server one in memory."""
+    return place is not None and connections[place.alias].allow_thread_sharing
+
+
 def is_in_view_transaction() -> bool:
     """Tell whether a transaction is open other than that of a test case, which is around every request."""
     blocks = connections[router.db_for_write(APIKey)].atomic_blocks
