@@ -55,7 +55,7 @@ class _Unrecorded(TestContextDecorator):
 def unrecorded() -> TestContextDecorator:
     """Write no uses and refusals into the audit log, in all threads of this process.
 
-    A context manager, and a decorator for a test, sync or async, or for a class of unittest's. Keys are checked as ever.
+    A context manager, and a decorator of tests, sync or async, and of classes of unittest's. Keys are checked as ever.
     What a guarded request costs is then exactly one query, the look-up of its key; inside a transaction, as in a
     `TestCase`, there is a savepoint around it. Events of a key's life (created, rotated ...) are still written.
     """

@@ -312,9 +312,9 @@ def write_batch(batch: Batch) -> None:
                 columns = [list(column) for column in zip(*outcomes, strict=True)]
                 cursor.execute(database.sql.outcomes, [*columns, min(columns[-1]), max(columns[-1])])
             elif outcomes:
-                cursor.executemany(database.sql.outcome, outcomes)
+                _execute_each(cursor, database.sql.outcome, outcomes)
             if counts:
-                cursor.executemany(recount, counts)
+                _execute_each(cursor, recount, counts)
             for values in rows:
                 cursor.execute(database.sql.insert, values)
 
@@ -324,6 +324,15 @@ def write_batch(batch: Batch) -> None:
         if not (batch.place and batch.place.schema and getattr(error.__cause__, "sqlstate", None) == NO_TABLE):
             raise
         logger.warning("A tenant's audit log is gone, and %d outcomes with it.", len(batch.outcomes))
+
+
+def _execute_each(cursor: Any, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Run the statement once for each row. A package's cursor may fail at many, as django-debug-toolbar's on SQLite."""
+    if type(cursor) is CursorWrapper:
+        cursor.executemany(statement, rows)
+        return
+    for row in rows:
+        cursor.execute(statement, row)
 
 
 def can_ship() -> bool:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
 import time_machine
+from asgiref.sync import sync_to_async
 from django.conf import settings as project
 from django.db import connection
 from django.test import TestCase, TransactionTestCase, override_settings
