@@ -12,7 +12,7 @@ from contextvars import Token
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
-from django.db import close_old_connections
+from django.db import connections
 from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
@@ -106,6 +106,7 @@ class APIKeyMiddleware:
         if decisions is None or decisions.foresight is not None:
             return None  # listed twice
         decisions.foresight = foresight = foresight_of(view)
+        decisions.place = statements.changing_place()
         choose = foresight.choose
         guards = foresight.declared if choose is None else foresight.chosen(choose, request, args, kwargs)
         decisions.guards += [guard for guard in guards if guard is not None]
@@ -243,4 +244,6 @@ def _conclude_stream(use: Use, status: int) -> None:
     if status == 500:
         # Under ASGI the response is not closed if its body raises. The thread would take its connection with it, which
         # a pool would miss for ever.
-        close_old_connections()
+        for connection in connections.all(initialized_only=True):
+            if not connection.in_atomic_block:
+                connection.close_if_unusable_or_obsolete()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -42,6 +43,12 @@ def place_of(connection: BaseDatabaseWrapper) -> Place:
     if not schema or _is_shared():
         return Place(connection.alias)
     return Place(connection.alias, schema, getattr(connection, "include_public_schema", True))
+
+
+@cache
+def may_change() -> bool:
+    """Tell whether a request may be in one place now and in another one later."""
+    return any(hasattr(connection, "schema_name") for connection in connections.all())
 
 
 def can_return_to(connection: BaseDatabaseWrapper) -> bool:

@@ -15,7 +15,7 @@ from ..models import APIKey
 from ..models.audit_event import Row, described
 from ..models.fields import in_database
 from .outcomes import UNWRITTEN, Batch, CountedRow, Outcome, RowHandle
-from .places import Place, at, can_return_to, finds_other_tables, place_of
+from .places import Place, at, can_return_to, finds_other_tables, may_change, place_of
 from .sql import EVENT_NAMES, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SHIPPED_NAMES, dialect_of
 
 logger = logging.getLogger("api_keys")
@@ -212,6 +212,11 @@ def _parameters(connection: BaseDatabaseWrapper, row: Row, names: Sequence[str])
 def current_place() -> Place:
     """Return where keys are written now."""
     return place_of(_connection())
+
+
+def changing_place() -> Place | None:
+    """Return where keys are now if a view may go to another tenant; otherwise None, which costs less."""
+    return current_place() if may_change() else None
 
 
 def is_in_transaction(place: Place | None = None) -> bool:

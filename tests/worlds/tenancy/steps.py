@@ -15,6 +15,7 @@ from django.test.utils import override_settings
 from django.utils import timezone
 from django_tenants.utils import schema_context
 
+from keys.audit.floods import floods
 from keys.audit.sinks import backlog
 from keys.models import APIKey, AuditEvent
 from keys.models.audit_event import TRAFFIC
@@ -108,6 +109,20 @@ def a_view_that_changes_the_tenant_changes_no_row_s_place() -> None:
     connection.set_schema("acme")
     assert log_of("acme") == [("used", "of acme", 200, 1)] * 6
     assert log_of("globex") == []
+
+
+def a_guarded_view_of_another_tenant_asks_for_its_key() -> None:
+    """A decision belongs to the tenant in which it was made, and so does its row, whenever that is written."""
+    clear("acme", "globex")
+    keys = {schema: add_key(schema) for schema in ("acme", "globex")}
+    for delay in (timedelta(0), timedelta(hours=1)):
+        floods.forget()
+        with override_settings(KEYS={"OUTCOME_DELAY": delay}):
+            assert [ask("acme", key.key, "/guest/") for key in keys.values()] == [401, 200]
+            assert [ask("acme", key.key, "/host/") for key in keys.values()] == [401, 401]
+    assert sorted(set(log_of("globex"))) == [("refused", "", 401, 1), ("used", "of globex", 200, 1)]
+    assert len(log_of("globex")) == 6
+    assert log_of("acme") == [("used", "of acme", 401, 1), ("refused", "", 401, 1)] * 2
 
 
 @LATE
@@ -267,6 +282,7 @@ def steps_for(*schemas: str) -> list[tuple[str, Callable[[], None]]]:
     )
     alone = (
         a_view_that_changes_the_tenant_changes_no_row_s_place,
+        a_guarded_view_of_another_tenant_asks_for_its_key,
         a_schema_made_and_dropped_while_the_server_runs,
         a_plan_of_one_tenant_serves_no_other,
         commands_work_in_the_tenant_they_are_run_for,
