@@ -241,8 +241,8 @@ class Backlog:
         try:
             self.flush()
         except Exception:
-            pending = sum(len(batch.outcomes) for batch in self._batches.copy().values())
-            logger.exception("The outcome of %d requests could not be added to the audit log.", pending)
+            pending = sum(len(batch.outcomes) + sum(batch.counts.values()) for batch in self._batches.copy().values())
+            logger.exception("What became of %d requests could not be added to the audit log.", pending)
             return False
         finally:
             connections.close_all()
