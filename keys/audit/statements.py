@@ -232,7 +232,9 @@ def may_wait(place: Place | None) -> bool:
 
 def is_shared(place: Place | None) -> bool:
     """Tell whether threads share the connection to the place, as a test and its live server one in memory."""
-    return place is not None and connections[place.alias].allow_thread_sharing
+    if place is None or place.alias not in connections.settings:
+        return False  # a stream is a place, too
+    return connections[place.alias].allow_thread_sharing
 
 
 def is_in_view_transaction() -> bool:
