@@ -10,6 +10,8 @@ from weakref import ref
 from django.http import HttpRequest
 
 from . import credentials
+from .audit import statements
+from .audit.places import Place
 from .credentials import Presented
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class Decisions:
     """
 
     __slots__ = (
-        "_answered", "foresight", "guards", "guesses", "is_open", "made", "meta", "method", "nested", "outer",
+        "_answered", "foresight", "guards", "guesses", "is_open", "made", "meta", "method", "nested", "outer", "place",
         "request_id",
     )  # fmt: skip
 
@@ -52,6 +54,7 @@ class Decisions:
         self.guesses: list[Use] = []  # verified before the view because earlier requests asked for them
         self.nested: dict[int, tuple[HttpRequest, Decisions]] = {}
         self.foresight: Foresight | None = None
+        self.place: Place | None = None  # before the view, if it may go to another tenant
         self.is_open = True  # until the answer is done, and the middleware concludes what is unfinished
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -62,10 +65,12 @@ class Decisions:
         return self
 
     def find(self, guard: Guard, presented: Presented) -> tuple[bool, Use | None]:
-        """Return whether this guard has decided about this key, and what."""
+        """Return whether this guard has decided about this key, in the tenant in use, and what."""
         for other, earlier, use in self.made:
-            if (other is guard or other == guard) and (
-                earlier == presented or credentials.is_same_key(earlier, presented, guard.header, guard.keyword)
+            if (
+                (other is guard or other == guard)
+                and (earlier == presented or credentials.is_same_key(earlier, presented, guard.header, guard.keyword))
+                and (use is None or use.place is None or use.place == statements.changing_place())
             ):
                 return True, use
         return (False, None) if self.outer is None else self.outer.find(guard, presented)
@@ -86,6 +91,7 @@ class Decisions:
         if found is None:
             nested = Decisions(request)
             nested.foresight, nested.method, nested.meta = self.foresight, self.method, {}
+            nested.place = self.place
             self.keep_out_of_caches()
             # With the request itself: the id of one that is gone is given to another.
             found = self.nested[id(request)] = (request, nested)
@@ -100,6 +106,7 @@ class Decisions:
         """Tell the foresight that this key is decided within the view, unless that was to be expected."""
         own = credentials.presented(self.meta, guard.header, guard.keyword)
         is_own = own == presented and not any(use is not None and other == guard for other, _, use in self.made)
+        is_own = is_own and self.place == statements.changing_place()
         # A guard behind an authenticator of another kind is expected, and has to wait for it.
         if self.foresight is not None and not (is_own and guard in self.guards):
             self.foresight.was_late(self.method, guard, is_own)

@@ -12,12 +12,14 @@ from contextvars import Token
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.db import connections
 from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
 from . import credentials
 from .ahead import foresight_of
+from .audit import statements
 from .audit.recording import AuditUnavailable
 from .conf import conf
 from .decisions import Decisions, current, decisions_on
@@ -68,7 +70,7 @@ class APIKeyMiddleware:
         for use in decisions.unfinished():
             if not use.is_good:
                 response = _conclude_refusal(use, response)
-            elif is_within and not response.streaming:
+            elif (is_within or _is_heard(use)) and not response.streaming:
                 conclude(use, response.status_code)
             else:
                 _conclude_when_sent(request, response, use, decisions)
@@ -104,6 +106,7 @@ class APIKeyMiddleware:
         if decisions is None or decisions.foresight is not None:
             return None  # listed twice
         decisions.foresight = foresight = foresight_of(view)
+        decisions.place = statements.changing_place()
         choose = foresight.choose
         guards = foresight.declared if choose is None else foresight.chosen(choose, request, args, kwargs)
         decisions.guards += [guard for guard in guards if guard is not None]
@@ -191,6 +194,11 @@ def _conclude_without_answer(decisions: Decisions, status: int) -> None:
             conclude(use, status if use.is_good else use.status)
 
 
+def _is_heard(use: Use) -> bool:
+    """Tell whether a write after the answer would get into what the caller does next on the same connection."""
+    return use.recorded is not None and statements.is_shared(use.recorded.place)
+
+
 def _conclude_when_sent(request: HttpRequest, response: HttpResponseBase, use: Use, decisions: Decisions) -> None:
     """Add the outcome when the answer has been sent, or when it is clear that it will not be."""
     is_dropped = False
@@ -220,7 +228,7 @@ def _concluding(parts: Iterator[bytes], response: HttpResponseBase, use: Use) ->
         status = 500
         raise
     finally:
-        conclude(use, status)
+        _conclude_stream(use, status)
 
 
 async def _concluding_async(parts: AsyncIterator[bytes], response: HttpResponseBase, use: Use) -> AsyncIterator[bytes]:
@@ -233,5 +241,15 @@ async def _concluding_async(parts: AsyncIterator[bytes], response: HttpResponseB
         status = 500
         raise
     finally:
-        # Under ASGI the response is not closed if its body raises, and a client that leaves cancels this task.
-        await asyncio.shield(sync_to_async(conclude)(use, status))
+        # Under ASGI a client that leaves cancels this task.
+        await asyncio.shield(sync_to_async(_conclude_stream)(use, status))
+
+
+def _conclude_stream(use: Use, status: int) -> None:
+    conclude(use, status)
+    if status == 500:
+        # Under ASGI the response is not closed if its body raises. The thread would take its connection with it, which
+        # a pool would miss for ever.
+        for connection in connections.all(initialized_only=True):
+            if not connection.in_atomic_block:
+                connection.close_if_unusable_or_obsolete()

@@ -13,8 +13,9 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
 from . import credentials, scopes
-from .audit import announcements, recording, sinks, statements
+from .audit import announcements, places, recording, sinks, statements
 from .audit.outcomes import RowHandle
+from .audit.places import Place
 from .conf import conf
 from .credentials import Credential
 from .decisions import Decisions, decisions_on, keep_out_of_caches
@@ -106,6 +107,7 @@ class Use:
     status: int = 200  # 200 if the key is good, else the status of the answer, whose text is `detail`
     detail: str = ""
     recorded: RowHandle | None = None  # the row that records the use; None if there is none yet
+    place: Place | None = None  # where the key was looked for, if a view may go to another tenant
     # Decided inside the view's transaction, which may roll the row back; `conclude` runs after it.
     in_transaction: bool = False
     is_concluded: bool = False
@@ -180,6 +182,7 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False, i
         status, detail = (401, guard.refused_detail) if is_configured else (503, guard.not_configured_detail)
         return Use(guard, None, status=status, detail=detail, is_concluded=True)
     use = Use(guard, credentials.client_address(request.META), in_transaction=in_transaction)
+    use.place = statements.changing_place()
     try:
         reason = _decide(use, request, credential, is_guess)
         if reason and is_guess:
@@ -301,7 +304,8 @@ def conclude(use: Use, status: int) -> None:
         return
     use.is_concluded = True
     if not use.is_good:
-        recording.record_refusal({**use.row, "status": status}, use.address, use.recorded)
+        with nullcontext() if use.place is None else places.at(use.place):
+            recording.record_refusal({**use.row, "status": status}, use.address, use.recorded)
     else:
         denied = use.denied or (use.denial if status == _STATUS_OF_DENIAL.get(use.denial) else "")
         event = AuditEvent.Event.REFUSED if denied else AuditEvent.Event.USED

@@ -122,7 +122,7 @@ class Backlog:
         self._reset()
         # A forked child starts empty: the parent writes what was pending.
         os.register_at_fork(after_in_child=self._reset)
-        atexit.register(self._flush_and_close)
+        atexit.register(self._on_exit)
 
     def _reset(self) -> None:
         self._batch_lock, self._write_lock = threading.Lock(), threading.Lock()
@@ -231,13 +231,18 @@ class Backlog:
             delay = RETRY_DELAY
         self._start_timer(delay)
 
+    def _on_exit(self) -> None:
+        # A child's connections may be its parent's, which must not be closed.
+        if self._batches or self._is_writing:
+            self._flush_and_close()
+
     def _flush_and_close(self) -> bool:
         """Flush, and close this thread's connections, as it has no request to do that. Return whether it worked."""
         try:
             self.flush()
         except Exception:
-            pending = sum(len(batch.outcomes) for batch in self._batches.copy().values())
-            logger.exception("The outcome of %d requests could not be added to the audit log.", pending)
+            pending = sum(len(batch.outcomes) + sum(batch.counts.values()) for batch in self._batches.copy().values())
+            logger.exception("What became of %d requests could not be added to the audit log.", pending)
             return False
         finally:
             connections.close_all()

@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from .. import moments
 from ..models import AuditEvent
+from .places import beside_tables
 
 Result = TypeVar("Result")
 
@@ -298,10 +299,10 @@ def _columns() -> str:
 
 
 def _retry_while_locked(patience: float, work: Callable[[], Result]) -> Result:
-    deadline = monotonic() + patience
+    deadline, alias = monotonic() + patience, router.db_for_write(AuditEvent)
     while True:
         try:
-            with transaction.atomic(using=router.db_for_write(AuditEvent)):
+            with beside_tables(alias), transaction.atomic(using=alias):
                 execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
                 execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [LOCK, log_table().name])
                 return work()

@@ -6,8 +6,9 @@ switched to another tenant.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -44,11 +45,20 @@ def place_of(connection: BaseDatabaseWrapper) -> Place:
     return Place(connection.alias, schema, getattr(connection, "include_public_schema", True))
 
 
+@cache
+def may_change() -> bool:
+    """Tell whether a request may be in one place now and in another one later."""
+    return any(hasattr(connection, "schema_name") for connection in connections.all())
+
+
 def can_return_to(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether another connection can be brought to where this one is.
 
-    A backend with cursors of its own may choose by them where it reads and writes, and cannot be asked.
+    A backend with cursors of its own may choose by them where it reads and writes, and cannot be asked. A database in
+    memory belongs to its connection, or locks whole tables between two.
     """
+    if connection.vendor == "sqlite" and connection.is_in_memory_db():  # type: ignore[attr-defined]
+        return False
     if hasattr(connection, "schema_name"):
         return hasattr(connection, "set_schema") and hasattr(connection, "set_tenant")
     backend = type(connection)
@@ -70,11 +80,24 @@ def at(place: Place) -> Iterator[BaseDatabaseWrapper]:
         connection.set_tenant(tenant, includes_public)
 
 
+@contextmanager
+def beside_tables(alias: str) -> Iterator[BaseDatabaseWrapper]:
+    """Yield this thread's connection so that what is created lies in the schema of the keys' tables.
+
+    In the schema of a tenant that shares those of the public one, it would be dropped with the tenant.
+    """
+    connection = connections[alias]
+    schema = getattr(connection, "schema_name", None)
+    is_guest = schema and schema != _public() and _is_shared()
+    with at(Place(alias, _public()) if is_guest else Place(alias)) as connection:
+        yield connection
+
+
 def migrated_place(alias: str) -> Place | None:
     """Return the place whose tables were just migrated; None if the keys' tables are in another schema."""
     connection = connections[alias]
     schema = getattr(connection, "schema_name", None)
-    if schema and _is_shared() and schema != getattr(settings, "PUBLIC_SCHEMA_NAME", "public"):
+    if schema and schema != _public() and _is_shared():
         return None
     return place_of(connection)
 
@@ -88,14 +111,27 @@ def number_in(key: APIKey) -> str:
     return number if alias == DEFAULT_DB_ALIAS else f"{alias}:{number}"
 
 
+def finds_other_tables(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether a tenant finds the keys' tables of the public schema until its own exist."""
+    if not has_schemas(connection):
+        return False
+    types = getattr(settings, "TENANT_TYPES", None)
+    return _has_keys(types[_public()]["APPS"] if types else getattr(settings, "SHARED_APPS", ()))
+
+
 def _is_shared() -> bool:
     """Tell whether all tenants share the keys of the public schema, by the settings of django-tenants."""
     if types := getattr(settings, "TENANT_TYPES", None):
-        public = getattr(settings, "PUBLIC_SCHEMA_NAME", "public")
-        installed = {app for name, of_type in types.items() if name != public for app in of_type["APPS"]}
-    elif (names := getattr(settings, "TENANT_APPS", None)) is not None:
-        installed = {*names}
-    else:
-        return False
+        return not any(_has_keys(of_type["APPS"]) for name, of_type in types.items() if name != _public())
+    names = getattr(settings, "TENANT_APPS", None)
+    return names is not None and not _has_keys(names)
+
+
+def _has_keys(names: Iterable[str]) -> bool:
     config = apps.get_app_config("keys")
-    return not installed & {config.name, f"{type(config).__module__}.{type(config).__qualname__}"}
+    return not {config.name, f"{type(config).__module__}.{type(config).__qualname__}"}.isdisjoint(names)
+
+
+def _public() -> str:
+    """Return the name of the schema that all tenants share."""
+    return str(getattr(settings, "PUBLIC_SCHEMA_NAME", "public"))

@@ -15,7 +15,7 @@ from ..models import APIKey
 from ..models.audit_event import Row, described
 from ..models.fields import in_database
 from .outcomes import UNWRITTEN, Batch, CountedRow, Outcome, RowHandle
-from .places import Place, at, can_return_to, place_of
+from .places import Place, at, can_return_to, finds_other_tables, may_change, place_of
 from .sql import EVENT_NAMES, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SHIPPED_NAMES, dialect_of
 
 logger = logging.getLogger("api_keys")
@@ -50,6 +50,8 @@ class Database:
             not self.sql.prepares
             or connection.Database.__name__ != "psycopg"  # type: ignore[attr-defined]
             or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+            # A plan goes on with the other tables when the tenant's own have been made.
+            or finds_other_tables(connection)
         ):
             self.prepares = False
 
@@ -212,6 +214,11 @@ def current_place() -> Place:
     return place_of(_connection())
 
 
+def changing_place() -> Place | None:
+    """Return where keys are now if a view may go to another tenant; otherwise None, which costs less."""
+    return current_place() if may_change() else None
+
+
 def is_in_transaction(place: Place | None = None) -> bool:
     """Tell whether a write made now could be rolled back. Needs no query: the database may be unavailable."""
     return _connection(place).in_atomic_block
@@ -221,6 +228,13 @@ def may_wait(place: Place | None) -> bool:
     """Tell whether a row of this place may be written to later, by another thread."""
     connection = _connection(place)
     return not connection.in_atomic_block and _database(connection.alias, connection.vendor).can_return
+
+
+def is_shared(place: Place | None) -> bool:
+    """Tell whether threads share the connection to the place, as a test and its live server one in memory."""
+    if place is None or place.alias not in connections.settings:
+        return False  # a stream is a place, too
+    return connections[place.alias].allow_thread_sharing
 
 
 def is_in_view_transaction() -> bool:
@@ -305,9 +319,9 @@ def write_batch(batch: Batch) -> None:
                 columns = [list(column) for column in zip(*outcomes, strict=True)]
                 cursor.execute(database.sql.outcomes, [*columns, min(columns[-1]), max(columns[-1])])
             elif outcomes:
-                cursor.executemany(database.sql.outcome, outcomes)
+                _execute_each(cursor, database.sql.outcome, outcomes)
             if counts:
-                cursor.executemany(recount, counts)
+                _execute_each(cursor, recount, counts)
             for values in rows:
                 cursor.execute(database.sql.insert, values)
 
@@ -317,6 +331,15 @@ def write_batch(batch: Batch) -> None:
         if not (batch.place and batch.place.schema and getattr(error.__cause__, "sqlstate", None) == NO_TABLE):
             raise
         logger.warning("A tenant's audit log is gone, and %d outcomes with it.", len(batch.outcomes))
+
+
+def _execute_each(cursor: Any, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Run the statement once for each row. A package's cursor may fail at many, as django-debug-toolbar's on SQLite."""
+    if type(cursor) is CursorWrapper:
+        cursor.executemany(statement, rows)
+        return
+    for row in rows:
+        cursor.execute(statement, row)
 
 
 def can_ship() -> bool:

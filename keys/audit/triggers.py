@@ -9,6 +9,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..models import APIKey, AuditEvent, AuditSeal
 from ..models.audit_event import OUTCOME, TRAFFIC
+from .places import beside_tables, place_of
 
 Event = AuditEvent.Event
 
@@ -27,13 +28,13 @@ def install(keep: timedelta | None = None) -> None:
 
     Raises TriggerError if the database is neither PostgreSQL nor SQLite.
     """
-    connection = _connection("postgresql", "sqlite")
+    alias = _connection("postgresql", "sqlite").alias
     function = (
         f"CREATE OR REPLACE FUNCTION {FUNCTION}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         f" RAISE EXCEPTION '{REFUSED}: % is refused.', TG_OP USING ERRCODE = 'restrict_violation'; END $$"
     )
-    wanted = _triggers(connection, keep)
-    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+    with beside_tables(alias) as connection, transaction.atomic(using=alias), connection.cursor() as cursor:
+        wanted = _triggers(connection, keep)
         for statement in [
             *([function] if connection.vendor == "postgresql" else []),
             *(_drop(connection, table, name) for name, (table, _) in wanted.items()),
@@ -44,12 +45,12 @@ def install(keep: timedelta | None = None) -> None:
 
 def remove() -> None:
     """Drop the triggers that exist. Raises TriggerError as `install` does."""
-    connection = _connection("postgresql", "sqlite")
-    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+    alias = _connection("postgresql", "sqlite").alias
+    with beside_tables(alias) as connection, transaction.atomic(using=alias), connection.cursor() as cursor:
         for name, (table, _) in _triggers(connection, None).items():
             cursor.execute(_drop(connection, table, name))
         if connection.vendor == "postgresql":
-            cursor.execute(f"DROP FUNCTION IF EXISTS {FUNCTION}()")
+            cursor.execute(f"DROP FUNCTION IF EXISTS {_schema(connection)}{FUNCTION}()")
 
 
 def missing() -> list[str]:
@@ -75,13 +76,15 @@ def grants(role: str) -> list[str]:
 
     Raises TriggerError for another database, or for a name that cannot be quoted.
     """
-    quote = _connection("postgresql").ops.quote_name
+    connection = _connection("postgresql")
+    quote, schema = connection.ops.quote_name, _schema(connection)
     if not role or '"' in role or "\0" in role:
         raise TriggerError("That is not the name of a role.")
     columns = [str(field.column) for field in AuditEvent._meta.concrete_fields]
     written = ", ".join(quote(column) for column in columns if column != "id")
     grown = ", ".join(map(quote, GROWING))
-    log, seals, keys, role = (quote(name) for name in (LOG, SEALS, APIKey._meta.db_table, role))
+    log, seals, keys = (f"{schema}{quote(name)}" for name in (LOG, SEALS, APIKey._meta.db_table))
+    role = quote(role)
     return [
         f"REVOKE ALL ON {log}, {seals} FROM {role};",
         f"GRANT SELECT, INSERT ({written}), UPDATE ({grown}) ON {log} TO {role};",
@@ -95,6 +98,12 @@ def _connection(*vendors: str) -> BaseDatabaseWrapper:
         known = " and ".join({"postgresql": "PostgreSQL", "sqlite": "SQLite"}[vendor] for vendor in vendors)
         raise TriggerError(f"This is for {known}, and the log is in {connection.display_name}.")
     return connection
+
+
+def _schema(connection: BaseDatabaseWrapper) -> str:
+    """Return the tenant's schema and a dot, so that SQL does not mean what the public schema has; else nothing."""
+    schema = place_of(connection).schema
+    return f"{connection.ops.quote_name(schema)}." if schema else ""
 
 
 def _drop(connection: BaseDatabaseWrapper, table: str, name: str) -> str:
@@ -154,5 +163,10 @@ def _is_younger(connection: BaseDatabaseWrapper, keep: timedelta) -> str:
     seconds, at = int(keep.total_seconds()), f"OLD.{connection.ops.quote_name('at')}"
     if connection.vendor == "postgresql":
         return f"{at} >= CURRENT_TIMESTAMP - INTERVAL '{seconds} seconds'"
-    zone = "" if settings.USE_TZ else ", 'localtime'"
+    if connection.timezone_name not in {"UTC", settings.TIME_ZONE}:
+        raise TriggerError(
+            f"SQLite cannot tell how old a row is, as DATABASES keeps its time in {connection.timezone_name} and "
+            f"TIME_ZONE is {settings.TIME_ZONE}: leave --keep out, or make the two the same."
+        )
+    zone = "" if connection.timezone_name == "UTC" else ", 'localtime'"
     return f"{at} >= strftime('%Y-%m-%d %H:%M:%f', 'now', '-{seconds} seconds'{zone})"

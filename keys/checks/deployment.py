@@ -35,13 +35,18 @@ def check_keys_travel_encrypted(**kwargs: object) -> list[checks.CheckMessage]:
 def check_times_are_unambiguous(**kwargs: object) -> list[checks.CheckMessage]:
     connection, zone = connections[router.db_for_write(APIKey)], timezone.get_default_timezone()
     offsets = {zone.utcoffset(datetime(2026, month, 1)) for month in range(1, 13)}  # noqa: DTZ001
-    if settings.USE_TZ or connection.features.supports_timezones or len(offsets) == 1:
+    # psycopg 2 returns both hours as the same time.
+    is_psycopg2 = connection.Database.__name__ == "psycopg2"  # type: ignore[attr-defined]
+    keeps_instants = connection.features.supports_timezones and not is_psycopg2
+    if settings.USE_TZ or keeps_instants or len(offsets) == 1:
         return []
+    name = "psycopg 2" if is_psycopg2 else connection.display_name
     return [
         checks.Warning(
-            f"USE_TZ is False, and the clocks of {settings.TIME_ZONE} change: {connection.display_name} cannot tell "
+            f"USE_TZ is False, and the clocks of {settings.TIME_ZONE} change: {name} cannot tell "
             "apart the two hours of the same name in autumn, neither in the log nor when a key expires in them.",
-            hint="Set USE_TZ = True or TIME_ZONE = 'UTC' for a new project, or use PostgreSQL, which keeps instants.",
+            hint="Set USE_TZ = True or TIME_ZONE = 'UTC' for a new project, or use PostgreSQL, which keeps instants, "
+            "with psycopg 3.",
             id="keys.W033",
         )
     ]

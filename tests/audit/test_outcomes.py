@@ -194,8 +194,12 @@ for number in range(3):
         ("if os.fork(): os.wait()", "True [0]\nTrue [1, 2]\n"),
         ("if os.fork(): os.wait()\nelse: backlog.add_outcome(Outcome('used', '', 200, 1, 9, datetime.now()), 1e9)",
          "True [0]\nFalse [9]\nTrue [1, 2]\n"),
+        # Its connections are still its parent's, which an end at both sides would close.
+        ("from django.db import connections\nconnections.close_all = lambda: print(os.getpid() == parent, flush=True)\n"
+         "if os.fork(): os.wait()",
+         "True [0]\nTrue [1, 2]\nTrue\n"),
     ],
-    ids=["end", "exit", "fork", "fork that goes on"],
+    ids=["end", "exit", "fork", "fork that goes on", "fork with connections"],
 )  # fmt: skip
 def test_a_process_that_ends_leaves_nothing(ending: str, written: str) -> None:
     script = "import django\nfrom django.conf import settings\nsettings.configure()\n" + SCRIPT + ending

@@ -6,13 +6,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.handlers.base import BaseHandler
 from django.db import connection, connections, transaction
-from django.test import Client
+from django.db.backends.sqlite3.base import DatabaseWrapper
+from django.test import Client, RequestFactory
 from django.utils import timezone
 from pytest_django import Settings
 
 from keys.audit import statements
 from keys.audit.outcomes import Backlog, Batch, Outcome
+from keys.audit.places import can_return_to
 from keys.models import APIKey, AuditEvent
 
 
@@ -41,6 +44,44 @@ def test_whoever_reads_the_log_sees_every_outcome(caller: Client) -> None:
     assert statuses()[1:] == [None, None]
     assert not AuditEvent.objects.died().exists()
     assert statuses() == [200, 200, 200]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_queryset_is_built_where_no_query_is_allowed(caller: Client) -> None:
+    for _ in range(3):
+        caller.get("/guarded/")
+
+    def refuse(execute: Any, sql: str, *others: Any) -> None:
+        raise AssertionError("No query here.")
+
+    with connection.execute_wrapper(refuse):
+        events = AuditEvent.objects.filter(event="used")
+    assert statuses()[1:] == [None, None]
+    assert len(events.all()) == 3
+    assert len(AuditEvent.objects.filter(status=200)) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_answer_from_memory_leaves_nothing_to_be_written(
+    caller: Client, rf: RequestFactory, settings: Settings
+) -> None:
+    """A live server and its test share one connection: a write after the answer gets into the test's transaction."""
+    settings.KEYS = {"OUTCOME_DELAY": timedelta(0)}
+    connection.inc_thread_sharing()
+    try:
+        request = rf.get("/guarded/", headers={"X-API-Key": caller.defaults["HTTP_X_API_KEY"]})
+        handler = BaseHandler()
+        handler.load_middleware()
+        assert handler.get_response(request).status_code == 200
+        assert statuses() == [200]
+    finally:
+        connection.dec_thread_sharing()
+
+
+def test_no_other_connection_writes_into_memory() -> None:
+    options = {**connections.settings["default"], "ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+    assert not can_return_to(DatabaseWrapper(options))
+    assert can_return_to(DatabaseWrapper({**options, "NAME": "keys.sqlite3"}))
 
 
 @pytest.mark.django_db(transaction=True)

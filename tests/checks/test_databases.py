@@ -1,6 +1,7 @@
 """Checks of where the tables are, and of a database that keeps local time."""
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,3 +77,12 @@ def test_local_time_is_ambiguous_where_clocks_change(
     is_ambiguous = is_ambiguous and connection.vendor != "postgresql"
     assert bool(found("keys.W033", deploy=True)) is is_ambiguous
     assert not found("keys.W033")
+
+
+def test_psycopg_2_does_not_tell_the_hours_apart(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.USE_TZ, settings.TIME_ZONE = False, "Europe/Berlin"
+    monkeypatch.setattr(connection.features, "supports_timezones", True)
+    assert not found("keys.W033", deploy=True)
+    monkeypatch.setattr(connection, "Database", SimpleNamespace(__name__="psycopg2"))
+    (warning,) = found("keys.W033", deploy=True)
+    assert "psycopg 2 cannot tell" in str(warning)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import time_machine
+from asgiref.sync import sync_to_async
 from django.conf import settings as project
 from django.db import connection
 from django.test import TestCase, TransactionTestCase, override_settings
@@ -94,6 +95,34 @@ class TestUnrecorded(TransactionTestCase):
         assert self.client.get("/guarded/", headers={"X-API-Key": UNKNOWN}).status_code == 401
         assert self.client.get("/scoped/", headers={"X-API-Key": str(key.key)}).status_code == 403
         assert AuditEvent.objects.filter(event="created").count() == 2
+
+
+class TestUnrecordedInAsyncTests(TransactionTestCase):
+    ran = False
+
+    @unrecorded()
+    async def test_an_async_test(self) -> None:
+        key = await sync_to_async(APIKey.objects.create)(name="A")
+        answer = await self.async_client.get("/guarded/", headers={"X-API-Key": str(key.key)})
+        assert answer.status_code == 200
+        assert not await AuditEvent.objects.exclude(method="").aexists()
+        type(self).ran = True
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        super().tearDownClass()
+        assert cls.ran
+
+
+@unrecorded()
+class TestAClassUnrecorded(TransactionTestCase):
+    def test_of_a_class(self) -> None:
+        assert APIKeyClient().get("/guarded/").status_code == 200
+        assert not AuditEvent.objects.exclude(method="").exists()
+
+
+def test_a_class_stays_a_class() -> None:
+    assert isinstance(TestAClassUnrecorded, type)
 
 
 class TestAfterUnrecorded(TransactionTestCase):

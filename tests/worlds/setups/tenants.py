@@ -11,6 +11,9 @@ INSTALLED_APPS = SHARED_APPS
 
 
 def steps() -> Iterator[tuple[str, Callable[[], None]]]:
-    from tests.worlds.tenancy.steps import steps_for
+    from tests.worlds.tenancy import steps
 
-    yield from steps_for("public", "acme", "globex")
+    yield from steps.steps_for("public", "acme", "globex")
+    yield "a_tenant_migrated_while_the_server_runs", steps.a_tenant_migrated_while_the_server_runs
+    yield "guards_of_others_stay", steps.guards_of_others_stay
+    yield "what_commands_make", lambda: steps.what_commands_make_lies_beside_the_tables("globex", "globex")

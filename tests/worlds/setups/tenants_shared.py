@@ -38,3 +38,10 @@ def steps() -> Iterator[tuple[str, Callable[[], None]]]:
         connection.set_schema("acme")
 
     yield "a_new_tenant_loses_no_outcome", a_new_tenant_loses_no_outcome
+
+    def what_commands_make() -> None:
+        from tests.worlds.tenancy.steps import what_commands_make_lies_beside_the_tables
+
+        what_commands_make_lies_beside_the_tables("public", "acme")
+
+    yield "what_commands_make", what_commands_make

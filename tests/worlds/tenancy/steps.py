@@ -1,17 +1,21 @@
 """What a project with tenants asks of keys: nothing of one tenant gets to another."""
 
 import json
-import threading
 from collections.abc import Callable
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import time_machine
+from django.core.management import call_command
 from django.db import connection as djangos
+from django.db import connections
 from django.test import Client
 from django.test.utils import override_settings
 from django.utils import timezone
 from django_tenants.utils import schema_context
 
+from keys.audit.floods import floods
 from keys.audit.sinks import backlog
 from keys.models import APIKey, AuditEvent
 from keys.models.audit_event import TRAFFIC
@@ -90,10 +94,7 @@ def the_timer_finds_the_tenant(*schemas: str) -> None:
         for _ in range(3):
             for schema in schemas:
                 ask(schema, keys[schema].key)
-    # A thread of its own begins in the public schema, as the timer's does.
-    thread = threading.Thread(target=backlog._flush_and_close)
-    thread.start()
-    thread.join()
+    in_a_thread(backlog._flush_and_close)
     for schema in schemas:
         assert log_of(schema, flushed=False) == [("used", f"of {schema}", 200, 1)] * 3
 
@@ -108,6 +109,20 @@ def a_view_that_changes_the_tenant_changes_no_row_s_place() -> None:
     connection.set_schema("acme")
     assert log_of("acme") == [("used", "of acme", 200, 1)] * 6
     assert log_of("globex") == []
+
+
+def a_guarded_view_of_another_tenant_asks_for_its_key() -> None:
+    """A decision belongs to the tenant in which it was made, and so does its row, whenever that is written."""
+    clear("acme", "globex")
+    keys = {schema: add_key(schema) for schema in ("acme", "globex")}
+    for delay in (timedelta(0), timedelta(hours=1)):
+        floods.forget()
+        with override_settings(KEYS={"OUTCOME_DELAY": delay}):
+            assert [ask("acme", key.key, "/guest/") for key in keys.values()] == [401, 200]
+            assert [ask("acme", key.key, "/host/") for key in keys.values()] == [401, 401]
+    assert sorted(set(log_of("globex"))) == [("refused", "", 401, 1), ("used", "of globex", 200, 1)]
+    assert len(log_of("globex")) == 6
+    assert log_of("acme") == [("used", "of acme", 401, 1), ("refused", "", 401, 1)] * 2
 
 
 @LATE
@@ -162,6 +177,70 @@ def a_plan_of_one_tenant_serves_no_other() -> None:
         cursor.execute("ALTER TABLE keys_apikey ALTER COLUMN rate TYPE varchar(20)")
 
 
+def a_tenant_migrated_while_the_server_runs() -> None:
+    """Until it has tables of its own it finds the public ones, and no longer."""
+    clear("public")
+    key = add_key("public")
+    with schema_context("public"):
+        tenant = Tenant(schema_name="late")
+        tenant.auto_create_schema = False
+        tenant.save()
+        Domain.objects.create(tenant=tenant, domain="late.example", is_primary=True)
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE SCHEMA late")
+    assert [ask("late", key.key) for _ in range(2)] == [200, 200]
+    # Elsewhere, so that this connection hears nothing of it.
+    in_a_thread(lambda: call_command("migrate_schemas", schema_name="late", verbosity=0))
+    assert [ask("late", key.key) for _ in range(2)] == [401, 401]
+    assert log_of("late") == [("refused", "", 401, 1)] * 2
+    connection.set_schema("public")
+    tenant.delete(force_drop=True)
+    connection.set_schema("acme")
+
+
+def what_commands_make_lies_beside_the_tables(home: str, schema: str) -> None:
+    """In the schema of a tenant it would be dropped with the tenant, although it is of use to others."""
+    made = (
+        "SELECT nspname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE relname ~ '_2031_0[678]$'"
+        " AND relkind = 'r' UNION ALL"
+        " SELECT nspname FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE proname = 'keys_append_only'"
+    )
+    with time_machine.travel(datetime(2031, 6, 15, tzinfo=UTC).timestamp()):
+        run("tenant_command", "--schema", schema, "keys_partition")
+    run("tenant_command", "--schema", schema, "keys_guard", "install")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(made)
+            assert cursor.fetchall() == [(home,)] * 4
+    finally:
+        run("tenant_command", "--schema", schema, "keys_guard", "remove")
+
+
+def guards_of_others_stay() -> None:
+    """A tenant without triggers has none to remove, and rights are given on its own tables."""
+    run("tenant_command", "--schema", "public", "keys_guard", "install")
+    try:
+        run("tenant_command", "--schema", "acme", "keys_guard", "remove")
+        run("tenant_command", "--schema", "public", "keys_guard", "status")
+    finally:
+        run("tenant_command", "--schema", "public", "keys_guard", "remove")
+    written = run("tenant_command", "--schema", "acme", "keys_guard", "grants", "--role", "web")
+    assert written.count('"acme"."keys_') == written.count('"keys_') == 4, written
+
+
+def in_a_thread(act: Callable[[], object]) -> None:
+    """Run something on connections of its own, which begin in the public schema."""
+
+    def run_and_close() -> None:
+        try:
+            act()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run_and_close).result()
+
+
 def commands_work_in_the_tenant_they_are_run_for() -> None:
     clear("acme", "globex")
     token = run("tenant_command", "--schema", "globex", "keys_create", "Typed", "--scope", "orders:read").strip()
@@ -203,6 +282,7 @@ def steps_for(*schemas: str) -> list[tuple[str, Callable[[], None]]]:
     )
     alone = (
         a_view_that_changes_the_tenant_changes_no_row_s_place,
+        a_guarded_view_of_another_tenant_asks_for_its_key,
         a_schema_made_and_dropped_while_the_server_runs,
         a_plan_of_one_tenant_serves_no_other,
         commands_work_in_the_tenant_they_are_run_for,

@@ -1,7 +1,7 @@
 """The ordinary addresses, and views that change the tenant."""
 
-from django.db import connection
-from django.http import HttpRequest, JsonResponse
+from django.db import connection, transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django_tenants.utils import schema_context
 
@@ -24,4 +24,28 @@ def stays(request: HttpRequest) -> JsonResponse:
     return JsonResponse({})
 
 
-urlpatterns = [*urls.urlpatterns, path("visits/", visits), path("stays/", stays)]
+@api_key_required()
+def orders(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({})
+
+
+def guest(request: HttpRequest) -> HttpResponse:
+    """Answers with a guarded view of another tenant, in a transaction."""
+    with transaction.atomic(), schema_context("globex"):
+        answer: HttpResponse = orders(request)
+    return answer
+
+
+@api_key_required()
+def host(request: HttpRequest) -> HttpResponse:
+    """Is guarded itself, and answers with a guarded view of another tenant."""
+    return guest(request)
+
+
+urlpatterns = [
+    *urls.urlpatterns,
+    path("visits/", visits),
+    path("stays/", stays),
+    path("guest/", guest),
+    path("host/", host),
+]
