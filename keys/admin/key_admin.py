@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.models import ADDITION, LogEntry
 from django.contrib.auth import get_user_model
@@ -22,7 +23,7 @@ from . import activity, charts, reveal, steps
 from .columns import KeyChangeList, KeyColumns
 from .filters import AgeFilter, ScopeFilter, StateFilter, UseFilter
 from .finding import SecretSafeSearch
-from .forms import AddKeyForm, ChangeKeyForm
+from .forms import AddKeyForm, ChangeKeyForm, ListedKeyForm
 from .pages import Pages, address
 from .steps import LifeCycleSteps, acting, in_transactions
 
@@ -32,14 +33,16 @@ DAYS, A_DAY, EVENTS, STEPS = 30, 5000, 15, 10
 
 @admin.register(APIKey)
 class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("name", "visible_prefix", "state_shown", "scopes_shown", "last_use", "last_days")
+    list_display: Any = ("name", "visible_prefix", "state_shown", "scopes_shown", "last_use", "last_days")
     list_filter = (StateFilter, ScopeFilter, UseFilter, AgeFilter)
     list_per_page = 50
     show_facets = admin.ShowFacets.NEVER
     search_fields = ("name", "prefix__istartswith")
     search_help_text = gettext_lazy("A name, a prefix, or a whole key: it is looked up without being kept anywhere.")
-    actions = ("rotate_selected", "deactivate_selected")
+    actions: Any = ("rotate_selected", "deactivate_selected")
     actions_selection_counter = True
+    form = ChangeKeyForm
+    add_form = AddKeyForm
 
     class Media:
         css = {"all": ("keys/admin.css",)}
@@ -51,28 +54,38 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         return KeyChangeList
 
     def get_fieldsets(self, request: HttpRequest, obj: APIKey | None = None) -> Any:
-        limits = gettext_lazy("Limits")
+        if self.fieldsets or self.fields:  # of a project's subclass
+            return super().get_fieldsets(request, obj)
         if obj is None:
-            return [
-                (None, {"fields": ["name", "scopes"]}),
-                (limits, {"fields": ["lifetime", "expires_at", "allowed_ips", "rate"]}),
-            ]
-        if self.has_change_permission(request, obj):
-            first = ["name", "is_active", "scopes"]
-            return [(None, {"fields": first}), (limits, {"fields": ["expires_at", "allowed_ips", "rate"]})]
-        shown = ["name", "is_active", "scopes_shown"]
-        return [(None, {"fields": shown}), (limits, {"fields": ["expires_at", "networks_shown", "rate"]})]
+            first, limits = ["name", "scopes"], ["lifetime", "expires_at", "allowed_ips", "rate"]
+        elif self.has_change_permission(request, obj):
+            first, limits = ["name", "is_active", "scopes"], ["expires_at", "allowed_ips", "rate"]
+        else:
+            first, limits = ["name", "is_active", "scopes_shown"], ["expires_at", "networks_shown", "rate"]
+        hidden = self.get_exclude(request, obj) or ()
+        sections = [(None, first), (gettext_lazy("Limits"), limits)]
+        return [(title, {"fields": [name for name in names if name not in hidden]}) for title, names in sections]
 
     def get_readonly_fields(self, request: HttpRequest, obj: APIKey | None = None) -> Any:
+        own = super().get_readonly_fields(request, obj)
         may_change = obj is None or self.has_change_permission(request, obj)
-        return () if may_change else ("scopes_shown", "networks_shown")
+        return own if may_change else (*own, "scopes_shown", "networks_shown")
 
     def get_form(self, request: HttpRequest, obj: APIKey | None = None, change: bool = False, **kwargs: Any) -> Any:
+        defaults: dict[str, Any] = {}
         if obj is None:
-            kwargs["form"] = AddKeyForm
-        elif self.has_change_permission(request, obj):
-            kwargs["form"] = ChangeKeyForm
-        return super().get_form(request, obj, change, **kwargs)
+            defaults["form"] = self.add_form
+        elif not self.has_change_permission(request, obj):
+            defaults["form"] = forms.ModelForm
+        return super().get_form(request, obj, change, **{**defaults, **kwargs})
+
+    def get_changelist_form(self, request: HttpRequest, **kwargs: Any) -> Any:
+        return super().get_changelist_form(request, **{"form": ListedKeyForm, **kwargs})
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        # A project's subclass may change keys there: by `list_editable`, or by actions of its own.
+        with acting(request):
+            return super().changelist_view(request, extra_context)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Read initial values from the URL, e.g. `?name=TTS&scopes=users:read&scopes=employees:read`."""
@@ -178,7 +191,7 @@ def _page_context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, An
         "chart": charts.chart(recent.days, 600, 120, gap=4),
         "sample": activity.sample(key.pk, since),
         "sample_size": activity.SAMPLE,
-        "requests": events.filter(event__in=TRAFFIC)[:EVENTS] if request.user.has_perm("keys.view_auditevent") else (),
+        "requests": events.filter(event__in=TRAFFIC)[:EVENTS] if pages.may_read_log else (),
         "steps": events.steps()[:STEPS],
         "counted_a_day": A_DAY,
         "retirement": retirement(key),

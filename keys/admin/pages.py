@@ -47,7 +47,16 @@ class Pages:
 
     @property
     def keys_by_last_use(self) -> str:
-        return self._viewed(APIKey, "changelist", o=5)
+        """Return the list of keys in the order of its column for the last use, as far as it has one."""
+        if not self.keys:
+            return ""
+        model_admin = self._site.get_model_admin(APIKey)
+        columns = [*model_admin.get_list_display(self._request)]
+        if "last_use" not in columns:
+            return self.keys
+        # The column to tick, which is the first, is there for those who may take an action.
+        ticks = 1 if model_admin.get_actions(self._request) else 0
+        return self._viewed(APIKey, "changelist", o=columns.index("last_use") + ticks)
 
     @property
     def add(self) -> str:
@@ -59,6 +68,13 @@ class Pages:
     def step(self, step: str, pk: Any) -> str:
         """Return the page that asks before a key is rotated or deactivated. The caller knows who may."""
         return address(self._site, APIKey, step, keys=pk)
+
+    @property
+    def may_read_log(self) -> bool:
+        """Whether this person may see requests: the log's pages decide, or without them the permission."""
+        if self._site.is_registered(AuditEvent):
+            return self._may("view", AuditEvent)
+        return bool(self._request.user.has_perm("keys.view_auditevent"))
 
     def log(self, pk: Any) -> str:
         """Return the log of one key."""
