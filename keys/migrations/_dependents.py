@@ -30,6 +30,7 @@ SQLITE_MENTIONS = (
 
 # Rules that Django's introspection leaves out.
 EXCLUSIONS = "SELECT conname FROM pg_constraint WHERE conrelid = to_regclass(%s) AND contype = 'x'"
+HIDES_ROWS = "SELECT 1 FROM pg_class WHERE oid = to_regclass(%s) AND relrowsecurity AND relforcerowsecurity"
 
 
 def dependents(connection: BaseDatabaseWrapper, table: str) -> Iterator[str]:
@@ -41,6 +42,9 @@ def dependents(connection: BaseDatabaseWrapper, table: str) -> Iterator[str]:
         if connection.vendor == "postgresql":
             cursor.execute(EXCLUSIONS, [table])
             yield from [f"{table} has a constraint of its own, {name}" for (name,) in cursor.fetchall()]
+            cursor.execute(HIDES_ROWS, [table])
+            if cursor.fetchall():
+                yield f"{table} has forced row level security, which may hide rows with plain keys"
         elif connection.vendor == "sqlite":
             cursor.execute(SQLITE_MENTIONS, [table])
             mention = re.compile(rf"\b{table}\b", re.IGNORECASE)

@@ -50,6 +50,9 @@ USES: dict[str, dict[str, tuple[list[str], str]]] = {
         "a trigger of the column": ([FUNCTION, WATCH.format("OF key", "")], "trigger watches"),
         "a trigger with a condition": ([FUNCTION, WATCH.format("", "WHEN (NEW.key <> OLD.key)")], "trigger watches"),
         "a policy": (["CREATE POLICY other ON keys_apikey USING (key <> '')"], "policy other"),
+        "rows that are hidden": (
+            [f"ALTER TABLE keys_apikey {what} ROW LEVEL SECURITY" for what in ("ENABLE", "FORCE")], "may hide rows",
+        ),
         "a rule": (["CREATE RULE other AS ON DELETE TO keys_apikey WHERE OLD.key = '' DO NOTHING"], "rule other"),
         "an exclusion": (["ALTER TABLE keys_apikey ADD CONSTRAINT alone EXCLUDE (name WITH =)"], "its own, alone"),
         "an index of that name": (
