@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.admin import AdminSite
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
@@ -25,6 +25,16 @@ def address(site: AdminSite, model: type[Model], page: str, *args: Any, **query:
     return f"{url}?{urlencode(query)}" if query else url
 
 
+def keys_shown(site: AdminSite, request: HttpRequest) -> QuerySet[APIKey]:
+    """Return the keys that this person sees on this site: a project's subclass may narrow them."""
+    if site.is_registered(APIKey):
+        shown = site.get_model_admin(APIKey).get_queryset(request)
+        if shown.query.where:
+            # Without what the list of keys looks up for each.
+            return APIKey.objects.filter(pk__in=shown.values("pk"))
+    return APIKey.objects.all()
+
+
 class Pages:
     """The pages that one person may open on one site; each is a URL, or an empty text."""
 
@@ -35,8 +45,8 @@ class Pages:
     def _may(self, permission: str, model: type[Model]) -> bool:
         if not self._site.is_registered(model):
             return False
-        has_permission = getattr(self._site.get_model_admin(model), f"has_{permission}_permission")
-        return bool(has_permission(self._request))
+        has_permission = getattr(self._site.get_model_admin(model), f"has_{permission}_permission", None)
+        return bool(has_permission is not None and has_permission(self._request))
 
     def _viewed(self, model: type[Model], page: str, *args: Any, **query: Any) -> str:
         return address(self._site, model, page, *args, **query) if self._may("view", model) else ""
@@ -79,11 +89,12 @@ class Pages:
     def log(self, pk: Any) -> str:
         """Return the log of one key."""
         # Pages that are not ours know no such filter.
-        return self._viewed(AuditEvent, "changelist", key=pk) if self.usage else ""
+        is_ours = address(self._site, AuditEvent, "usage") != ""
+        return self._viewed(AuditEvent, "changelist", key=pk) if is_ours else ""
 
     @property
     def usage(self) -> str:
-        return self._viewed(AuditEvent, "usage")
+        return address(self._site, AuditEvent, "usage") if self._may("usage", AuditEvent) else ""
 
     def usage_of(self, pk: Any) -> str:
-        return self._viewed(AuditEvent, "usage", key=pk)
+        return address(self._site, AuditEvent, "usage", key=pk) if self._may("usage", AuditEvent) else ""

@@ -243,3 +243,23 @@ def test_a_moment_is_read_as_browsers_send_it(admin_client: Client, settings: An
     assert (f"{made[0].expires_at:%Y-%m-%d %H:%M}", made[1]) == ("2030-02-01 10:30", 200)
     page = page_of(made[0])
     assert admin_client.post(page, {**form_of(admin_client.get(page)), "name": "Renamed"}).status_code == 302
+
+
+def test_those_who_see_a_part_of_the_log_learn_of_no_other_key(admin_client: Client, mount: Mount, key: APIKey) -> None:
+    class OwnLog(AuditEventAdmin):
+        def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEvent]:
+            return super().get_queryset(request).filter(key_name__startswith="T")
+
+    other = APIKey.objects.create(name="Other")
+    mount(OtherKeys, OwnLog)
+    log = "/office/keys/auditevent/"
+    pages = [KEYS, f"{KEYS}{key.pk}/change/", log, f"{log}?key={other.pk}", f"{log}export/csv/"]
+    for page in pages:
+        answer = admin_client.get(page)
+        assert answer.status_code == 200
+        assert b"Other" not in answer.getvalue()
+        if not answer.streaming:
+            assert not [link for link in links_of(answer, page) if "/usage/" in link]
+    assert f"{log}?key={key.pk}" in links_of(admin_client.get(pages[1]), pages[1])
+    assert admin_client.get(f"{log}usage/").status_code == 403
+    assert admin_client.get(f"{log}usage/?key={other.pk}").status_code == 403
