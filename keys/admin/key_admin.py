@@ -47,6 +47,15 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
     class Media:
         css = {"all": ("keys/admin.css",)}
 
+    def __init__(self, model: Any, admin_site: admin.AdminSite) -> None:
+        super().__init__(model, admin_site)
+        if model is not APIKey:
+            # Django looks for templates by the model's name: those of a project's proxy, and then ours.
+            places = [f"admin/{self.opts.app_label}/{self.opts.model_name}", f"admin/{self.opts.app_label}"]
+            for page in ("change_form", "change_list", "delete_confirmation", "delete_selected_confirmation"):
+                templates = [f"{place}/{page}.html" for place in (*places, "admin/keys/apikey")]
+                setattr(self, f"{page}_template", getattr(self, f"{page}_template") or templates)
+
     def address_of(self, key: APIKey) -> str:
         return address(self.admin_site, self.opts.model, "change", key.pk)
 
@@ -101,7 +110,7 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         with in_transactions():
             if (entry := self._made_before(request)) is not None:
                 key = APIKey.objects.filter(pk=str(entry.object_id)).first()
-                url = Pages(self.admin_site, request).key(key.pk) if key is not None else ""
+                url = Pages(self.admin_site, request, self.opts.model).key(key.pk) if key is not None else ""
                 context = {"title": _("No second key was made"), "entry": entry, "key": key, "key_url": url}
                 return reveal.answer(self, request, "admin/keys/apikey/made_before.html", context)
             return super().add_view(request, form_url, extra_context)
@@ -120,7 +129,7 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         rows = users._default_manager.using(router.db_for_write(users)).select_for_update()
         rows.filter(pk__in=[request.user.pk]).first()
         additions = LogEntry.objects.using(router.db_for_write(LogEntry)).filter(user=request.user.pk)
-        kind = ContentType.objects.get_for_model(APIKey).pk
+        kind = ContentType.objects.get_for_model(self.model, for_concrete_model=False).pk
         additions = additions.filter(action_flag=ADDITION, content_type=kind)
         return additions.filter(change_message__contains=f'"{form_id}"').first()
 
@@ -181,7 +190,7 @@ def _page_context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, An
     """Return what the template of a key's page needs beside the form, from a fixed number of queries."""
     recent = activity.by_day([key.pk], DAYS, A_DAY)[key.pk]
     since = moments.start_of(activity.first_day(DAYS))
-    pages = Pages(admin.admin_site, request)
+    pages = Pages(admin.admin_site, request, admin.opts.model)
     events = AuditEvent.objects.written().filter(api_key=key.pk).order_by("-at", "-id")
     may_rotate = steps.can_be_rotated(key) and admin.has_rotate_permission(request, key)
     may_deactivate = admin.has_change_permission(request, key) and key.is_active

@@ -38,9 +38,11 @@ def keys_shown(site: AdminSite, request: HttpRequest) -> QuerySet[APIKey]:
 class Pages:
     """The pages that one person may open on one site; each is a URL, or an empty text."""
 
-    def __init__(self, site: AdminSite, request: HttpRequest) -> None:
+    def __init__(self, site: AdminSite, request: HttpRequest, model: type[Model] = APIKey) -> None:
         self._site = site
         self._request = request
+        # A project may have pages of ours for a proxy of the model.
+        self._keys = model if issubclass(model, APIKey) else APIKey
 
     def _may(self, permission: str, model: type[Model]) -> bool:
         if not self._site.is_registered(model):
@@ -53,31 +55,31 @@ class Pages:
 
     @property
     def keys(self) -> str:
-        return self._viewed(APIKey, "changelist")
+        return self._viewed(self._keys, "changelist")
 
     @property
     def keys_by_last_use(self) -> str:
         """Return the list of keys in the order of its column for the last use, as far as it has one."""
         if not self.keys:
             return ""
-        model_admin = self._site.get_model_admin(APIKey)
+        model_admin = self._site.get_model_admin(self._keys)
         columns = [*model_admin.get_list_display(self._request)]
         if "last_use" not in columns:
             return self.keys
         # The column to tick, which is the first, is there for those who may take an action.
         ticks = 1 if model_admin.get_actions(self._request) else 0
-        return self._viewed(APIKey, "changelist", o=columns.index("last_use") + ticks)
+        return self._viewed(self._keys, "changelist", o=columns.index("last_use") + ticks)
 
     @property
     def add(self) -> str:
-        return address(self._site, APIKey, "add") if self._may("add", APIKey) else ""
+        return address(self._site, self._keys, "add") if self._may("add", self._keys) else ""
 
     def key(self, pk: Any) -> str:
-        return self._viewed(APIKey, "change", pk)
+        return self._viewed(self._keys, "change", pk)
 
     def step(self, step: str, pk: Any) -> str:
         """Return the page that asks before a key is rotated or deactivated. The caller knows who may."""
-        return address(self._site, APIKey, step, keys=pk)
+        return address(self._site, self._keys, step, keys=pk)
 
     @property
     def may_read_log(self) -> bool:

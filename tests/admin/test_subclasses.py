@@ -1,10 +1,11 @@
 """A project's subclass of our pages: what it says of fields, lists and rights holds, and our promises go on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin import AdminSite
 from django.contrib.admin.views.main import ChangeList
@@ -17,7 +18,7 @@ from django.utils import timezone
 from keys.admin import APIKeyAdmin, AuditEventAdmin
 from keys.admin.forms import ChangeKeyForm
 from keys.models import APIKey, AuditEvent
-from tests.support.admin import ADD, USAGE, form_of, page_of, staff, text_of
+from tests.support.admin import ADD, USAGE, form_of, forms_of, page_of, staff, text_of
 from tests.support.crawling import links_of
 
 pytestmark = pytest.mark.django_db
@@ -263,3 +264,39 @@ def test_those_who_see_a_part_of_the_log_learn_of_no_other_key(admin_client: Cli
     assert f"{log}?key={key.pk}" in links_of(admin_client.get(pages[1]), pages[1])
     assert admin_client.get(f"{log}usage/").status_code == 403
     assert admin_client.get(f"{log}usage/?key={other.pk}").status_code == 403
+
+
+@pytest.fixture
+def proxy() -> Iterator[type[APIKey]]:
+    class PartnerKey(APIKey):
+        class Meta:
+            proxy = True
+            app_label = "keys"
+
+    yield PartnerKey
+    del apps.all_models["keys"]["partnerkey"]
+    apps.clear_cache()
+
+
+def test_a_proxy_of_the_model_has_our_pages_under_its_own_addresses(
+    admin_client: Client, settings: Any, proxy: type[APIKey]
+) -> None:
+    office = AdminSite(name="office")
+    office.register(APIKey, APIKeyAdmin)
+    office.register(proxy, APIKeyAdmin)
+    settings.ROOT_URLCONF = (path("office/", office.urls),)
+    partners = "/office/keys/partnerkey/"
+    form = {**form_of(admin_client.get(f"{partners}add/"), "partnerkey_form"), "name": "New"}
+    for _ in range(2):
+        admin_client.post(f"{partners}add/", form)
+    made = APIKey.objects.get()
+    page = f"{partners}{made.pk}/change/"
+    steps = [f"{partners}{step}/?keys={made.pk}" for step in ("rotate", "deactivate")]
+    assert [link for link in links_of(admin_client.get(page), page) if "keys=" in link] == steps
+    assert "opened_with" in form_of(admin_client.get(page), "partnerkey_form")
+    for step in steps:
+        question = next(form for form in forms_of(admin_client.get(step)) if "keys" in form.fields)
+        assert question.action == step.partition("?")[0]
+    assert f"{partners}add/" in links_of(admin_client.get(partners), partners)
+    rotated = admin_client.post(f"{partners}rotate/", {"keys": made.pk, "grace": "0"})
+    assert [link for link in links_of(rotated, partners) if link.endswith("/change/") and partners in link]
