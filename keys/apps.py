@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 from django.apps import AppConfig, apps
+from django.core.exceptions import ImproperlyConfigured
 from django.db.models.signals import pre_migrate
 from django.utils.translation import gettext_lazy as _
 
@@ -13,6 +14,11 @@ class KeysConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        if self.label != "keys":
+            raise ImproperlyConfigured(
+                f"{type(self).__qualname__} gives the keys app the label {self.label!r}, but its tables and migrations"
+                " go by 'keys': take the label out."
+            )
         from . import checks  # noqa: F401  registers them
         from .histories import watch_models
         from .migrations._takeover import look_before_migrating

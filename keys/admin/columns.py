@@ -28,16 +28,26 @@ def scope_list(key: APIKey) -> SafeString:
 class KeyChangeList(ChangeList):
     """Adds what the log says about the keys on this page, in two queries for all of them."""
 
+    def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[APIKey]:
+        shown: Any = self.root_queryset
+        if "last_used" not in shown.query.annotations:
+            self.root_queryset = shown.with_last_used()
+        return super().get_queryset(request, *args, **kwargs)
+
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        self.result_list: Any = list(self.result_list)
-        recent = activity.by_day([key.pk for key in self.result_list], SPARKLINE_DAYS, A_DAY)
-        for key in self.result_list:
+        # It stays a queryset, which `list_editable` needs, and keeps these instances.
+        shown: Any = self.result_list
+        recent = activity.by_day([key.pk for key in shown], SPARKLINE_DAYS, A_DAY)
+        for key in shown:
             key.recent = recent[key.pk]
 
 
 class KeyColumns:
-    """The columns of the list."""
+    """The columns of the list.
+
+    A project's own list may lack what ours adds to the keys: then it is looked up for each.
+    """
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[APIKey]:
         return super().get_queryset(request).with_last_used()  # type: ignore[misc,no-any-return]
@@ -60,12 +70,12 @@ class KeyColumns:
 
     @admin.display(description=gettext_lazy("last use"), ordering="last_used")
     def last_use(self, key: APIKey) -> str:
-        last_used = key.last_used  # type: ignore[attr-defined]
+        last_used = key.last_used if hasattr(key, "last_used") else key.last_used_at
         return _("never") if last_used is None else time_ago(last_used)
 
     @admin.display(description=gettext_lazy("last 7 days"))
     def last_days(self, key: APIKey) -> str:
-        recent = key.recent  # type: ignore[attr-defined]
+        recent = getattr(key, "recent", None) or activity.by_day([key.pk], SPARKLINE_DAYS, A_DAY)[key.pk]
         label = ngettext("%(number)d use", "%(number)d uses", recent.uses) % {"number": recent.uses}
         if recent.refusals:
             refused = ngettext("%(number)d refused", "%(number)d refused", recent.refusals)

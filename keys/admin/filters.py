@@ -37,7 +37,7 @@ class ScopeFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         registered = sorted(conf.SCOPES) or sorted(
-            {scope for scopes in APIKey.objects.values_list("scopes", flat=True) for scope in scopes}
+            {scope for scopes in model_admin.get_queryset(request).values_list("scopes", flat=True) for scope in scopes}
         )
         return [(scope, scope) for scope in registered]
 

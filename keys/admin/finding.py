@@ -86,7 +86,7 @@ class SecretSafeSearch:
             "search_url": self._address("search"),
             "search_params": [(name, value) for name, values in carried.lists() for value in values],
             "clear_search_url": f"?{carried.urlencode()}",
-            "pages": Pages(self.admin_site, request),
+            "pages": Pages(self.admin_site, request, self.opts.model),
             **(extra_context or {}),
         }
         return super().changelist_view(request, context)  # type: ignore[misc,no-any-return]

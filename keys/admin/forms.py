@@ -32,7 +32,11 @@ class MomentWidget(forms.SplitDateTimeWidget):
 class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
     """The common part of the forms to create and to change a key."""
 
-    expires_at = forms.SplitDateTimeField(required=False, widget=MomentWidget, label=_("Expires at"))
+    expires_at = forms.SplitDateTimeField(
+        required=False, widget=MomentWidget, label=_("Expires at"),
+        # As browsers send them, whatever formats the site has for people.
+        input_date_formats=["%Y-%m-%d"], input_time_formats=["%H:%M:%S", "%H:%M", "%H:%M:%S.%f"],
+    )  # fmt: skip
     allowed_ips = LinesField(
         required=False,
         label=_("Allowed networks"),
@@ -57,10 +61,11 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         if "scopes" in self.fields:  # not for staff who may only view
             self.fields["scopes"] = self._scopes_field()
-        self.fields["expires_at"].help_text = _(
-            "From this moment on the key is refused, without a job that would have to run."
-            " Time zone: %(zone)s. Empty: it never expires."
-        ) % {"zone": moments.zone_name()}
+        if "expires_at" in self.fields:  # a project's subclass may have made it read-only
+            self.fields["expires_at"].help_text = _(
+                "From this moment on the key is refused, without a job that would have to run."
+                " Time zone: %(zone)s. Empty: it never expires."
+            ) % {"zone": moments.zone_name()}
 
     def _scopes_field(self) -> forms.Field:
         held = self.instance.scopes
@@ -111,6 +116,8 @@ class AddKeyForm(KeyForm):
             if expires_at is not None:
                 self.add_error("expires_at", _("Choose a number of days above or give a moment here, not both."))
             cleaned["expires_at"] = moments.after(timezone.now(), timedelta(days=int(days)))
+            # A project's own fieldsets may offer the number of days alone.
+            self.instance.expires_at = cleaned["expires_at"]
         return cleaned
 
 
@@ -149,7 +156,12 @@ class ChangeKeyForm(KeyForm):
             self.initial["opened_with"] = signing.dumps(self._texts(), salt=salt, compress=True)
 
     def _model_fields(self) -> list[Any]:
-        return [APIKey._meta.get_field(name) for name in self._meta.fields or ()]
+        """Return the key's fields that can be changed on this page; others are read-only or are no fields of a key."""
+        return [field for field in APIKey._meta.concrete_fields if field.name in self._shown]
+
+    @property
+    def _shown(self) -> set[str]:
+        return {*self.fields} & {*(self._meta.fields or ())} & {field.name for field in APIKey._meta.concrete_fields}
 
     def _texts(self) -> dict[str, Any]:
         key = self.instance
@@ -164,7 +176,7 @@ class ChangeKeyForm(KeyForm):
     @property
     def unchanged(self) -> set[str]:
         """The key's fields that the person did not change."""
-        return {*(self._meta.fields or ())} - {*self.changed_data}
+        return self._shown - {*self.changed_data}
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -172,7 +184,7 @@ class ChangeKeyForm(KeyForm):
             raise forms.ValidationError(_("This page cannot be read any more. Open it again."), code="stale")
         # The form does not write fields that are missing in `cleaned_data`.
         cleaned = {name: value for name, value in cleaned.items() if name not in self.unchanged}
-        for name in {*(self._meta.fields or ())} & {*cleaned}:
+        for name in self._shown & {*cleaned}:
             now = getattr(self.instance, name)
             if now not in (self.initial[name], cleaned[name]):
                 self.add_error(name, self._conflict(now))
@@ -189,6 +201,22 @@ class ChangeKeyForm(KeyForm):
     def _get_validation_exclusions(self) -> set[str]:
         # So a key with a scope that is no longer registered can be renamed.
         return {*super()._get_validation_exclusions(), *self.unchanged}  # type: ignore[misc]
+
+
+class ListedKeyForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A row of the list, where a project's subclass has `list_editable`. Saves only what the person changed in it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.editable = {*self.fields}
+        for name, field in self.fields.items():
+            # The page contains the values it was made from. Without them, changes are compared with the current row.
+            field.show_hidden_initial = not self.is_bound or self.add_initial_prefix(name) in self.data
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        unchanged = self.editable - {*self.changed_data}
+        return {name: value for name, value in cleaned.items() if name not in unchanged}
 
 
 class RotateForm(forms.Form):

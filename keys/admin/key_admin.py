@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.models import ADDITION, LogEntry
 from django.contrib.auth import get_user_model
@@ -22,7 +23,7 @@ from . import activity, charts, reveal, steps
 from .columns import KeyChangeList, KeyColumns
 from .filters import AgeFilter, ScopeFilter, StateFilter, UseFilter
 from .finding import SecretSafeSearch
-from .forms import AddKeyForm, ChangeKeyForm
+from .forms import AddKeyForm, ChangeKeyForm, ListedKeyForm
 from .pages import Pages, address
 from .steps import LifeCycleSteps, acting, in_transactions
 
@@ -32,17 +33,28 @@ DAYS, A_DAY, EVENTS, STEPS = 30, 5000, 15, 10
 
 @admin.register(APIKey)
 class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("name", "visible_prefix", "state_shown", "scopes_shown", "last_use", "last_days")
+    list_display: Any = ("name", "visible_prefix", "state_shown", "scopes_shown", "last_use", "last_days")
     list_filter = (StateFilter, ScopeFilter, UseFilter, AgeFilter)
     list_per_page = 50
     show_facets = admin.ShowFacets.NEVER
     search_fields = ("name", "prefix__istartswith")
     search_help_text = gettext_lazy("A name, a prefix, or a whole key: it is looked up without being kept anywhere.")
-    actions = ("rotate_selected", "deactivate_selected")
+    actions: Any = ("rotate_selected", "deactivate_selected")
     actions_selection_counter = True
+    form = ChangeKeyForm
+    add_form = AddKeyForm
 
     class Media:
         css = {"all": ("keys/admin.css",)}
+
+    def __init__(self, model: Any, admin_site: admin.AdminSite) -> None:
+        super().__init__(model, admin_site)
+        if model is not APIKey:
+            # Django looks for templates by the model's name: those of a project's proxy, and then ours.
+            places = [f"admin/{self.opts.app_label}/{self.opts.model_name}", f"admin/{self.opts.app_label}"]
+            for page in ("change_form", "change_list", "delete_confirmation", "delete_selected_confirmation"):
+                templates = [f"{place}/{page}.html" for place in (*places, "admin/keys/apikey")]
+                setattr(self, f"{page}_template", getattr(self, f"{page}_template") or templates)
 
     def address_of(self, key: APIKey) -> str:
         return address(self.admin_site, self.opts.model, "change", key.pk)
@@ -51,28 +63,38 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         return KeyChangeList
 
     def get_fieldsets(self, request: HttpRequest, obj: APIKey | None = None) -> Any:
-        limits = gettext_lazy("Limits")
+        if self.fieldsets or self.fields:  # of a project's subclass
+            return super().get_fieldsets(request, obj)
         if obj is None:
-            return [
-                (None, {"fields": ["name", "scopes"]}),
-                (limits, {"fields": ["lifetime", "expires_at", "allowed_ips", "rate"]}),
-            ]
-        if self.has_change_permission(request, obj):
-            first = ["name", "is_active", "scopes"]
-            return [(None, {"fields": first}), (limits, {"fields": ["expires_at", "allowed_ips", "rate"]})]
-        shown = ["name", "is_active", "scopes_shown"]
-        return [(None, {"fields": shown}), (limits, {"fields": ["expires_at", "networks_shown", "rate"]})]
+            first, limits = ["name", "scopes"], ["lifetime", "expires_at", "allowed_ips", "rate"]
+        elif self.has_change_permission(request, obj):
+            first, limits = ["name", "is_active", "scopes"], ["expires_at", "allowed_ips", "rate"]
+        else:
+            first, limits = ["name", "is_active", "scopes_shown"], ["expires_at", "networks_shown", "rate"]
+        hidden = self.get_exclude(request, obj) or ()
+        sections = [(None, first), (gettext_lazy("Limits"), limits)]
+        return [(title, {"fields": [name for name in names if name not in hidden]}) for title, names in sections]
 
     def get_readonly_fields(self, request: HttpRequest, obj: APIKey | None = None) -> Any:
+        own = super().get_readonly_fields(request, obj)
         may_change = obj is None or self.has_change_permission(request, obj)
-        return () if may_change else ("scopes_shown", "networks_shown")
+        return own if may_change else (*own, "scopes_shown", "networks_shown")
 
     def get_form(self, request: HttpRequest, obj: APIKey | None = None, change: bool = False, **kwargs: Any) -> Any:
+        defaults: dict[str, Any] = {}
         if obj is None:
-            kwargs["form"] = AddKeyForm
-        elif self.has_change_permission(request, obj):
-            kwargs["form"] = ChangeKeyForm
-        return super().get_form(request, obj, change, **kwargs)
+            defaults["form"] = self.add_form
+        elif not self.has_change_permission(request, obj):
+            defaults["form"] = forms.ModelForm
+        return super().get_form(request, obj, change, **{**defaults, **kwargs})
+
+    def get_changelist_form(self, request: HttpRequest, **kwargs: Any) -> Any:
+        return super().get_changelist_form(request, **{"form": ListedKeyForm, **kwargs})
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        # A project's subclass may change keys there: by `list_editable`, or by actions of its own.
+        with acting(request):
+            return super().changelist_view(request, extra_context)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Read initial values from the URL, e.g. `?name=TTS&scopes=users:read&scopes=employees:read`."""
@@ -88,7 +110,7 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         with in_transactions():
             if (entry := self._made_before(request)) is not None:
                 key = APIKey.objects.filter(pk=str(entry.object_id)).first()
-                url = Pages(self.admin_site, request).key(key.pk) if key is not None else ""
+                url = Pages(self.admin_site, request, self.opts.model).key(key.pk) if key is not None else ""
                 context = {"title": _("No second key was made"), "entry": entry, "key": key, "key_url": url}
                 return reveal.answer(self, request, "admin/keys/apikey/made_before.html", context)
             return super().add_view(request, form_url, extra_context)
@@ -107,7 +129,7 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         rows = users._default_manager.using(router.db_for_write(users)).select_for_update()
         rows.filter(pk__in=[request.user.pk]).first()
         additions = LogEntry.objects.using(router.db_for_write(LogEntry)).filter(user=request.user.pk)
-        kind = ContentType.objects.get_for_model(APIKey).pk
+        kind = ContentType.objects.get_for_model(self.model, for_concrete_model=False).pk
         additions = additions.filter(action_flag=ADDITION, content_type=kind)
         return additions.filter(change_message__contains=f'"{form_id}"').first()
 
@@ -168,7 +190,7 @@ def _page_context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, An
     """Return what the template of a key's page needs beside the form, from a fixed number of queries."""
     recent = activity.by_day([key.pk], DAYS, A_DAY)[key.pk]
     since = moments.start_of(activity.first_day(DAYS))
-    pages = Pages(admin.admin_site, request)
+    pages = Pages(admin.admin_site, request, admin.opts.model)
     events = AuditEvent.objects.written().filter(api_key=key.pk).order_by("-at", "-id")
     may_rotate = steps.can_be_rotated(key) and admin.has_rotate_permission(request, key)
     may_deactivate = admin.has_change_permission(request, key) and key.is_active
@@ -178,7 +200,7 @@ def _page_context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, An
         "chart": charts.chart(recent.days, 600, 120, gap=4),
         "sample": activity.sample(key.pk, since),
         "sample_size": activity.SAMPLE,
-        "requests": events.filter(event__in=TRAFFIC)[:EVENTS] if request.user.has_perm("keys.view_auditevent") else (),
+        "requests": events.filter(event__in=TRAFFIC)[:EVENTS] if pages.may_read_log else (),
         "steps": events.steps()[:STEPS],
         "counted_a_day": A_DAY,
         "retirement": retirement(key),

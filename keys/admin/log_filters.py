@@ -18,6 +18,7 @@ from .. import moments
 from ..endpoints import environment_keyrings
 from ..models import APIKey, AuditEvent
 from .finding import row_id
+from .pages import keys_shown
 
 Events = QuerySet[AuditEvent]
 
@@ -32,13 +33,15 @@ class KeyFilter(admin.SimpleListFilter):
     parameter_name = "key"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        keys = list(APIKey.objects.all()[: KEYS_OFFERED + 1])
+        shown = keys_shown(model_admin.admin_site, request)
+        keys = list(shown[: KEYS_OFFERED + 1])
         chosen = row_id(request.GET.get(self.parameter_name, ""))
         if len(keys) > KEYS_OFFERED:
-            keys = list(APIKey.objects.filter(pk__in=[] if chosen is None else [chosen]))
+            keys = list(shown.filter(pk__in=[] if chosen is None else [chosen]))
         offered = {str(key.pk): str(key) for key in keys}
         if chosen is not None and str(chosen) not in offered:
-            event = AuditEvent.objects.latest_of("api_key_id", chosen).first()  # the log keeps a deleted key's name
+            event = model_admin.get_queryset(request).latest_of("api_key_id", chosen).first()
+            # The log keeps a deleted key's name.
             offered[str(chosen)] = event.key_name if event is not None else str(chosen)
         return list(offered.items())
 

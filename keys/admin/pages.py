@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.admin import AdminSite
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
@@ -25,49 +25,78 @@ def address(site: AdminSite, model: type[Model], page: str, *args: Any, **query:
     return f"{url}?{urlencode(query)}" if query else url
 
 
+def keys_shown(site: AdminSite, request: HttpRequest) -> QuerySet[APIKey]:
+    """Return the keys that this person sees on this site: a project's subclass may narrow them."""
+    if site.is_registered(APIKey):
+        shown = site.get_model_admin(APIKey).get_queryset(request)
+        if shown.query.where:
+            # Without what the list of keys looks up for each.
+            return APIKey.objects.filter(pk__in=shown.values("pk"))
+    return APIKey.objects.all()
+
+
 class Pages:
     """The pages that one person may open on one site; each is a URL, or an empty text."""
 
-    def __init__(self, site: AdminSite, request: HttpRequest) -> None:
+    def __init__(self, site: AdminSite, request: HttpRequest, model: type[Model] = APIKey) -> None:
         self._site = site
         self._request = request
+        # A project may have pages of ours for a proxy of the model.
+        self._keys = model if issubclass(model, APIKey) else APIKey
 
     def _may(self, permission: str, model: type[Model]) -> bool:
         if not self._site.is_registered(model):
             return False
-        has_permission = getattr(self._site.get_model_admin(model), f"has_{permission}_permission")
-        return bool(has_permission(self._request))
+        has_permission = getattr(self._site.get_model_admin(model), f"has_{permission}_permission", None)
+        return bool(has_permission is not None and has_permission(self._request))
 
     def _viewed(self, model: type[Model], page: str, *args: Any, **query: Any) -> str:
         return address(self._site, model, page, *args, **query) if self._may("view", model) else ""
 
     @property
     def keys(self) -> str:
-        return self._viewed(APIKey, "changelist")
+        return self._viewed(self._keys, "changelist")
 
     @property
     def keys_by_last_use(self) -> str:
-        return self._viewed(APIKey, "changelist", o=5)
+        """Return the list of keys in the order of its column for the last use, as far as it has one."""
+        if not self.keys:
+            return ""
+        model_admin = self._site.get_model_admin(self._keys)
+        columns = [*model_admin.get_list_display(self._request)]
+        if "last_use" not in columns:
+            return self.keys
+        # The column to tick, which is the first, is there for those who may take an action.
+        ticks = 1 if model_admin.get_actions(self._request) else 0
+        return self._viewed(self._keys, "changelist", o=columns.index("last_use") + ticks)
 
     @property
     def add(self) -> str:
-        return address(self._site, APIKey, "add") if self._may("add", APIKey) else ""
+        return address(self._site, self._keys, "add") if self._may("add", self._keys) else ""
 
     def key(self, pk: Any) -> str:
-        return self._viewed(APIKey, "change", pk)
+        return self._viewed(self._keys, "change", pk)
 
     def step(self, step: str, pk: Any) -> str:
         """Return the page that asks before a key is rotated or deactivated. The caller knows who may."""
-        return address(self._site, APIKey, step, keys=pk)
+        return address(self._site, self._keys, step, keys=pk)
+
+    @property
+    def may_read_log(self) -> bool:
+        """Whether this person may see requests: the log's pages decide, or without them the permission."""
+        if self._site.is_registered(AuditEvent):
+            return self._may("view", AuditEvent)
+        return bool(self._request.user.has_perm("keys.view_auditevent"))
 
     def log(self, pk: Any) -> str:
         """Return the log of one key."""
         # Pages that are not ours know no such filter.
-        return self._viewed(AuditEvent, "changelist", key=pk) if self.usage else ""
+        is_ours = address(self._site, AuditEvent, "usage") != ""
+        return self._viewed(AuditEvent, "changelist", key=pk) if is_ours else ""
 
     @property
     def usage(self) -> str:
-        return self._viewed(AuditEvent, "usage")
+        return address(self._site, AuditEvent, "usage") if self._may("usage", AuditEvent) else ""
 
     def usage_of(self, pk: Any) -> str:
-        return self._viewed(AuditEvent, "usage", key=pk)
+        return address(self._site, AuditEvent, "usage", key=pk) if self._may("usage", AuditEvent) else ""

@@ -36,5 +36,5 @@ def answer(admin: Any, request: HttpRequest, template: str, context: dict[str, A
     request.current_app = admin.admin_site.name
     return render(request, template, {
         **admin.admin_site.each_context(request), "opts": admin.opts, "media": admin.media,
-        "pages": Pages(admin.admin_site, request), **context,
+        "pages": Pages(admin.admin_site, request, admin.opts.model), **context,
     })  # fmt: skip

@@ -60,9 +60,10 @@ class LifeCycleSteps:
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
+        name = f"{self.opts.app_label}_{self.opts.model_name}"
         return [
-            path("rotate/", view(self.rotate_view), name="keys_apikey_rotate"),
-            path("deactivate/", view(self.deactivate_view), name="keys_apikey_deactivate"),
+            path("rotate/", view(self.rotate_view), name=f"{name}_rotate"),
+            path("deactivate/", view(self.deactivate_view), name=f"{name}_deactivate"),
             *super().get_urls(),  # type: ignore[misc]
         ]
 
@@ -140,7 +141,9 @@ class LifeCycleSteps:
         asked = (request.POST if request.method == "POST" else request.GET).get("keys", "")
         texts = asked.split(",")
         ids = [pk for text in texts if (pk := row_id(text)) is not None]
-        if len(ids) < len(texts) or not (keys := list(APIKey.objects.filter(pk__in=ids))):
+        # A project's subclass may show each person some of the keys only.
+        shown = self.get_queryset(request)  # type: ignore[attr-defined]
+        if len(ids) < len(texts) or not (keys := list(shown.filter(pk__in=ids))):
             raise Http404
         return keys
 
@@ -149,11 +152,11 @@ class LifeCycleSteps:
         question = _("Rotate %(what)s?") if step == "rotate" else _("Deactivate %(what)s?")
         several = ngettext("%(number)d key", "%(number)d keys", len(keys))
         title = question % {"what": keys[0] if len(keys) == 1 else several % {"number": len(keys)}}
-        pages = Pages(self.admin_site, request)
+        pages = Pages(self.admin_site, request, self.opts.model)
         back_url = pages.key(keys[0].pk) if len(keys) == 1 else ""
         back_url = back_url or address(self.admin_site, self.opts.model, "changelist")
         context |= {"title": title, "number": len(keys), "keys": ",".join(str(key.pk) for key in keys)}
-        context |= {"action_url": address(self.admin_site, APIKey, step), "back_url": back_url}
+        context |= {"action_url": address(self.admin_site, self.opts.model, step), "back_url": back_url}
         return reveal.answer(self, request, f"admin/keys/apikey/{step}.html", context)
 
     def _lines(self, keys: Sequence[APIKey]) -> list[dict[str, Any]]:

@@ -35,9 +35,17 @@ class UsagePage:
         view = self.admin_site.admin_view(self.usage_view)
         return [path("usage/", view, name="keys_auditevent_usage"), *super().get_urls()]  # type: ignore[misc]
 
+    def has_usage_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may read the report, which counts the whole log.
+
+        Those to whom a project's subclass shows a part of the log may not.
+        """
+        shown = self.get_queryset(request)  # type: ignore[attr-defined]
+        return self.has_view_permission(request) and not shown.query.where  # type: ignore[attr-defined]
+
     def usage_view(self, request: HttpRequest) -> HttpResponse:
         """Show the report of the last `?days=`; `?key=` limits it to a key's id or to `env:VARIABLE`."""
-        if not self.has_view_permission(request):  # type: ignore[attr-defined]
+        if not self.has_usage_permission(request):
             raise PermissionDenied
         days, key = _days(request), _key(request)
         period = usage.Period(days, timezone.now() - timedelta(days=days), usage.log_begins())

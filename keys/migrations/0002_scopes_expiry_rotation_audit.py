@@ -11,11 +11,38 @@ import keys.models.validators
 
 from ._takeover import refuse_another_table
 
+# Where other tables point to the old table's id, and it is narrow: table, constraint, column and the constraint's rules.
+NARROW_POINTERS = (
+    "SELECT usual.table_name, usual.constraint_name, usual.column_name, pointer.is_nullable, delete_rule, update_rule"
+    " FROM information_schema.key_column_usage AS usual"
+    " JOIN information_schema.columns AS pointer USING (table_schema, table_name, column_name)"
+    " JOIN information_schema.referential_constraints AS rules ON rules.constraint_schema = usual.constraint_schema"
+    " AND rules.constraint_name = usual.constraint_name AND rules.table_name = usual.table_name"
+    " WHERE usual.table_schema = DATABASE() AND usual.referenced_table_schema = DATABASE()"
+    " AND usual.referenced_table_name = 'keys_apikey' AND usual.referenced_column_name = 'id'"
+    " AND pointer.data_type <> 'bigint'"
+)
+
 
 def widen_id(apps: Any, schema_editor: Any) -> None:
-    """Make the id of a table from before Django 3.2 as wide as what will point to it, which MariaDB insists on."""
-    if schema_editor.connection.vendor == "mysql":
-        schema_editor.execute("ALTER TABLE keys_apikey MODIFY id bigint NOT NULL AUTO_INCREMENT")
+    """Make the id of a table from before Django 3.2 as wide as what will point to it, which MariaDB insists on.
+
+    What points to it already is made as wide, without its constraint meanwhile.
+    """
+    if schema_editor.connection.vendor != "mysql":
+        return
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute(NARROW_POINTERS)
+        pointers = [(*map(schema_editor.quote_name, row[:3]), *row[3:]) for row in cursor.fetchall()]
+    for table, constraint, column, is_nullable, *_ in pointers:
+        null = "NULL" if is_nullable == "YES" else "NOT NULL"
+        schema_editor.execute(f"ALTER TABLE {table} DROP FOREIGN KEY {constraint}, MODIFY {column} bigint {null}")
+    schema_editor.execute("ALTER TABLE keys_apikey MODIFY id bigint NOT NULL AUTO_INCREMENT")
+    for table, constraint, column, _, delete, update in pointers:
+        schema_editor.execute(
+            f"ALTER TABLE {table} ADD CONSTRAINT {constraint} FOREIGN KEY ({column}) REFERENCES keys_apikey (id)"
+            f" ON DELETE {delete} ON UPDATE {update}"
+        )
 
 
 class Migration(migrations.Migration):

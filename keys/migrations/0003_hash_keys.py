@@ -23,6 +23,23 @@ def batches(rows: Any) -> Iterator[list[Any]]:
         batch = list(rows.filter(pk__gt=batch[-1].pk)[:BATCH])
 
 
+# Django takes a unique key for a constraint. Tools that copy a database make an index of it.
+UNIQUE_INDEXES = (
+    "SELECT indexrelid::regclass::text FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)"
+    " WHERE indrelid = to_regclass('keys_apikey') AND attname = 'key' AND indisunique"
+    " AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u'))"
+)
+
+
+def drop_unique_indexes(apps: Any, schema_editor: Any) -> None:
+    """Drop unique indexes that are no constraints; the last operation makes the key unique again."""
+    if schema_editor.connection.vendor == "postgresql":
+        with schema_editor.connection.cursor() as cursor:
+            cursor.execute(UNIQUE_INDEXES)
+            for (index,) in cursor.fetchall():
+                cursor.execute(f"DROP INDEX {index}")
+
+
 def hash_keys(apps: Any, schema_editor: Any) -> None:
     """Put the digest where the key was, and deactivate a row whose key is empty."""
     rows = stored_keys(apps, schema_editor)
@@ -75,6 +92,7 @@ class Migration(migrations.Migration):
     dependencies = [("keys", "0002_scopes_expiry_rotation_audit")]
 
     operations = [
+        migrations.RunPython(drop_unique_indexes, migrations.RunPython.noop, hints={"model_name": "apikey"}),
         # A plain field while the rows are hashed: KeyField would take the plain keys it loads for digests.
         # Not unique meanwhile, so that an old table that lacks the constraint has it in the end.
         migrations.AlterField("apikey", "key", models.CharField(max_length=160)),

@@ -5,7 +5,7 @@ way.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from django.apps import apps
@@ -14,6 +14,7 @@ from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..conf import conf
+from ._dependents import dependents
 
 TABLE = "keys_apikey"
 TAKES_OVER = "0002_scopes_expiry_rotation_audit"
@@ -43,11 +44,11 @@ TYPES: dict[str, dict[str, set[str]]] = {
     },
 }
 
-# Is it a table, and not a view? No row where there is neither.
+# Is it a table, and not a view or the like? No row where there is nothing of that name.
 IS_TABLE = {
-    "sqlite": "SELECT type = 'table' FROM sqlite_master WHERE name = %s COLLATE NOCASE AND type IN ('table', 'view')",
+    "sqlite": "SELECT type = 'table' FROM sqlite_master WHERE name = %s COLLATE NOCASE AND type <> 'trigger'",
     "postgresql": "SELECT relkind = 'r' FROM pg_class WHERE oid = to_regclass(%s)",
-    "mysql": "SELECT table_type = 'BASE TABLE' FROM information_schema.tables"
+    "mysql": "SELECT table_type = 'BASE TABLE' AND create_options NOT LIKE '%%partitioned%%' FROM information_schema.tables"
     " WHERE table_schema = DATABASE() AND table_name = %s",
 }
 
@@ -63,6 +64,9 @@ COLUMNS = {
 
 # What Django does not copy there when it changes a table.
 SQLITE_TRIGGERS = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = %s COLLATE NOCASE"
+SQLITE_WITHOUT_ROWID = (
+    "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = %s COLLATE NOCASE AND sql LIKE '%%WITHOUT ROWID%%'"
+)
 
 
 class Column(NamedTuple):
@@ -72,7 +76,7 @@ class Column(NamedTuple):
     is_filled_in: bool
 
 
-def look_before_migrating(*, using: str, plan: list[tuple[Any, bool]], **kwargs: object) -> None:
+def look_before_migrating(*, using: str, plan: Sequence[tuple[Any, bool]] = (), **kwargs: object) -> None:
     """Receiver of `pre_migrate`: refuse before any app's first migration. Raises CommandError."""
     steps = {migration.name for migration, backwards in plan if migration.app_label == "keys" and not backwards}
     connection = connections[using]
@@ -121,7 +125,12 @@ def differences(connection: BaseDatabaseWrapper) -> list[str]:
     if not is_table:
         what = "there is no table" if is_table is None else "a view, or something else that is no plain table, is named"
         return [f"{what} {TABLE}"]
-    return [*_differences_of_columns(connection), *_other_rules(connection), *_tables_in_the_way(connection)]
+    return [
+        *_differences_of_columns(connection),
+        *_other_rules(connection),
+        *dependents(connection, TABLE),
+        *_tables_in_the_way(connection),
+    ]
 
 
 def _differences_of_columns(connection: BaseDatabaseWrapper) -> Iterator[str]:
@@ -164,14 +173,23 @@ def _other_rules(connection: BaseDatabaseWrapper) -> Iterator[str]:
         elif rule["foreign_key"] and not TYPES[connection.vendor].keys().isdisjoint(rule["columns"]):
             yield f"{TABLE} has a foreign key of its own, {name}"
     if connection.vendor == "sqlite":
+        if _rows(connection, SQLITE_WITHOUT_ROWID, TABLE):
+            yield f"{TABLE}.id is not numbered by the database"
         for (name,) in _rows(connection, SQLITE_TRIGGERS, TABLE):
             yield f"{TABLE} has a trigger, {name}, which would be lost"
 
 
 def _tables_in_the_way(connection: BaseDatabaseWrapper) -> list[str]:
-    """Return what stands where the other tables of this app will be made."""
-    tables = sorted(model._meta.db_table for model in apps.get_app_config("keys").get_models())
-    return [f"there is a table {name} already" for name in tables if name != TABLE and not _is_free(connection, name)]
+    """Return what stands where the other tables of this app, and their indexes, will be made."""
+    models = list(apps.get_app_config("keys").get_models())
+    tables = {model._meta.db_table for model in models} - {TABLE}
+    if connection.vendor == "sqlite":
+        tables.add(f"new__{TABLE}")  # where Django makes the changed table; a crash may have left one
+    found = [f"there is a table {name} already" for name in sorted(tables) if not _is_free(connection, name)]
+    if connection.vendor == "mysql":  # each table has names of its own for its indexes
+        return found
+    indexes = {each.name for model in models for each in (*model._meta.indexes, *model._meta.constraints)}
+    return [*found, *(f"the name {name} is taken" for name in sorted(indexes) if not _is_free(connection, name))]
 
 
 def _todays_columns() -> set[str]:
@@ -195,10 +213,14 @@ def _present(connection: BaseDatabaseWrapper, table: str) -> bool | None:
 
 def _columns(connection: BaseDatabaseWrapper) -> list[Column]:
     return [
-        # MariaDB names a width of numbers, which means nothing.
-        Column(name, re.sub(r"^(big)?int\(\d+\)", r"\1int", kind.lower()), bool(may_be_null), bool(is_filled_in))
+        Column(name, _type(kind), bool(may_be_null), bool(is_filled_in))
         for name, kind, may_be_null, is_filled_in in _rows(connection, COLUMNS[connection.vendor], TABLE)
     ]
+
+
+def _type(text: str) -> str:
+    """Return a type as `TYPES` writes it. MariaDB names a width of numbers, and SQLite keeps blanks: they mean nothing."""
+    return re.sub(r"^(big)?int\(\d+\)", r"\1int", re.sub(r"\s*([()])\s*", r"\1", text.lower()))
 
 
 def _rows(connection: BaseDatabaseWrapper, statement: str, table: str) -> list[tuple[Any, ...]]:

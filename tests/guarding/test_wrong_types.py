@@ -15,6 +15,8 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+import keys
+from keys.apps import KeysConfig
 from keys.authentication import APIKeyAuthentication, EnvironmentKeyAuthentication, KeyringAuthentication
 from keys.conf import conf
 from keys.decorators import api_key_required
@@ -214,3 +216,11 @@ def test_an_async_request_is_told_so(settings: Settings) -> None:
     assert get("/plain/").status_code == 401
     settings.KEYS = {"TRUSTED_PROXIES": "1"}
     assert_says(get("/plain/"), 'KEYS["TRUSTED_PROXIES"]')
+
+
+def test_a_label_of_the_projects_own_stops_the_start_with_one_sentence() -> None:
+    class Renamed(KeysConfig):
+        label = "service_keys"
+
+    with pytest.raises(ImproperlyConfigured, match=r"Renamed gives the keys app the label 'service_keys'"):
+        Renamed("keys", keys).ready()
