@@ -26,7 +26,7 @@ def check_keys_without_scopes(**kwargs: object) -> list[checks.CheckMessage]:
             hint='Ask for a scope, HasScope("orders:read"), and let users in by IsUser | HasScope("orders:read"), as '
             "IsAuthenticated is true for keys. If every key may enter, say so by HasAPIKey.",
             obj=endpoint,
-            id="keys.W037",
+            id="keys.W015",
         )
         for endpoint in endpoints()
         if _reads_keys_without_scopes(endpoint) and _entrance(endpoint) is Entrance.OPEN
@@ -44,7 +44,7 @@ def check_keys_are_not_sent_to_the_login_page(**kwargs: object) -> list[checks.C
             "django.contrib.auth.decorators.login_not_required around what stands in the URLconf. Then nobody has to "
             "log in for what else the view does.",
             obj=endpoint,
-            id="keys.W038",
+            id="keys.W016",
         )
         for endpoint in endpoints()
         if getattr(endpoint.callback, "login_required", True) and _is_guarded(endpoint)
@@ -59,7 +59,7 @@ def check_answers_are_not_cached(**kwargs: object) -> list[checks.CheckMessage]:
             hint="The view is one of Django REST framework with api_key_required around it. Name APIKeyAuthentication "
             "in its authentication_classes instead, or take cache_page away.",
             obj=endpoint,
-            id="keys.W039",
+            id="keys.W017",
         )
         for endpoint in endpoints()
         if isinstance(endpoint.source, type) and issubclass(endpoint.source, APIView)

@@ -31,7 +31,7 @@ def check_keys_and_log_are_together(**kwargs: object) -> list[checks.CheckMessag
             "where the key is found.",
             hint='Let db_for_write give one database for the whole app label "keys". It may be another one than that '
             "of the users.",
-            id="keys.E033",
+            id="keys.E022",
         )
     ]
 

@@ -47,7 +47,7 @@ def check_times_are_unambiguous(**kwargs: object) -> list[checks.CheckMessage]:
             "apart the two hours of the same name in autumn, neither in the log nor when a key expires in them.",
             hint="Set USE_TZ = True or TIME_ZONE = 'UTC' for a new project, or use PostgreSQL, which keeps instants, "
             "with psycopg 3.",
-            id="keys.W033",
+            id="keys.W014",
         )
     ]
 

@@ -101,7 +101,7 @@ def check_keys_differ(**kwargs: object) -> list[checks.CheckMessage]:
 def check_the_file_can_be_read(**kwargs: object) -> list[checks.CheckMessage]:
     sentence = environment.obstacle(environment_folder())
     hint = "Keys that are only in this file are refused with 503, until it can be read and the service is restarted."
-    return [checks.Error(sentence, hint=hint, id="keys.E040")] if sentence else []
+    return [checks.Error(sentence, hint=hint, id="keys.E024")] if sentence else []
 
 
 def _keyrings() -> list[EnvironmentKeyring]:
@@ -121,7 +121,7 @@ def _is_enabled(ring: EnvironmentKeyring) -> bool | None:
     except ValueError:
         return None
     except environment.UnreadableFileError:
-        return True  # E040 tells
+        return True  # keys.E024 says so
 
 
 def _values() -> dict[str, list[str]]:

@@ -51,7 +51,7 @@ def check_the_stream_serves_one_log(**kwargs: object) -> list[checks.CheckMessag
             'KEYS["AUDIT_SINK"] names a stream, which serves one log, and each tenant has a log in its own schema: '
             "uses are refused.",
             hint='Write "database", or have keys in SHARED_APPS alone.',
-            id="keys.E030",
+            id="keys.E021",
         )
     ]
 

@@ -67,7 +67,7 @@ def check_guarded_views_are_called_by_django(**kwargs: object) -> list[checks.Ch
             "outer view, use functools.wraps in decorators, or take the outer view out of the transaction "
             "(transaction.non_atomic_requests).",
             obj=endpoint,
-            id="keys.W041",
+            id="keys.W019",
         )
         for endpoint in endpoints()
         if endpoint.is_in_transaction(alias)
@@ -85,7 +85,7 @@ def check_middleware_is_listed_once(**kwargs: object) -> list[checks.CheckMessag
         checks.Warning(
             f"APIKeyMiddleware is listed more than once in MIDDLEWARE: {', '.join(ours)}.",
             hint="Keep one of them. The first does all the work.",
-            id="keys.W040",
+            id="keys.W018",
         )
     ]
 

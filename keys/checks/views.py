@@ -75,7 +75,7 @@ def check_guards_can_work(**kwargs: object) -> list[checks.CheckMessage]:
             f"The view's guard cannot work: {guard.mistake}",
             hint='Write header = "X-API-Key", keyrings = (DatabaseKeyring(),) or variables = ("INTERNAL_API_KEY",).',
             obj=endpoint,
-            id="keys.E039",
+            id="keys.E023",
         )
         for endpoint in endpoints()
         for guard in endpoint.guards

@@ -97,7 +97,7 @@ UNKNOWN: list[list[Any]] = [
 @pytest.mark.parametrize("classes", OPEN)
 def test_a_view_that_is_open_to_keys_without_scopes(classes: list[Any], settings: Settings) -> None:
     serve(settings, Guarded.as_view(permission_classes=classes))
-    (message,) = found("keys.W037")
+    (message,) = found("keys.W015")
     assert f"{__name__}.Guarded (/0/)" in message
     assert "HasAPIKey" in message
 
@@ -105,7 +105,7 @@ def test_a_view_that_is_open_to_keys_without_scopes(classes: list[Any], settings
 @pytest.mark.parametrize("classes", [*CLOSED, *SAID, *UNKNOWN])
 def test_a_view_that_is_not_or_says_so(classes: list[Any], settings: Settings) -> None:
     serve(settings, Guarded.as_view(permission_classes=classes))
-    assert not found("keys.W037")
+    assert not found("keys.W015")
 
 
 @pytest.mark.django_db
@@ -123,14 +123,14 @@ def test_the_projects_default(settings: Settings) -> None:
 
     assert Undecided.permission_classes == [HasAPIKey]  # of the tests' settings
     serve(settings, Undecided.as_view())
-    assert not found("keys.W037")
+    assert not found("keys.W015")
     Undecided.permission_classes = [IsAuthenticated]
-    assert len(found("keys.W037")) == 1
+    assert len(found("keys.W015")) == 1
 
 
 def test_views_that_no_key_opens(settings: Settings) -> None:
     serve(settings, Guarded.as_view(authentication_classes=[SessionAuthentication], permission_classes=[]))
-    assert not found("keys.W037")
+    assert not found("keys.W015")
 
 
 class WithScopes(KeyringAuthentication):
@@ -144,9 +144,9 @@ class WithoutScopes(EnvironmentKeyAuthentication):
 @pytest.mark.parametrize(("reader", "warnings"), [(WithScopes, 0), (WithoutScopes, 1)])
 def test_keys_of_the_environment(reader: type[Any], warnings: int, settings: Settings) -> None:
     serve(settings, Guarded.as_view(authentication_classes=[reader], permission_classes=[IsAuthenticated]))
-    assert len(found("keys.W037")) == warnings
+    assert len(found("keys.W015")) == warnings
     serve(settings, Guarded.as_view(authentication_classes=[reader]))
-    assert not found("keys.W037")
+    assert not found("keys.W015")
 
 
 @pytest.mark.parametrize("method", ["get_permissions", "check_permissions", "initial"])
@@ -155,7 +155,7 @@ def test_a_view_that_decides_by_itself(method: str, settings: Settings) -> None:
     view: Any = type("View", (Guarded,), own)
     view_set: Any = type("Set", (Things,), own)
     serve(settings, view.as_view(permission_classes=[]), view_set.as_view({"get": "recent"}, permission_classes=[]))
-    assert not found("keys.W037")
+    assert not found("keys.W015")
 
 
 @pytest.mark.parametrize(("kind", "warnings"), [(property, 0), (cached_property, 0), (classproperty, 1)])
@@ -165,12 +165,12 @@ def test_permissions_that_a_property_makes(kind: Any, warnings: int, settings: S
         made.__set_name__(Guarded, "permission_classes")
     view: Any = type("View", (Guarded,), {"permission_classes": made})
     serve(settings, view.as_view())
-    assert len(found("keys.W037")) == warnings
+    assert len(found("keys.W015")) == warnings
 
 
 def test_a_view_whose_dispatch_has_a_decorator(settings: Settings) -> None:
     serve(settings, method_decorator(never_cache, name="dispatch")(Guarded).as_view(permission_classes=[]))
-    assert len(found("keys.W037")) == 1
+    assert len(found("keys.W015")) == 1
 
 
 class Things(ViewSet):
@@ -196,7 +196,7 @@ def test_view_sets_are_told_of_once_and_actions_by_their_address(settings: Setti
     router.register("things", Things, basename="thing")
     router.register("people", People)
     settings.ROOT_URLCONF = tuple(router.urls)
-    told = found("keys.W037")
+    told = found("keys.W015")
     assert len(told) == 2
     assert "Things (/^things/recent/" in told[0]
     assert "People (/^people/" in told[1]
@@ -208,7 +208,7 @@ def test_the_list_of_addresses_of_a_router_is_none_of_its_business(settings: Set
         "Root", (router.APIRootView,), {"authentication_classes": [APIKeyAuthentication], "permission_classes": []}
     )
     settings.ROOT_URLCONF = tuple(router.urls)
-    assert not found("keys.W037")
+    assert not found("keys.W015")
 
 
 @api_view(["GET"])
@@ -225,7 +225,7 @@ def plain(request: HttpRequest) -> HttpResponse:
 
 def test_functions(settings: Settings) -> None:
     serve(settings, function, plain, api_key_required("users:read")(Guarded.as_view(permission_classes=[])))
-    (message,) = found("keys.W037")
+    (message,) = found("keys.W015")
     assert "function (/0/)" in message
 
 
@@ -233,10 +233,10 @@ def test_ninja_says_so_itself(settings: Settings) -> None:
     api = NinjaAPI(urls_namespace="access", auth=APIKeyAuth())
     api.get("/any")(plain)
     settings.ROOT_URLCONF = tuple(api.urls[0])
-    assert not found("keys.W037")
+    assert not found("keys.W015")
 
 
 @pytest.mark.parametrize("urls", ["example_project.urls", "tests.urls"])
 def test_the_example_and_the_tests_say_what_they_mean(urls: str, settings: Settings) -> None:
     settings.ROOT_URLCONF = urls
-    assert not [*found("keys.W037"), *found("keys.W038"), *found("keys.W039")]
+    assert not [*found("keys.W015"), *found("keys.W016"), *found("keys.W017")]

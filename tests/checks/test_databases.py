@@ -42,7 +42,7 @@ def test_keys_and_log_are_in_one_database(
     monkeypatch.setitem(connections.settings, "elsewhere", configured["elsewhere"])
     monkeypatch.setattr(SentElsewhere, "moved", moved)
     settings.DATABASE_ROUTERS = [SentElsewhere()]
-    messages = found("keys.E033")
+    messages = found("keys.E022")
     assert bool(messages) is is_wrong
     assert all("one database" in message and "elsewhere" in message for message in messages)
 
@@ -75,14 +75,14 @@ def test_local_time_is_ambiguous_where_clocks_change(
 ) -> None:
     settings.USE_TZ, settings.TIME_ZONE = use_tz, zone
     is_ambiguous = is_ambiguous and connection.vendor != "postgresql"
-    assert bool(found("keys.W033", deploy=True)) is is_ambiguous
-    assert not found("keys.W033")
+    assert bool(found("keys.W014", deploy=True)) is is_ambiguous
+    assert not found("keys.W014")
 
 
 def test_psycopg_2_does_not_tell_the_hours_apart(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.USE_TZ, settings.TIME_ZONE = False, "Europe/Berlin"
     monkeypatch.setattr(connection.features, "supports_timezones", True)
-    assert not found("keys.W033", deploy=True)
+    assert not found("keys.W014", deploy=True)
     monkeypatch.setattr(connection, "Database", SimpleNamespace(__name__="psycopg2"))
-    (warning,) = found("keys.W033", deploy=True)
+    (warning,) = found("keys.W014", deploy=True)
     assert "psycopg 2 cannot tell" in str(warning)

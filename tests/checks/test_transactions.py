@@ -295,33 +295,33 @@ class TestAViewThatCallsAnother:
     )  # fmt: skip
     def test_is_told(self, settings: Settings, view: Callable[..., Any]) -> None:
         serve(settings, view)
-        messages = found("keys.W041")
+        messages = found("keys.W019")
         assert len(messages) == 1
         assert ".plain, " in messages[0] or ".Guarded, " in messages[0]
         serve(settings, transaction.non_atomic_requests(view) if inspect.isfunction(view) else plain)
-        assert not found("keys.W041")
+        assert not found("keys.W019")
 
     @pytest.mark.parametrize("view", [with_wraps(plain), plain, Guarded.as_view(), partial(plain), batch, open_to_all])
     def test_is_left_alone_where_its_guard_is_seen(self, settings: Settings, view: Callable[..., Any]) -> None:
         serve(settings, view)
-        assert not found("keys.W041")
+        assert not found("keys.W019")
 
     def test_is_left_alone_where_nothing_is_in_a_transaction(
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", False)
         serve(settings, calls_a_function)
-        assert not found("keys.W041")
+        assert not found("keys.W019")
 
     def test_the_whole_example_can_be_read(self) -> None:
         # Its views, the admin's and the schema's.
-        assert not [message for message in found("keys.W041") if "example_project" in message]
+        assert not [message for message in found("keys.W019") if "example_project" in message]
 
 
 @pytest.mark.parametrize("twice", [[OURS, OURS], [OURS, f"{__name__}.OurMiddleware"]])
 def test_the_middleware_twice(settings: Settings, twice: list[str]) -> None:
     settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware", *twice]
-    (message,) = found("keys.W040")
+    (message,) = found("keys.W018")
     assert ", ".join(twice) in message
     settings.MIDDLEWARE = twice[1:]
-    assert not found("keys.W040")
+    assert not found("keys.W018")

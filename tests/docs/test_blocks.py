@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 import unittest
 from collections import Counter
 from datetime import timedelta
@@ -44,6 +46,7 @@ def test_every_block_is_run_by_a_test() -> None:
         ("README.md", "## Keys", "python"): 1,
         ("README.md", "## Keys", "sh"): 1,
         ("README.md", "## The manual", "sh"): 1,  # run by .ci/run
+        ("docs/building.md", "## Other people's settings", "sh"): 1,
         ("docs/calling.md", "# The calling side", "python"): 1,
         ("docs/calling.md", "## httpx", "python"): 1,
         ("docs/costs.md", "# What it costs", "sh"): 1,  # takes long, and peers that hold Django below 6
@@ -69,6 +72,22 @@ def test_the_blocks_that_take_long_are_run_by_ci() -> None:
     marked = re.findall(r"^<!-- (\w+) -->\n```sh$", PAGES["README.md"], flags=re.MULTILINE)
     run_there = re.findall(r"^run_from_readme (\w+)$", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE)
     assert sorted(marked) == sorted(run_there) == ["demo", "docs", "test"]
+
+
+def test_two_worlds_are_run_by_name() -> None:
+    command = shlex.split(block("docs/building.md", "## Other people's settings", "sh"))
+    assert command[:3] == ["python", "-m", "tests.worlds"]
+
+    ended = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    assert {line.partition(":")[0] for line in ended.stdout.splitlines()} == {*command[3:], "2 worlds, 0 failed."}
+
+
+def test_a_world_that_there_is_not_is_named() -> None:
+    command = [sys.executable, "-m", "tests.worlds", "paradise"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, "There is no world paradise." in ended.stderr) == (2, True)
 
 
 @pytest.mark.django_db

@@ -259,9 +259,9 @@ class TestWhatCannotBePrevented:
     )
     def test_is_told(self, view: Any, settings: Settings) -> None:
         serve(settings, view)
-        assert len(found("keys.W039")) == 1
+        assert len(found("keys.W017")) == 1
 
     @pytest.mark.parametrize("name", VIEWS)
     def test_nothing_else_is(self, name: str, settings: Settings) -> None:
         serve(settings, VIEWS[name], api_key_required()(Guarded.as_view()), CachedByTheFramework.as_view())
-        assert not found("keys.W039")
+        assert not found("keys.W017")

@@ -156,7 +156,7 @@ class TestEnvironmentKeyring:
         assert client.get("/guarded/", headers={"X-API-Key": SECRET}).status_code == 503
         assert client.get("/guarded/").status_code == 401
         assert f"{tmp_path}/.env is not text in UTF-8." in caplog.text
-        assert [f"{tmp_path}/.env" in message for message in found("keys.E040")] == [True]
+        assert [f"{tmp_path}/.env" in message for message in found("keys.E024")] == [True]
 
     def test_works_in_a_project_without_base_dir(
         self, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -126,7 +126,7 @@ def test_a_guarded_view_is_left_to_its_guard(
     assert get("/0/", headers={"X-API-Key": UNKNOWN}).status_code == 401
     assert get("/0/").status_code == 401
     assert rows() == [("used", "", "TTS", 200), ("refused", "unknown", "", 401)]
-    assert not found("keys.W038")
+    assert not found("keys.W016")
 
 
 def test_people_still_have_to_log_in_elsewhere(middleware: None, settings: Settings, key: APIKey) -> None:
@@ -179,33 +179,33 @@ class TestWhatCannotBeExempt:
     )
     def test_is_told(self, view: Any, settings: Settings, key: APIKey) -> None:
         serve(settings, view)
-        (message,) = found("keys.W038")
+        (message,) = found("keys.W016")
         assert "(/0/)" in message
         assert Client(headers={"X-API-Key": key.key}).get("/0/").status_code == 302
         settings.MIDDLEWARE = settings.MIDDLEWARE[:-1]
-        assert not found("keys.W038")
+        assert not found("keys.W016")
 
     def test_is_told_of_ninja_and_mended_by_the_manuals_recipe(self, settings: Settings, key: APIKey) -> None:
         api = ninja()
         settings.ROOT_URLCONF = (path("api/", api.urls),)
-        (message,) = found("keys.W038")
+        (message,) = found("keys.W016")
         assert "/api/orders" in message
         assert Client(headers={"X-API-Key": key.key}).get("/api/orders").status_code == 302
         names: dict[str, Any] = {"api": ninja()}
         exec(block("docs/guarding.md", "## Django Ninja", "python", with_text="login_not_required"), names)  # noqa: S102
         settings.ROOT_URLCONF = (path("api/", names["urls"]),)
-        assert not found("keys.W038")
+        assert not found("keys.W016")
         assert Client(headers={"X-API-Key": key.key}).get("/api/orders").status_code == 200
         assert Client().get("/api/orders").status_code == 401
 
     def test_nothing_is_told_of_pages_for_people(self, settings: Settings) -> None:
         serve(settings, bare(bare(Page.as_view())), login_required(Page.as_view()), bare(len))
-        assert not found("keys.W038")
+        assert not found("keys.W016")
 
     def test_a_middleware_of_the_projects_own(self, settings: Settings) -> None:
         settings.MIDDLEWARE = [*settings.MIDDLEWARE[:-1], f"{__name__}.Own"]
         serve(settings, ReadByServices.as_view(), plain)
-        assert len(found("keys.W038")) == 1
+        assert len(found("keys.W016")) == 1
 
 
 class Own(LoginRequiredMiddleware):

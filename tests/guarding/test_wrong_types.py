@@ -183,7 +183,7 @@ class TestGuards:
     def test_the_check_names_the_value(self, use: Any, kind: str, attributes: dict[str, Any]) -> None:
         use(self.view(kind, attributes))
         (name,) = attributes
-        assert any(name in message for message in found("keys.E039"))
+        assert any(name in message for message in found("keys.E023"))
 
     def test_a_request_is_told_so(self, use: Any, breaking: Client, kind: str, attributes: dict[str, Any]) -> None:
         use(self.view(kind, attributes))
@@ -199,13 +199,13 @@ def test_variables_that_are_no_tuple_of_names(
     monkeypatch.setenv("_", TOKEN)
     wrong = type("Wrong", (EnvironmentKeyAuthentication,), {"variables": variables})
     use(GuardedView.as_view(authentication_classes=[wrong]))
-    assert any("variables" in message or "no keyring" in message for message in found("keys.E039"))
+    assert any("variables" in message or "no keyring" in message for message in found("keys.E023"))
     assert_says(breaking.get("/wrong/"), "guard cannot work")
 
 
 def test_a_list_of_keyrings_is_as_good_as_a_tuple(use: Any, breaking: Client) -> None:
     use(GuardedView.as_view(authentication_classes=[authenticator({"keyrings": [DatabaseKeyring()]})]))
-    assert not found("keys.E039")
+    assert not found("keys.E023")
     assert breaking.get("/wrong/").status_code == 200
 
 

@@ -6,5 +6,5 @@ from tests.worlds.settings import DATABASES, NAME, test_database
 DATABASES["keys_db"] = test_database(f"{NAME}_log")
 DATABASE_ROUTERS = ["tests.support.routers.LogElsewhere"]
 
-EXPECTED_CHECKS = {"keys.E033"}
+EXPECTED_CHECKS = {"keys.E022"}
 WITHOUT = {"request", "refusal", "admin", "commands"}

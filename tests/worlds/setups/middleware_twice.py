@@ -4,4 +4,4 @@ from tests.worlds.settings import *  # noqa: F403
 from tests.worlds.settings import MIDDLEWARE
 
 MIDDLEWARE = ["keys.middleware.APIKeyMiddleware", *MIDDLEWARE]
-EXPECTED_CHECKS = {"keys.W040"}
+EXPECTED_CHECKS = {"keys.W018"}

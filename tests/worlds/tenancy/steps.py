@@ -265,7 +265,7 @@ def a_stream_is_refused(*schemas: str) -> None:
     key = add_key(schemas[0])
     # Nothing listens there: it must be refused before.
     with override_settings(KEYS={"AUDIT_SINK": "redis://127.0.0.1:1/0"}):
-        assert "keys.E030" in {message.id for message in run_checks()}
+        assert "keys.E021" in {message.id for message in run_checks()}
         assert ask(schemas[0], key.key) == 503
     assert log_of(schemas[0]) == []
 
