@@ -37,3 +37,26 @@ def steps() -> Iterator[tuple[str, Callable[[], None]]]:
         assert sum(count for status, count in rows if status == 401) == 36, rows
 
     yield "bursts", bursts
+    yield "the manual's recipe keeps the key out of the store", _store_has_no_key
+
+
+def _store_has_no_key() -> None:
+    from debug_toolbar.settings import PANELS_DEFAULTS
+    from debug_toolbar.store import get_store
+    from debug_toolbar.toolbar import DebugToolbar
+    from django.test import Client
+    from django.test.utils import override_settings
+
+    from keys.models import APIKey
+
+    token = str(APIKey.objects.create(name="Looked at", scopes=["orders:read"]).key)
+    headers = "debug_toolbar.panels.headers.HeadersPanel"
+    assert headers in PANELS_DEFAULTS
+    for panels, is_kept in ((PANELS_DEFAULTS, True), ([name for name in PANELS_DEFAULTS if name != headers], False)):
+        DebugToolbar._panel_classes = None
+        with override_settings(DEBUG=True, DEBUG_TOOLBAR_PANELS=panels):
+            get_store().clear()
+            assert Client(headers={"X-API-Key": token}).get("/orders/").status_code == 200
+            kept = [str(dict(get_store().panels(request_id))) for request_id in get_store().request_ids()]
+        assert kept
+        assert any(token in text for text in kept) is is_kept, panels
