@@ -1,6 +1,7 @@
 """django-debug-toolbar records the queries of each request, with a cursor of its own."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from tests.worlds.settings import *  # noqa: F403
 from tests.worlds.settings import INSTALLED_APPS as INSTALLED_APPS
@@ -55,8 +56,9 @@ def _store_has_no_key() -> None:
     for panels, is_kept in ((PANELS_DEFAULTS, True), ([name for name in PANELS_DEFAULTS if name != headers], False)):
         DebugToolbar._panel_classes = None
         with override_settings(DEBUG=True, DEBUG_TOOLBAR_PANELS=panels):
-            get_store().clear()
+            store: Any = get_store()
+            store.clear()
             assert Client(headers={"X-API-Key": token}).get("/orders/").status_code == 200
-            kept = [str(dict(get_store().panels(request_id))) for request_id in get_store().request_ids()]
+            kept = [str(dict(store.panels(request_id))) for request_id in store.request_ids()]
         assert kept
         assert any(token in text for text in kept) is is_kept, panels
