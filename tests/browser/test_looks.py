@@ -59,6 +59,11 @@ WINDOWS: dict[Literal["light", "dark"], ViewportSize] = {
     "dark": {"width": 390, "height": 844},
 }
 # What is around the content is Django's.
+NARROW = """
+    [...document.querySelectorAll("#content input[type=text], #content textarea")]
+        .filter(field => field.checkVisibility() && field.getBoundingClientRect().width < 100)
+        .map(field => field.name)
+"""
 FIND_PROBLEMS = "axe.run('#content', { preload: false, resultTypes: ['violations'] })"
 
 
@@ -77,6 +82,7 @@ def test_every_page_fits_its_window_is_accessible_and_keeps_to_the_policy(
             page.evaluate("document.getAnimations().forEach(animation => animation.finish())")
             if page.evaluate("document.documentElement.scrollWidth") > size["width"]:
                 problems.append(f"{page.title()}, {colours}: wider than the window")
+            problems += [f"{page.title()}, {colours}: {name} is too narrow" for name in page.evaluate(NARROW)]
             for violation in page.evaluate(FIND_PROBLEMS)["violations"]:
                 targets = [node["target"] for node in violation["nodes"]]
                 problems.append(f"{page.title()}, {colours}: {violation['help']} {targets}")
