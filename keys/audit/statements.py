@@ -110,8 +110,8 @@ def _cursor_classes() -> tuple[type[Any], set[type[Any]]]:
                 connection.prepare_threshold = threshold
 
         def forget_plans(self) -> None:
-            # psycopg forgets the names too, if it looks for that: at statements that it may prepare.
-            self.execute("DEALLOCATE ALL", prepare=False)
+            # psycopg does it after something was dropped. Releases up to 3.3.5 do not notice DEALLOCATE ALL.
+            self.execute("DROP TABLE IF EXISTS keys_no_such_table", prepare=False)
 
     return PreparedCursor, {base.Cursor, base.ServerBindingCursor}
 
