@@ -105,7 +105,7 @@ class Endpoint:
     @property
     def keyrings(self) -> list[Keyring]:
         """The keyrings whose keys open this view."""
-        return [ring for guard in self.guards if isinstance(guard.keyrings, list | tuple) for ring in guard.keyrings]
+        return [ring for guard in self.guards for ring in guard.keyrings]
 
     @property
     def asks_for_a_key(self) -> bool:
@@ -161,11 +161,17 @@ def operations_of(view: Any) -> list[Any]:
         return []
     for part in layers_of(view):
         # Ninja's object is reachable from the view in a URLconf only as a variable of its closure.
-        for cell in getattr(part, "__closure__", None) or ():
-            with suppress(ValueError):  # an empty cell
-                if issubclass(type(cell.cell_contents), library.PathView):
-                    return list(cell.cell_contents.operations)
+        for thing in enclosed_in(part):
+            if issubclass(type(thing), library.PathView):
+                return list(thing.operations)
     return []
+
+
+def enclosed_in(function: Any) -> Iterator[Any]:
+    """Yield the variables of a function's closure; nothing for any other object."""
+    for cell in getattr(function, "__closure__", None) or ():
+        with suppress(ValueError):  # an empty cell
+            yield cell.cell_contents
 
 
 def environment_keyrings() -> list[tuple[Endpoint, EnvironmentKeyring]]:
@@ -208,6 +214,11 @@ def innermost(view: Any) -> tuple[Any, dict[str, Any]]:
 def decorated(function: Any) -> Iterator[Any]:
     """Yield the function and those it wraps that have `api_key_required`."""
     return (part for part in layers_of(function) if isinstance(getattr(part, "api_key_guard", None), Guard))
+
+
+def is_decorated(function: Any) -> bool:
+    """Tell whether the function, or one that it wraps, has `api_key_required`."""
+    return next(decorated(function), None) is not None
 
 
 def _walk(resolver: URLResolver, prefix: str, namespaces: list[str | None]) -> Iterator[Endpoint]:

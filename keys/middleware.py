@@ -102,7 +102,7 @@ class APIKeyMiddleware:
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
         """Verify the key before the view, as its authenticators will, in their order."""
-        decisions: Decisions | None = getattr(request, "api_key_uses", None) or decisions_on(request)
+        decisions = decisions_on(request)
         if decisions is None or decisions.foresight is not None:
             return None  # listed twice
         decisions.foresight = foresight = foresight_of(view)

@@ -28,6 +28,7 @@ from .. import environment, moments
 from ..conf import DATABASE, conf, environment_folder
 from ..models import AuditEvent, AuditSeal
 from ..models.audit_event import TRAFFIC
+from ..models.fields import keeps_local_time
 from . import statements
 
 SEAL_KEY = "KEYS_SEAL_KEY"  # environment variable; its first key signs, the older ones verify what they signed
@@ -92,14 +93,14 @@ def microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // MICROSECOND
 
 
-def keeps_local_time() -> bool:
-    """Tell whether the log's database keeps local time without an offset."""
-    return not (settings.USE_TZ or connections[router.db_for_write(AuditEvent)].features.supports_timezones)
+def log_keeps_local_time() -> bool:
+    """Tell whether the times of the log are local ones without an offset."""
+    return keeps_local_time(connections[router.db_for_write(AuditEvent)])
 
 
 def as_sealed(moment: datetime) -> datetime:
     """Return a moment as the seals hold it."""
-    return moments.kept(moment).replace(tzinfo=UTC) if keeps_local_time() else moments.instant(moment)
+    return moments.kept(moment).replace(tzinfo=UTC) if log_keeps_local_time() else moments.instant(moment)
 
 
 def sealable(rows: Iterable[Values]) -> Iterable[Values]:
@@ -107,7 +108,7 @@ def sealable(rows: Iterable[Values]) -> Iterable[Values]:
     if settings.USE_TZ:
         return rows
     in_utc: Callable[[datetime], datetime] = moments.instant
-    if keeps_local_time():
+    if log_keeps_local_time():
         in_utc = partial(datetime.replace, tzinfo=UTC)
     return ((pk, in_utc(at) if isinstance(at, datetime) and at.tzinfo is None else at, *rest) for pk, at, *rest in rows)
 

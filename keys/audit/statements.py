@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar
 
@@ -204,9 +205,14 @@ def _insert(cursor: Any, connection: BaseDatabaseWrapper, database: Database, ro
 
 
 def _parameters(connection: BaseDatabaseWrapper, row: Row, names: Sequence[str]) -> list[Any]:
-    at = row["at"] if row["at"].tzinfo is not None else in_database(row["at"], connection)
-    adapted = {**row, "at": connection.ops.adapt_datetimefield_value(at)}
+    adapted = {**row, "at": _adapted_time(connection, row["at"])}
     return [adapted[name] for name in names]
+
+
+def _adapted_time(connection: BaseDatabaseWrapper, moment: datetime) -> Any:
+    """Return the time in the database's form."""
+    moment = moment if moment.tzinfo is not None else in_database(moment, connection)
+    return connection.ops.adapt_datetimefield_value(moment)
 
 
 def current_place() -> Place:
@@ -239,7 +245,7 @@ def is_shared(place: Place | None) -> bool:
 
 def is_in_view_transaction() -> bool:
     """Tell whether a transaction is open other than that of a test case, which is around every request."""
-    blocks = connections[router.db_for_write(APIKey)].atomic_blocks
+    blocks = _connection().atomic_blocks
     return not all(getattr(block, "_from_testcase", False) for block in blocks)
 
 
@@ -249,7 +255,7 @@ def despite_rollback() -> Iterator[None]:
 
     What they write is rolled back with it.
     """
-    connection = connections[router.db_for_write(APIKey)]
+    connection = _connection()
     is_marked = connection.in_atomic_block and connection.needs_rollback
     if is_marked:
         connection.needs_rollback = False
@@ -287,8 +293,7 @@ def _without_sync(connection: BaseDatabaseWrapper, database: Database, statement
 
 def _adapted(connection: BaseDatabaseWrapper, named: Outcome | RowHandle) -> list[Any]:
     """Return the values in order, without the place; the time, which is the last, in the database's form."""
-    moment = named.at if named.at.tzinfo is not None else in_database(named.at, connection)
-    return [*named[:-2], connection.ops.adapt_datetimefield_value(moment)]
+    return [*named[:-2], _adapted_time(connection, named.at)]
 
 
 def get_ready(place: Place | None) -> bool:

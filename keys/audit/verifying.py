@@ -219,7 +219,7 @@ def _verify_row(row: Values, sealed: list[Entry], seal: AuditSeal, key: SealingK
 
 
 def _named(entry: Entry, seal: AuditSeal) -> str:
-    at = f"{sealing.moment(entry.at):%Y-%m-%d %H:%M:%S}{'' if sealing.keeps_local_time() else ' UTC'}"
+    at = f"{sealing.moment(entry.at):%Y-%m-%d %H:%M:%S}{'' if sealing.log_keeps_local_time() else ' UTC'}"
     return f"Row {entry.id} of {at}, in seal {seal.number},"
 
 

@@ -1,6 +1,5 @@
 """Checks of who gets what: keys without scopes into views, keys past the login page, and answers out of caches."""
 
-from contextlib import suppress
 from enum import Enum
 from typing import Any
 
@@ -11,7 +10,7 @@ from rest_framework.permissions import AND, NOT, OR, OperandHolder, SingleOperan
 from rest_framework.views import APIView
 
 from ..authentication import KeyringAuthentication
-from ..endpoints import Endpoint, decorated, endpoints
+from ..endpoints import Endpoint, enclosed_in, endpoints, is_decorated
 from ..permissions import HasAPIKey, HasScope, IsUser
 from .code import views_hidden_in
 from .transactions import middlewares
@@ -63,7 +62,7 @@ def check_answers_are_not_cached(**kwargs: object) -> list[checks.CheckMessage]:
         )
         for endpoint in endpoints()
         if isinstance(endpoint.source, type) and issubclass(endpoint.source, APIView)
-        if any(True for _ in decorated(endpoint.view)) and not any(map(_reads_keys, endpoint.authenticators))
+        if is_decorated(endpoint.view) and not any(map(_reads_keys, endpoint.authenticators))
         if any(_is_cached(handler) for handler in endpoint.handlers)
     )
 
@@ -96,7 +95,7 @@ _OF_OBJECTS = {
 
 def _reads_keys_without_scopes(endpoint: Endpoint) -> bool:
     """Tell whether it is a view of Django REST framework that accepts keys which may have no scope."""
-    if any(True for _ in decorated(endpoint.view)):
+    if is_decorated(endpoint.view):
         return False  # api_key_required names its scopes, or none
     declared = [one.keyrings for one in endpoint.authenticators if _reads_keys(one)]
     rings = [ring for rings in declared if isinstance(rings, list | tuple) for ring in rings]
@@ -164,11 +163,11 @@ def _is_guarded(endpoint: Endpoint) -> bool:
     """Tell whether a key guards the view, also where the guard is hidden: by a partial, a decorator, or a dispatch."""
     source = endpoint.source
     if not isinstance(source, type):
-        return bool(endpoint.guards) or any(True for _ in decorated(source)) or bool(views_hidden_in(source))
+        return bool(endpoint.guards) or is_decorated(source) or bool(views_hidden_in(source))
     readers = getattr(source, "authentication_classes", ())
     is_of_the_framework = isinstance(readers, list | tuple) and any(map(_reads_keys, readers))
     dispatches = (vars(each).get("dispatch") for each in source.__mro__)
-    return bool(endpoint.guards) or is_of_the_framework or any(True for each in dispatches for _ in decorated(each))
+    return bool(endpoint.guards) or is_of_the_framework or any(map(is_decorated, dispatches))
 
 
 def _is_cached(part: Any, depth: int = 5) -> bool:
@@ -177,8 +176,6 @@ def _is_cached(part: Any, depth: int = 5) -> bool:
         return True
     if depth == 0:
         return False
-    inner = [*part] if isinstance(part, list | tuple) else [getattr(part, "__wrapped__", None)]
-    for cell in getattr(part, "__closure__", None) or ():
-        with suppress(ValueError):  # an empty cell
-            inner.append(cell.cell_contents)
+    wrapped = part if isinstance(part, list | tuple) else [getattr(part, "__wrapped__", None)]
+    inner = [*wrapped, *enclosed_in(part)]
     return any(_is_cached(each, depth - 1) for each in inner if callable(each) or isinstance(each, list | tuple))

@@ -10,7 +10,7 @@ from typing import Any
 from django.views import View
 from rest_framework.views import APIView
 
-from ..endpoints import Endpoint, guard_of
+from ..endpoints import Endpoint, enclosed_in, guard_of
 from ..verification import Guard
 
 # Code of these packages calls no view of the project.
@@ -36,7 +36,7 @@ def views_hidden_in(view: Any) -> list[Endpoint]:
     hidden: list[Endpoint] = []
     functions = [view] if isinstance(view, FunctionType) else []
     for function in functions:
-        for thing in _enclosed(function):
+        for thing in enclosed_in(function):
             if (endpoint := _as_endpoint(thing)) is not None:
                 hidden.append(endpoint)
             elif isinstance(thing, FunctionType) and thing not in functions:
@@ -64,7 +64,7 @@ def _named_in(thing: Any, seen: set[int]) -> Iterator[Any]:
         parts = (thing.__func__,)
     elif isinstance(thing, FunctionType):
         yield from _globals_named_in(thing)
-        parts = [*_enclosed(thing), *_methods(getattr(thing, "view_class", None))]
+        parts = [*enclosed_in(thing), *_methods(getattr(thing, "view_class", None))]
     else:
         parts = [*getattr(thing, "__dict__", {}).values(), *_methods(type(thing))] if callable(thing) else ()
     for part in parts:
@@ -92,14 +92,6 @@ def _with_nested(code: CodeType) -> Iterator[CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _with_nested(constant)
-
-
-def _enclosed(function: FunctionType) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:
-            continue  # an empty cell
 
 
 def _methods(view_class: Any) -> Iterator[Any]:

@@ -169,6 +169,11 @@ def in_database(moment: datetime, connection: BaseDatabaseWrapper) -> datetime:
     return moment if is_exact else moments.instant(moment)
 
 
+def keeps_local_time(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether the database keeps local time without an offset."""
+    return not (settings.USE_TZ or connection.features.supports_timezones)
+
+
 class _DateTimeColumn(models.DateTimeField):  # type: ignore[type-arg]
     """To migrations it is Django's field, whose column it has."""
 
@@ -207,7 +212,7 @@ class InstantField(_DateTimeColumn):
 
     def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
         value = value if prepared else self.get_prep_value(value)
-        if isinstance(value, datetime) and not (settings.USE_TZ or connection.features.supports_timezones):
+        if isinstance(value, datetime) and keeps_local_time(connection):
             value = value.replace(tzinfo=None)
         return connection.ops.adapt_datetimefield_value(value)
 
