@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from django.db import connection
-from pytest_django import DjangoDbBlocker
+from pytest_django import DjangoDbBlocker, Settings
 
 from tests.support import runs
 from tests.support.redis_servers import shared_redis
@@ -34,6 +35,14 @@ def tables_put_back(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
     with django_db_blocker.unblock():
         drop_tables()
         migrate()
+
+
+@pytest.fixture
+def empty_cache(settings: Settings) -> None:
+    """The cache holds nothing. It is not cleared: that would take the keys of every other run out of a shared Redis."""
+    options = settings.CACHES["default"]
+    own = {**options, "KEY_PREFIX": f"{options['KEY_PREFIX']}_{uuid4().hex}"}
+    settings.CACHES = {**settings.CACHES, "default": own}
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import AsyncClient, Client
 from django.urls import path
@@ -30,14 +29,9 @@ from keys.ninja import APIKeyAuth
 from keys.permissions import HasAPIKey, HasScope
 from tests.support.commands import found, serve
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("empty_cache")]
 
 kept = cache_page(60)
-
-
-@pytest.fixture(autouse=True)
-def empty() -> None:
-    cache.clear()
 
 
 def body(request: Any) -> dict[str, str]:

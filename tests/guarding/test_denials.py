@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
-from django.core.cache import cache
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.test import AsyncClient, Client
 from django.urls import path
@@ -37,7 +36,7 @@ from keys.verification import Guard
 from tests.support.callers import UNKNOWN
 from tests.support.log import rows
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("empty_cache")]
 
 # The key of these tests holds users:read alone.
 HELD, LACKED, ALSO_LACKED = HasScope("users:read"), HasScope("users:write"), HasScope("users:delete")
@@ -59,11 +58,6 @@ def enveloped(error: Exception, context: dict[str, Any]) -> Any:
 
 def broken(error: Exception, context: dict[str, Any]) -> Any:
     return None
-
-
-@pytest.fixture(autouse=True)
-def no_earlier_requests() -> None:
-    cache.clear()
 
 
 @pytest.fixture(params=[as_usual, hidden, enveloped, broken], ids=lambda handler: handler.__name__)
