@@ -38,7 +38,7 @@ PATIENCE = 10.0  # seconds to wait for transactions that are writing to the log
 # The sealed columns, in order. This is part of the format of every seal ever made.
 COLUMNS = (
     "id", "at", "event", "reason", "api_key_id", "key_name", "key_prefix", "method", "path", "endpoint", "status",
-    "duration_ms", "address", "user_agent", "request_id", "actor", "count", "detail", "ticket",
+    "duration_ms", "address", "user_agent", "request_id", "actor", "count", "detail", "changes", "ticket",
 )  # fmt: skip
 # A use without an outcome, which may still be added once.
 NO_OUTCOME: dict[str, Any] = {"event": AuditEvent.Event.USED.value, "reason": "", "status": None, "duration_ms": None}
@@ -165,6 +165,7 @@ def made_of(entries: Sequence[Entry], previous: AuditSeal | None, key: SealingKe
     times = [entry.at for entry in entries]
     seal = AuditSeal(
         number=previous.number + 1 if previous else 1,
+        format=1,
         made_at=moments.instant(made_at),
         first_id=entries[0].id,
         last_id=entries[-1].id,

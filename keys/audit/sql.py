@@ -16,7 +16,7 @@ KEY_FIELDS = tuple(APIKey._meta.concrete_fields)
 KEY_NAMES = [field.attname for field in KEY_FIELDS]
 EVENT_NAMES = [field.attname for field in EVENT_FIELDS]
 # A row that came through a stream has a ticket too.
-SHIPPED_FIELDS = tuple(field for field in AuditEvent._meta.concrete_fields if field.name != "id")
+SHIPPED_FIELDS = (*EVENT_FIELDS, AuditEvent._meta.get_field("ticket"))
 SHIPPED_NAMES = [field.attname for field in SHIPPED_FIELDS]
 FROM_KEY = {"api_key_id": "id", "key_name": "name", "key_prefix": "prefix"}  # what a row copies from its key
 OWN_NAMES = [name for name in EVENT_NAMES if name not in FROM_KEY]

@@ -2,7 +2,8 @@
 
 from .api_key import APIKey, RotationError
 from .audit_event import AuditEvent
+from .audit_log import AuditLog
 from .audit_seal import AuditSeal
 from .stale import StaleKeyError
 
-__all__ = ["APIKey", "AuditEvent", "AuditSeal", "RotationError", "StaleKeyError"]
+__all__ = ["APIKey", "AuditEvent", "AuditLog", "AuditSeal", "RotationError", "StaleKeyError"]

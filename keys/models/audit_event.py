@@ -120,6 +120,8 @@ class AuditEvent(models.Model):
     actor = models.CharField(_("actor"), max_length=150, blank=True, default="")
     count = models.PositiveIntegerField(_("count"), default=1)
     detail = models.CharField(_("detail"), max_length=255, blank=True, default="")
+    # Of a life-cycle event: field -> [old value, new value]; None for a request.
+    changes = models.JSONField(_("changes"), null=True, blank=True)
     # Identifies a row in a stream, together with its time; None if it was written directly.
     ticket = models.BigIntegerField(null=True, editable=False)
 
@@ -167,8 +169,10 @@ class AuditEvent(models.Model):
 
 # Written with each request. The other events are those of keys and of the log, and are few.
 TRAFFIC = (AuditEvent.Event.USED, AuditEvent.Event.REFUSED)
-# The columns of a row without what identifies it: its id, and its ticket in a stream.
-EVENT_FIELDS = tuple(field for field in AuditEvent._meta.concrete_fields if field.name not in {"id", "ticket"})
+# The columns of a request's row without what identifies it: its id, and its ticket in a stream. It has no `changes`.
+EVENT_FIELDS = tuple(
+    field for field in AuditEvent._meta.concrete_fields if field.name not in {"id", "changes", "ticket"}
+)
 WIDTHS: Mapping[str, int] = {field.attname: field.max_length for field in EVENT_FIELDS if field.max_length}
 BLANK: Row = {field.attname: field.get_default() if field.has_default() else None for field in EVENT_FIELDS}
 

@@ -17,6 +17,7 @@ class AuditSeal(models.Model):
     """A seal: exactly these rows existed up to `last_id`, apart from those of earlier seals."""
 
     number = models.BigAutoField(_("number"), primary_key=True)
+    format = models.PositiveSmallIntegerField(_("format"))
     made_at = InstantField(_("made at"))
     first_id = models.BigIntegerField(_("first row"))
     last_id = models.BigIntegerField(_("last row"))
@@ -43,7 +44,10 @@ class AuditSeal(models.Model):
     def described(self) -> dict[str, Any]:
         """Return what is stored elsewhere: all but the entries, which are replaced by their digest."""
         return {
-            **{field: getattr(self, field) for field in ("number", "first_id", "last_id", "count", "previous")},
+            **{
+                field: getattr(self, field)
+                for field in ("number", "format", "first_id", "last_id", "count", "previous")
+            },
             **{field: _written(getattr(self, field)) for field in ("made_at", "since", "until")},
             "entries": hashlib.sha256(self.entries).hexdigest(),
             **{field: getattr(self, field) for field in ("key_id", "digest", "signature")},

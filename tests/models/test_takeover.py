@@ -178,7 +178,7 @@ def test_a_view() -> None:
         execute("DROP TABLE behind")
 
 
-@pytest.mark.parametrize("table", ["keys_auditevent", "keys_auditseal"])
+@pytest.mark.parametrize("table", ["keys_auditevent", "keys_auditlog", "keys_auditseal"])
 @pytest.mark.parametrize("old", [True, False], ids=["upgrade", "fresh"])
 def test_another_apps_table_in_the_place_of_the_log(table: str, old: bool) -> None:
     if old:
