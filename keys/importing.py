@@ -19,6 +19,7 @@ from django.db.models import Model
 from . import tokens
 from .models import APIKey, fields
 from .models.fields import Digest
+from .redaction import has_control_characters, printable
 
 BATCH_SIZE = 500
 
@@ -45,7 +46,7 @@ class Found:
     def key(self, scopes: Sequence[str] | None) -> APIKey:
         """Return the key as it is saved here, with the default scopes if `scopes` is None."""
         key = APIKey(
-            name=(self.name.strip() or self.prefix)[: APIKey._meta.get_field("name").max_length],
+            name=_acceptable(self.name.strip() or self.prefix)[: APIKey._meta.get_field("name").max_length],
             key=Digest(self.digest),
             prefix=self.prefix,
             is_active=self.is_active,
@@ -101,6 +102,11 @@ def take_over(found: Iterable[Found], *, scopes: Sequence[str] | None = None, dr
             # Not in the log: each key has just got its created event.
             APIKey._base_manager.using(using).bulk_update([key for _, key in new], ["created_at"], BATCH_SIZE)
     return Report(len(new), here_already, left)
+
+
+def _acceptable(name: str) -> str:
+    """Return the name, as the log would show it if it holds control characters, which no name here does."""
+    return printable(name) if has_control_characters(name) else name
 
 
 def _from_authtoken(model: type[Model]) -> Iterator[Found]:

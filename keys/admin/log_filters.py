@@ -17,6 +17,8 @@ from django.utils.translation import gettext_lazy as _
 from .. import moments
 from ..endpoints import environment_keyrings
 from ..models import APIKey, AuditEvent
+from ..models.audit_event import logged_name
+from ..redaction import printable
 from .finding import row_id
 from .pages import keys_shown
 
@@ -115,14 +117,16 @@ def matching(text: str) -> tuple[Q, bool]:
     The name or prefix of a key matches that key, and `env:VARIABLE` that variable. Other texts match exactly or as
     a prefix.
     """
+    written = printable(text)
     if text in {ring.name for _, ring in environment_keyrings()}:
-        return Q(api_key=None, key_name=text), True
+        return Q(api_key=None, key_name=logged_name(text)), True
     keys = APIKey.objects.filter(Q(name=text) | Q(prefix=text.lower(), prefix__gt="")).values_list("pk", flat=True)
     if ids := list(keys):
         return Q(api_key__in=ids), True
     if text.startswith("/"):
-        return Q(path__startswith=text), False
-    condition = Q(key_name__startswith=text) | Q(key_prefix__startswith=text.lower()) | Q(request_id__startswith=text)
+        return Q(path__startswith=written), False
+    condition = Q(key_name__startswith=written) | Q(request_id__startswith=written)
+    condition |= Q(key_prefix__startswith=text.lower())
     if set(text) <= set("0123456789abcdefABCDEF.:"):
         condition |= Q(address__startswith=text.lower())
     return condition, False

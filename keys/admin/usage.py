@@ -15,7 +15,7 @@ from ..audit.reports import ApiUsage, ago
 from ..endpoints import endpoints, environment_keyrings
 from ..keyrings import EnvironmentKeyring
 from ..models import APIKey, AuditEvent
-from ..models.audit_event import TRAFFIC
+from ..models.audit_event import TRAFFIC, logged_name
 
 Event = AuditEvent.Event
 
@@ -101,7 +101,8 @@ def variables(used: Iterable[KeyUsage], only: str | None = None) -> list[KeyUsag
     for endpoint, ring in environment_keyrings():
         if only not in (None, ring.name):
             continue
-        holder = found.setdefault(ring.name, KeyUsage(ring.name))
+        name = logged_name(ring.name)
+        holder = found.setdefault(name, KeyUsage(name))
         holder.is_read, holder.is_set = True, EnvironmentKeyring(ring.variable).is_configured()
         row = holder.rows.setdefault(endpoint.name, ApiLine(endpoint.name, endpoint.address))
         if holder.is_set and not ring.is_configured():

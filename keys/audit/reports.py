@@ -13,8 +13,7 @@ from django.utils.translation import ngettext
 
 from .. import environment, moments
 from ..models import APIKey, AuditEvent
-from ..models.audit_event import TRAFFIC
-from ..redaction import printable
+from ..models.audit_event import TRAFFIC, AuditEventQuerySet
 
 Event = AuditEvent.Event
 _USED = Q(event=Event.USED)
@@ -102,13 +101,13 @@ def bounded(events: QuerySet[AuditEvent], since: datetime, most: int) -> datetim
 
 def _events(key: APIKey | str | None) -> QuerySet[AuditEvent]:
     """Return the events of a key, in a query that an index on the key serves."""
-    events: QuerySet[AuditEvent] = AuditEvent.objects.written()
+    events: AuditEventQuerySet = AuditEvent.objects.written()
     if isinstance(key, APIKey):
         return events.filter(api_key=key.pk)
     if key is not None and key.startswith(environment.PREFIX):
-        return events.filter(api_key=None, key_name=printable(key))
+        return events.filter(api_key=None).of_name(key)
     if key is not None:
-        return events.filter(Q(key_name=printable(key)) | Q(key_prefix=key, key_prefix__gt=""))
+        return events.of_name(key) | events.filter(key_prefix=key, key_prefix__gt="")
     return events
 
 

@@ -11,6 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..models import APIKey, AuditEvent
 from ..models.audit_event import EVENT_FIELDS, OUTCOME
+from ..redaction import ESCAPED
 
 KEY_FIELDS = tuple(APIKey._meta.concrete_fields)
 KEY_NAMES = [field.attname for field in KEY_FIELDS]
@@ -54,6 +55,18 @@ class SQL:
         return ", ".join(self.quote(field.column) for field in fields)
 
 
+def needs_no_escaping(column: str) -> str:
+    """Return PostgreSQL's condition of a name that `printable` leaves as it is.
+
+    Code points mean something in UTF-8 alone; in another encoding, only printable ASCII is known to be plain. The
+    backslashes are doubled so that `standard_conforming_strings` does not matter, and the collation is one that has
+    regular expressions.
+    """
+    escaped = "".join(rf"\\U{first:08x}-\\U{last:08x}" for first, last in ESCAPED)
+    name = f'{column} COLLATE "C"'
+    return f"({name} ~ '^[ -~]*$' OR (getdatabaseencoding() = 'UTF8' AND {name} !~ E'[{escaped}]'))"
+
+
 class PostgreSQL(SQL):
     """What PostgreSQL can do in one statement, or without waiting for the disk."""
 
@@ -61,8 +74,6 @@ class PostgreSQL(SQL):
     # The use itself is durable, and a lost outcome shows as missing. The setting holds for the whole transaction, so
     # only our own transactions use it.
     not_durable = " AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
-    # Control and format characters. A name with one of them must be escaped before it is logged.
-    not_printable = r"[\u0001-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]"
     # A writer takes the lock before the id, and the id before its row is visible. The parameter is the log's table.
     writers = """
         SELECT virtualtransaction FROM pg_locks
@@ -98,7 +109,7 @@ class PostgreSQL(SQL):
         )
         is_plain = (
             f"{quote('is_active')} AND ({quote('expires_at')} IS NULL OR {quote('expires_at')} > %s)"
-            f" AND {quote('allowed_ips')} = '[]'::jsonb AND {quote('name')} !~ '{self.not_printable}'"
+            f" AND {quote('allowed_ips')} = '[]'::jsonb AND {needs_no_escaping(quote('name'))}"
         )
         return (
             f"WITH found AS ({self.find}), recorded AS (INSERT INTO {self.events} ({self.columns(EVENT_FIELDS)})"  # noqa: S608

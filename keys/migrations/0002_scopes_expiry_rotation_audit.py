@@ -151,7 +151,10 @@ class Migration(migrations.Migration):
             model_name="apikey",
             name="name",
             field=models.CharField(
-                help_text="The service that will hold the key.", max_length=100, verbose_name="name"
+                help_text="The service that will hold the key.",
+                max_length=100,
+                validators=[keys.models.validators.validate_name],
+                verbose_name="name",
             ),
         ),
         keys.audit.partitions.CreatePartitionedModel(

@@ -17,7 +17,7 @@ from .audit_event import AuditEvent
 from .fields import KeyField, MomentField, PrefixField, default_scopes, digest, visible_prefix
 from .querysets import EXPIRES_SOON, APIKeyQuerySet, WrittenQuerySet
 from .recorded import RecordedModel, secrets_put_away
-from .validators import validate_networks, validate_rate, validate_scopes
+from .validators import validate_name, validate_networks, validate_rate, validate_scopes
 
 Event, Reason = AuditEvent.Event, AuditEvent.Reason
 
@@ -49,7 +49,9 @@ class APIKey(RecordedModel):
     deactivation, a rotation or a narrowing of scopes.
     """
 
-    name = models.CharField(_("name"), max_length=100, help_text=_("The service that will hold the key."))
+    name = models.CharField(
+        _("name"), max_length=100, validators=[validate_name], help_text=_("The service that will hold the key.")
+    )
     key = KeyField(_("key"))
     is_active = models.BooleanField(
         _("active"), default=True, help_text=_("Untick to refuse the key from the next request on.")

@@ -45,6 +45,12 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
         """Return the uses without an outcome: the worker died in the view, or the view still runs."""
         return self.filter(event=AuditEvent.Event.USED, status=None)
 
+    def of_name(self, name: str) -> Self:
+        """Return the events of the keys with this name, of `env:VARIABLE` or of a name as the log has it."""
+        logged = logged_name(name)
+        # Both: MariaDB finds equal what differs in case or accents alone, and compares a beginning exactly.
+        return self.filter(key_name=logged, key_name__startswith=logged)
+
     def latest_of(self, name: str, value: object) -> Self:
         """Return the events whose field `name`, `api_key_id` or `key_name`, has the value, the latest first.
 
@@ -177,7 +183,11 @@ WIDTHS: Mapping[str, int] = {field.attname: field.max_length for field in EVENT_
 BLANK: Row = {field.attname: field.get_default() if field.has_default() else None for field in EVENT_FIELDS}
 
 
+def logged_name(name: str) -> str:
+    """Return the name of a key as it stands in the log: escaped, and cut to its column."""
+    return printable(name)[: WIDTHS["key_name"]]
+
+
 def described(holder: Holder, key_id: int | None) -> Row:
-    """Return the columns that say whose key it is, with the name escaped. `key_id` is None if it is no APIKey."""
-    name = printable(holder.name)[: WIDTHS["key_name"]]
-    return {"api_key_id": key_id, "key_name": name, "key_prefix": holder.prefix}
+    """Return the columns that say whose key it is. `key_id` is None if it is no APIKey."""
+    return {"api_key_id": key_id, "key_name": logged_name(holder.name), "key_prefix": holder.prefix}

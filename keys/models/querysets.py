@@ -88,9 +88,9 @@ class APIKeyQuerySet(WrittenQuerySet[Key]):
 
     def update(self, **kwargs: Any) -> int:
         """Update many rows, each with its event, all or none. Raises ValidationError as `save()` does."""
-        for name in self.model.CHECKED & kwargs.keys():
-            if not hasattr(kwargs[name], "resolve_expression"):
-                kwargs[name] = self.model._meta.get_field(name).clean(kwargs[name], None)  # type: ignore[union-attr]
+        computed = {name for name, value in kwargs.items() if hasattr(value, "resolve_expression")}
+        for name in self.model.CHECKED & kwargs.keys() - computed:
+            kwargs[name] = self.model._meta.get_field(name).clean(kwargs[name], None)  # type: ignore[union-attr]
         if is_token(kwargs.get("key")):
             kwargs["prefix"] = visible_prefix(kwargs["key"])
         self._for_write = True
@@ -101,7 +101,10 @@ class APIKeyQuerySet(WrittenQuerySet[Key]):
             rows = models.QuerySet.update(self.filter(pk__in=before), **kwargs)
             for key in matching.all():
                 key.loaded = before[key.pk]
-                key.record_changes(key.changed_fields(), using=self.db)
+                changed = key.changed_fields()
+                if computed:  # by the database, so that their values are known only now
+                    key.validate(computed.intersection(changed))
+                key.record_changes(changed, using=self.db)
         return rows
 
     update.alters_data = True  # type: ignore[attr-defined]

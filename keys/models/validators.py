@@ -9,10 +9,17 @@ from django.utils.translation import gettext as _
 
 from .. import networks, scopes
 from ..conf import conf
+from ..redaction import has_control_characters
 
 MALFORMED = "malformed"  # not "invalid", for which JSONField would show its own text
 
 _RATE = re.compile(r"[1-9][0-9]{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)\Z")
+
+
+def validate_name(value: str) -> None:
+    """Accept a name without control characters: the log would show it in another form."""
+    if has_control_characters(value):
+        raise ValidationError(_("A name holds no control characters, such as a line break."), code=MALFORMED)
 
 
 def _strings(value: Any) -> Sequence[str]:

@@ -115,7 +115,8 @@ def test_masking_does_not_hide_which_view_was_called() -> None:
     "text", ["a\x00b", "a\nb\r\n", "\x1b[31mred", "a\u2028b", "\u202eabc", "a\x85b", "\ud800", "\x7f"], ids=ascii
 )
 def test_control_characters_are_escaped(key: APIKey, text: str, caplog: pytest.LogCaptureFixture) -> None:
-    APIKey.objects.filter(pk=key.pk).update(name=text.replace("\x00", "\x01").replace("\ud800", "\x9f"))
+    # Names are checked, but some are older than that.
+    APIKey._base_manager.filter(pk=key.pk).update(name=text.replace("\x00", "\x01").replace("\ud800", "\x9f"))
     request(f"/guarded/{text}/" if "\ud800" not in text else "/guarded/x/", key.key, User_Agent=text, X_Request_Id=text)
     event = row()
     for value in (event.path, event.user_agent, event.request_id, event.key_name):

@@ -14,7 +14,7 @@ from django.utils import timezone
 from keys.models import APIKey
 from keys.signals import key_expiring, key_unused
 from tests.support.commands import Terminal, finish, run
-from tests.support.keys import make_key
+from tests.support.keys import make_key, named_before
 from tests.support.log import record
 
 pytestmark = pytest.mark.django_db
@@ -140,7 +140,7 @@ def test_any_number_of_keys_is_one_query() -> None:
 
 
 def test_control_characters_in_a_name_do_not_reach_the_terminal() -> None:
-    make_key("TTS\x1b[2J\nforged  line")
+    named_before("TTS\x1b[2J\nforged  line")
     listed = run("keys_list").out
     assert "TTS\\x1b[2J\\nforged" in listed
     assert len(listed.splitlines()) == 2

@@ -1,5 +1,7 @@
 """What of a client's text may be written down."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,17 +21,37 @@ TOKEN = "0123456789abcdef0123456789abcdef01234567"
         # What turns the direction of the text that follows, and what nobody sees.
         ("\u202egnp.exe", r"\u202egnp.exe"),
         ("a\u200bb", r"a\u200bb"),
+        ("\u00ad\ufeff\u2066", r"\xad\ufeff\u2066"),
+        ("\U000e0041", r"\U000e0041"),
         ("\ud800", r"\ud800"),
+        ("\ufffe\U0010ffff", r"\ufffe\U0010ffff"),
     ],
 )
 def test_control_and_format_characters_are_escaped(text: str, written: str) -> None:
     assert printable(text) == written
 
 
+@pytest.mark.parametrize(
+    "text", ["👩\u200d👩\u200d👧", "क्\u200dष", "❤\ufe0f", "葛\U000e0100", "山田\u3000太郎", "a\u0301"]
+)
+def test_words_and_emoji_stay_as_they_are(text: str) -> None:
+    assert printable(text) == text
+
+
 @given(st.text(st.characters()))
-def test_whatever_is_written_is_printable(text: str) -> None:
-    assert printable(text).isprintable()
-    assert masked(text) == printable(text)
+def test_what_is_escaped_does_not_depend_on_what_is_around_it(text: str) -> None:
+    assert printable(text) == "".join(map(printable, text)) == masked(text)
+    assert printable(printable(text)) == printable(text)
+
+
+def test_of_all_characters_those_are_escaped_that_are_not_seen() -> None:
+    escaped = {chr(code) for code in range(0x110000) if printable(chr(code)) != chr(code)}
+    by_category = {
+        kind: {char for char in escaped if unicodedata.category(char) == kind} for kind in ("Cc", "Cs", "Zl", "Zp")
+    }
+    assert {kind: len(found) for kind, found in by_category.items()} == {"Cc": 65, "Cs": 2048, "Zl": 1, "Zp": 1}
+    # Whatever the release of Python knows of Unicode: a row may be read by another than wrote it.
+    assert len(escaped) == 6096
 
 
 def masked(text: str, *presented: str, prefix: str = "") -> str:

@@ -17,6 +17,16 @@ def make_key(name: str = "TTS-Backend", **fields: Any) -> APIKey:
     return key
 
 
+def named_before(name: str) -> APIKey:
+    """Make a key with a name that could be written before names were checked."""
+    key = make_key()
+    APIKey._base_manager.filter(pk=key.pk).update(name=name)
+    secret = key.key
+    key.refresh_from_db()
+    key.__dict__["key"] = secret
+    return key
+
+
 def column(key: APIKey, name: str = "key") -> Any:
     """Return a column's value in the database, without the model."""
     with connection.cursor() as cursor:
