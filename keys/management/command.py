@@ -1,23 +1,27 @@
 """The base of the commands: the actor, the output of texts and tables, and errors as one sentence."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib.auth.management import get_system_username
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import Error
+from django.db import Error, router, transaction
 
 from .. import actor, moments
 from ..audit.partitions import PartitionError
 from ..audit.sealing import SealError
 from ..audit.triggers import TriggerError
-from ..models import RotationError, StaleKeyError
+from ..models import APIKey, RotationError, StaleKeyError
+from ..models.fields import stored
 from ..redaction import printable
+from .output import Notes, Output, OutputError, let_go
 
 Style = Callable[[str], str]
 
@@ -59,26 +63,89 @@ class Encoder(DjangoJSONEncoder):
 
 
 class KeysCommand(BaseCommand):
-    """A command that works on keys. Its result goes to standard output, everything else to standard error."""
+    """A command that works on keys. Its result goes to standard output, everything else to standard error.
+
+    If standard output does not take the result, the command fails. Whether standard error takes a note does not matter.
+    """
 
     # A failing check must not prevent people from revoking a key, or creating a secret.
     requires_system_checks = []
     # Commands that run others hand this option on, such as django-tenants' `tenant_command`.
     stealth_options = ("skip_checks",)
+    # The exit status of a command that could not do its work.
+    failure: ClassVar[int] = 1
+
+    def __init__(self, stdout: Any = None, stderr: Any = None, **options: Any) -> None:
+        self.output = Output(stdout or sys.stdout)
+        super().__init__(self.output, Notes(stderr or sys.stderr), **options)  # type: ignore[arg-type]
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        try:
+            super().run_from_argv(argv)
+        finally:
+            let_go()
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         self.verbosity = options["verbosity"]
+        if options.get("stdout"):
+            self.output = options["stdout"] = Output(options["stdout"])
+        if options.get("stderr"):
+            options["stderr"] = Notes(options["stderr"])
         try:
             with actor.acting_as(f"command line: {get_system_username() or 'unknown'}"):
-                return super().execute(*args, **options)
+                return self._execute(*args, **options)
         except ValidationError as error:
-            raise CommandError(" ".join(_sentences(error))) from error
+            raise self._failed(" ".join(_sentences(error))) from error
         except (ImproperlyConfigured, RotationError, StaleKeyError, PartitionError, SealError, TriggerError) as error:
-            raise CommandError(str(error)) from error
+            raise self._failed(str(error)) from error
+        except OutputError as error:
+            raise self._failed(str(error)) from error
         except UnicodeError as error:
-            raise CommandError("What was given is not text in UTF-8.") from error
+            raise self._failed("What was given is not text in UTF-8.") from error
         except Error as error:
-            raise CommandError(f"The database answered: {' '.join(str(error).split())}") from error
+            raise self._failed(f"The database answered: {_one_line(error)}") from error
+
+    def _execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            result = super().execute(*args, **options)
+        except SystemExit:  # with the status that is the answer, if it gets out
+            self.output.flush()
+            raise
+        self.output.flush()
+        return result
+
+    def _failed(self, sentence: str) -> CommandError:
+        return CommandError(sentence, returncode=self.failure)
+
+    @contextmanager
+    def committed_once_written(self, key: APIKey | None = None) -> Iterator[None]:
+        """A transaction where keys, or this key, are written. It is committed once its output is out.
+
+        Raises CommandError if standard output does not take it, and then nothing has happened; and if the commit fails
+        after that.
+        """
+        using = router.db_for_write(APIKey, **({} if key is None else {"instance": key}))
+        is_out = False
+        try:
+            with transaction.atomic(using=using):
+                yield
+                self.output.deliver()
+                is_out = True
+        except OutputError as error:
+            sentence = f"Nothing was changed, because standard output cannot be written: {error.reason}."
+            raise self._failed(sentence) from error
+        except Error as error:
+            if not is_out:
+                raise
+            raise self._failed(
+                "The database has not confirmed the change, so what was written to standard output is not valid unless"
+                f" keys_list shows it: {_one_line(error)}"
+            ) from error
+
+    def write_secret(self, key: APIKey) -> None:
+        """Write the secret of a new key, and leave its digest in place: others use the key when it is committed."""
+        self.stdout.write(key.key)
+        key.key = stored(key.key)
 
     def note(self, text: str) -> None:
         """Write a note for a person, unless `--verbosity` is 0."""
@@ -89,6 +156,10 @@ class KeysCommand(BaseCommand):
     def write_json(self, rows: Sequence[Any] | Mapping[str, Any]) -> None:
         """Write rows as a JSON array, or one as an object; times are ISO 8601."""
         self.stdout.write(json.dumps(rows, indent=2, cls=Encoder))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _sentences(error: ValidationError) -> list[str]:

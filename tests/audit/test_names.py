@@ -142,7 +142,12 @@ def test_in_another_encoding_only_ascii_is_known_to_need_none(encoding: str) -> 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_the_use_of_a_name_that_needs_no_escaping_takes_one_statement(name: str) -> None:
     key = named_before(name)
-    asked: list[APIKey] = []
-    _, written = statements.find_and_record(str(fields.digest(key.key)), row(), lambda found: bool(asked.append(found)))
+    asked = []
+
+    def may_use(found: APIKey) -> bool:
+        asked.append(found)
+        return False
+
+    _, written = statements.find_and_record(str(fields.digest(key.key)), row(), may_use)
     assert (written is not None) == (printable(name) == name)
     assert not asked

@@ -43,8 +43,11 @@ def run(*arguments: str, stdin: str | TextIO = "") -> Run:
     return Run(status, out.getvalue(), err.getvalue())
 
 
-def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """Start `manage.py` in a process of its own, on the database of the test, which must have been committed."""
+def start(*arguments: str, redirection: str = "", **options: Any) -> subprocess.Popen[str]:
+    """Start `manage.py` in a process of its own, on the database of the test, which must have been committed.
+
+    `redirection` is a shell's, such as `>/dev/full`.
+    """
     streams: dict[str, Any] = {
         "stdin": subprocess.PIPE,
         "stdout": subprocess.PIPE,
@@ -52,8 +55,11 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
         **options,
     }
     environment = {**os.environ, "DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "example_project.settings"}
+    command = [sys.executable, "manage.py", *arguments]
+    if redirection:
+        command = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command]
     return subprocess.Popen(
-        [sys.executable, "manage.py", *arguments],
+        command,
         cwd=ROOT,
         env=environment,
         text=True,
@@ -68,9 +74,9 @@ def finish(process: subprocess.Popen[str], stdin: str | None = None) -> Run:
     return Run(process.returncode, out or "", err or "")
 
 
-def manage(*arguments: str, stdin: str = "") -> Run:
+def manage(*arguments: str, stdin: str = "", redirection: str = "") -> Run:
     """Run `manage.py` to its end in a process of its own."""
-    return finish(start(*arguments), stdin)
+    return finish(start(*arguments, redirection=redirection), stdin)
 
 
 class Terminal:
@@ -91,7 +97,8 @@ class Terminal:
 
     def start(self, *arguments: str, streams: Collection[str]) -> subprocess.Popen[str]:
         """Start `manage.py` with the terminal for these of its streams."""
-        process = start(*arguments, **dict.fromkeys(streams, self.theirs), start_new_session=True)
+        options: dict[str, Any] = dict.fromkeys(streams, self.theirs)
+        process = start(*arguments, **options, start_new_session=True)
         # The other end is the command's alone, so that reading ends when it does.
         os.close(self.theirs)
         return process

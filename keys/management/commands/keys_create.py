@@ -39,14 +39,16 @@ class Command(KeysCommand):
         parser.add_argument("--rate", default="", help="How often it may be used, such as 100/min. Default: no limit.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        key = lifecycle.create(
-            options["name"],
-            scopes=[] if options["no_scopes"] else options["scopes"],
-            expires_at=arguments.moment(options["expires"]) if options["expires"] else None,
-            allowed_ips=options["allowed_ips"],
-            rate=options["rate"],
-        )
-        self.stdout.write(key.key)
+        expires_at = arguments.moment(options["expires"]) if options["expires"] else None
+        with self.committed_once_written():
+            key = lifecycle.create(
+                options["name"],
+                scopes=[] if options["no_scopes"] else options["scopes"],
+                expires_at=expires_at,
+                allowed_ips=options["allowed_ips"],
+                rate=options["rate"],
+            )
+            self.write_secret(key)
         limits = [f"scopes {', '.join(key.scopes)}" if key.scopes else "no scopes"]
         limits += [f"only from {', '.join(key.allowed_ips)}"] if key.allowed_ips else []
         limits += [f"at most {key.rate}"] if key.rate else []

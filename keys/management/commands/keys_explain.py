@@ -18,6 +18,8 @@ class Command(KeysCommand):
         " project's views read. Writes nothing to the audit log. Exit status: 0 accepted, 1 refused, 2 no answer."
     )
 
+    failure = 2
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--address", help="The client's address. Default: the key's networks are not considered.")
         parser.add_argument(

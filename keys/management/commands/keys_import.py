@@ -37,9 +37,17 @@ class Command(KeysCommand):
             model = importing.model_of(source, options["model"])
         except LookupError as error:
             raise CommandError(str(error.args[0])) from error
-        report = importing.take_over(source.read(model), scopes=scopes, dry_run=options["dry_run"])
+        with self.committed_once_written():
+            report = importing.take_over(source.read(model), scopes=scopes, dry_run=options["dry_run"])
+            self._tell(report, source, scopes, options["dry_run"])
+        if report.left:
+            sys.exit(1)
+
+    def _tell(
+        self, report: importing.Report, source: importing.Source, scopes: list[str] | None, dry_run: bool
+    ) -> None:
         held = ", ".join(conf.DEFAULT_SCOPES if scopes is None else scopes)
-        verb = "would be imported" if options["dry_run"] else "imported"
+        verb = "would be imported" if dry_run else "imported"
         self.stdout.write(f"{report.imported} {verb}, with {f'the scopes {held}' if held else 'no scopes'}")
         self.stdout.write(f"{report.here_already} {'was' if report.here_already == 1 else 'were'} here already")
         for obstacle, count in report.left.most_common():
@@ -47,5 +55,3 @@ class Command(KeysCommand):
         self.stdout.write("Not carried over with any key:")
         for loss in source.losses:
             self.stdout.write(f"- {loss}")
-        if report.left:
-            sys.exit(1)

@@ -29,13 +29,14 @@ class Command(KeysCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         grace = None if options["grace"] is None else arguments.duration(options["grace"])
         key = arguments.find_key(options["key"])
-        successor = key.rotate(grace)
-        if isinstance(successor.key, Digest):
-            raise CommandError(
-                f"{printable(str(key))} was already rotated {ago(successor.created_at)}: its successor is"
-                f" {printable(str(successor))}, whose key was shown then and cannot be shown again."
-            )
-        self.stdout.write(successor.key)
+        with self.committed_once_written(key):
+            successor = key.rotate(grace)
+            if isinstance(successor.key, Digest):
+                raise CommandError(
+                    f"{printable(str(key))} was already rotated {ago(successor.created_at)}: its successor is"
+                    f" {printable(str(successor))}, whose key was shown then and cannot be shown again."
+                )
+            self.write_secret(successor)
         end = "refused from now on"
         if key.expires_at is not None and not key.has_expired:
             end = f"accepted until {exactly(key.expires_at)}"

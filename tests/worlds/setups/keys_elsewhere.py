@@ -19,6 +19,7 @@ DATABASE_ROUTERS = ["tests.support.routers.KeysElsewhere"]
 def steps() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "tables", tables
     yield "pages that fail", pages_that_fail
+    yield "output that is lost", output_that_is_lost
     yield "a history that fails", history_that_fails
     yield "a deletion that fails", a_deletion_that_fails
     yield "a form sent twice", a_form_sent_twice
@@ -55,6 +56,29 @@ def pages_that_fail() -> None:
     assert browser.post(reverse("admin:keys_apikey_rotate"), {"keys": str(key.pk), "grace": "0"}).status_code == 200
     # Key, two events, two entries of the history.
     assert counts() == (before[0] + 1, before[1] + 2, before[2] + 2)
+
+
+def output_that_is_lost() -> None:
+    """What a command cannot write out has not happened in the keys' database."""
+    from io import StringIO
+
+    import pytest
+    from django.core.management import CommandError, call_command
+
+    from keys.models import APIKey
+
+    class Full(StringIO):
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    key = APIKey.objects.create(name="Not ended")
+    before = counts()
+    for arguments in (["keys_create", "Unseen"], ["keys_rotate", str(key.pk), "--grace", "0"]):
+        with pytest.raises(CommandError, match="^Nothing was changed"):
+            call_command(*arguments, stdout=Full())
+        assert counts() == before, arguments
+    key.refresh_from_db()
+    assert (key.replaced_by, key.expires_at) == (None, None)
 
 
 def history_that_fails() -> None:
