@@ -74,7 +74,7 @@ def output_that_is_lost() -> None:
     key = APIKey.objects.create(name="Not ended")
     before = counts()
     for arguments in (["keys_create", "Unseen"], ["keys_rotate", str(key.pk), "--grace", "0"]):
-        with pytest.raises(CommandError, match="^Nothing was changed"):
+        with pytest.raises(CommandError, match=r"^Nothing was changed"):
             call_command(*arguments, stdout=Full())
         assert counts() == before, arguments
     key.refresh_from_db()
