@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from .. import signals
@@ -24,7 +25,7 @@ _EXTRA = {
 def tell_use(holder: Holder, row: Row) -> None:
     """Report that a good key was presented and recorded in this row. Called just before its view runs."""
     if logger.isEnabledFor(logging.INFO):
-        logger.info("API Key used: %s", row["key_name"], extra=_extra(row))
+        _log(logging.INFO, "API Key used: %s", row["key_name"], row)
     if signals.key_used.receivers:
         signals.key_used.send_robust(sender=type(holder), key=holder, row=dict(row))
 
@@ -32,7 +33,7 @@ def tell_use(holder: Holder, row: Row) -> None:
 def tell_refusal(holder: Holder | None, row: Row) -> None:
     """Report that a key was refused before its view, and for which reason."""
     if logger.isEnabledFor(logging.WARNING):
-        logger.warning("Invalid API key attempt from %s", row["address"] or "an unknown address", extra=_extra(row))
+        _log(logging.WARNING, "Invalid API key attempt from %s", row["address"] or "an unknown address", row)
     send_refusal(holder, row)
 
 
@@ -40,6 +41,12 @@ def send_refusal(holder: Holder | None, row: Row) -> None:
     """Send the signal of a refusal without a log line: scopes or a rate may refuse a good key too."""
     if signals.key_refused.receivers:
         signals.key_refused.send_robust(sender=type(holder), key=holder, row=dict(row))
+
+
+def _log(level: int, text: str, argument: str, row: Row) -> None:
+    # A handler that raises decides nothing: the row is in the audit log.
+    with suppress(Exception):
+        logger.log(level, text, argument, extra=_extra(row))
 
 
 def _extra(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,20 @@ def listen() -> Iterator[Listen]:
         signal.disconnect(receiver)
 
 
+def test_a_handler_that_cannot_write_a_line_changes_no_answer() -> None:
+    class Full(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError(28, "No space left on device")
+
+    client, handler = APIKeyClient(name="TTS"), Full()
+    logging.getLogger("api_keys").addHandler(handler)
+    try:
+        assert client.get("/guarded/").status_code == 200
+        assert Client().get("/guarded/", headers={"X-API-Key": WRONG}).status_code == 401
+    finally:
+        logging.getLogger("api_keys").removeHandler(handler)
+
+
 class TestUses:
     def test_a_use_is_told_once_with_what_the_audit_log_holds(self, listen: Listen) -> None:
         heard, refusals = listen(signals.key_used), listen(signals.key_refused)

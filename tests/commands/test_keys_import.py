@@ -36,6 +36,14 @@ def test_a_client_goes_on_with_its_old_key(source: str, make: Make) -> None:
     assert call("/new/", authorization + "0") == 401
 
 
+def test_a_name_that_no_key_may_have_is_taken_over_as_the_log_would_show_it() -> None:
+    authorization = authtoken()
+    User.objects.update(username="ali\x1bce")
+    assert run("keys_import", "authtoken").status == 0
+    assert APIKey.objects.get().name == r"ali\x1bce"
+    assert Client().get("/new/", headers={"Authorization": authorization}).status_code == 200
+
+
 @SOURCES
 def test_nothing_is_changed_where_the_keys_come_from(source: str, make: Make) -> None:
     authorization = make()
