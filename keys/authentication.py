@@ -10,6 +10,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from . import environment
+from .actor import Service
 from .audit.places import number_in
 from .decisions import keep_out_of_caches
 from .keyrings import DatabaseKeyring, EnvironmentKey, EnvironmentKeyring, Holder, Keyring
@@ -33,7 +34,7 @@ class _NoRows(EmptyManager[Any]):
         return self.none(), same, same, False, self.relation, False
 
 
-class ServicePrincipal:
+class ServicePrincipal(Service):
     """`request.user` of a request with a key: a service. Authenticated, but no database user, with no permissions.
 
     `pk` is a text that no user has, such as `key:7` or `env:INTERNAL_API_KEY`. It does not change when the key is

@@ -1,4 +1,4 @@
-"""The base of the commands: the actor, the output of texts and tables, and errors as one sentence."""
+"""The base of the commands: the output of texts and tables, and errors as one sentence."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.contrib.auth.management import get_system_username
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error
 
-from .. import actor, moments
+from .. import moments
 from ..audit.partitions import PartitionError
 from ..audit.sealing import SealError
 from ..audit.triggers import TriggerError
@@ -69,8 +68,7 @@ class KeysCommand(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         self.verbosity = options["verbosity"]
         try:
-            with actor.acting_as(f"command line: {get_system_username() or 'unknown'}"):
-                return super().execute(*args, **options)
+            return super().execute(*args, **options)
         except ValidationError as error:
             raise CommandError(" ".join(_sentences(error))) from error
         except (ImproperlyConfigured, RotationError, StaleKeyError, PartitionError, SealError, TriggerError) as error:
