@@ -16,7 +16,12 @@ answered: ContextVar[Callable[[], Any] | None] = ContextVar("keys_answered", def
 
 
 class Service:
-    """Whoever is logged in by a key. Its name tells it from a user's."""
+    """A key, or whoever is logged in by one: `request.auth` or `request.user`."""
+
+    @property
+    def actor_name(self) -> str:
+        """How it is named as an actor: `key:<name>` or `env:<VARIABLE>`."""
+        raise NotImplementedError
 
 
 @contextmanager
@@ -55,11 +60,14 @@ def _user_of(request: Any) -> str:
     """Return who is logged in, as the view's authenticator or the session says; a key by its own name."""
     try:
         # Read now: whoever authenticates may do so in the view, and a session is read from the database.
+        if isinstance(key := getattr(request, "auth", None), Service):
+            return key.actor_name
         user = getattr(request, "user", None)
         if user is None or not user.is_authenticated:
             return ""
-        name = user.get_username() if hasattr(user, "get_username") else str(user)
-        return str(name) if isinstance(user, Service) else f"user: {name}"
+        if isinstance(user, Service):
+            return user.actor_name
+        return f"user: {user.get_username() if hasattr(user, 'get_username') else user}"
     except Exception:
         # Sessions or users cannot be read. The change is recorded, with nobody.
         return ""

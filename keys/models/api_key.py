@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from .. import moments, tokens
+from ..actor import Service
 from ..conf import conf
 from ..tokens import Secret
 from . import changes
@@ -43,7 +44,7 @@ def _after(moment: datetime, span: timedelta) -> datetime | None:
         return None
 
 
-class APIKey(RecordedModel):
+class APIKey(Service, RecordedModel):
     """A service's key. `key` can be read only from the instance that created it.
 
     `save()` writes only what this copy changed since it was loaded, so that an old copy does not undo a
@@ -107,6 +108,10 @@ class APIKey(RecordedModel):
         if isinstance(key := state.get("key"), Secret):
             state |= {"key": digest(key), "prefix": visible_prefix(key)}
         return state
+
+    @property
+    def actor_name(self) -> str:
+        return f"key:{self.name}"
 
     @property
     def has_expired(self) -> bool:
