@@ -99,7 +99,7 @@ def test_a_fixture_with_a_token(tmp_path: Path) -> None:
 PUT: list[Callable[[Any], None]] = [
     lambda loaded: loaded.save(),
     lambda loaded: loaded.object.save_base(raw=True),
-    lambda loaded: models.Model.save_base(loaded.object, raw=True, using="default"),  # type: ignore[func-returns-value]
+    lambda loaded: models.Model.save_base(loaded.object, raw=True, using="default"),
 ]
 
 
