@@ -9,7 +9,7 @@ from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from . import environment
+from .actor import Service
 from .audit.places import number_in
 from .decisions import keep_out_of_caches
 from .keyrings import DatabaseKeyring, EnvironmentKey, EnvironmentKeyring, Holder, Keyring
@@ -33,7 +33,7 @@ class _NoRows(EmptyManager[Any]):
         return self.none(), same, same, False, self.relation, False
 
 
-class ServicePrincipal:
+class ServicePrincipal(Service):
     """`request.user` of a request with a key: a service. Authenticated, but no database user, with no permissions.
 
     `pk` is a text that no user has, such as `key:7` or `env:INTERNAL_API_KEY`. It does not change when the key is
@@ -49,9 +49,12 @@ class ServicePrincipal:
     is_superuser = False
 
     def __init__(self, holder: Holder) -> None:
-        is_in_environment = isinstance(holder, EnvironmentKey) and holder.name.startswith(environment.PREFIX)
-        self.username = holder.name if is_in_environment else f"key:{holder.name}"
+        self.username = holder.actor_name if isinstance(holder, Service) else f"key:{holder.name}"
         self.pk = self.id = f"key:{number_in(holder)}" if isinstance(holder, APIKey) else self.username
+
+    @property
+    def actor_name(self) -> str:
+        return self.username
 
     def __str__(self) -> str:
         return self.username

@@ -39,12 +39,12 @@ class Decisions:
     """
 
     __slots__ = (
-        "_answered", "foresight", "guards", "guesses", "is_open", "made", "meta", "method", "nested", "outer", "place",
+        "answered", "foresight", "guards", "guesses", "is_open", "made", "meta", "method", "nested", "outer", "place",
         "request_id",
     )  # fmt: skip
 
     def __init__(self, request: HttpRequest, outer: Decisions | None = None) -> None:
-        self.request_id, self._answered = id(request), ref(request)  # a plain reference would be a cycle
+        self.request_id, self.answered = id(request), ref(request)  # a plain reference would be a cycle
         self.meta, self.method = request.META, request.method or ""
         # Of the request of which this one is a copy.
         self.outer = outer
@@ -99,7 +99,7 @@ class Decisions:
 
     def keep_out_of_caches(self) -> None:
         """Keep the answer out of Django's caches also where a request within this one was asked for a key."""
-        if (request := self._answered()) is not None:
+        if (request := self.answered()) is not None:
             keep_out_of_caches(request)
 
     def tell_late(self, guard: Guard, presented: Presented) -> None:

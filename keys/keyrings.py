@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from django.db import Error
 
 from . import environment
+from .actor import Service
 from .audit import statements
 from .audit.outcomes import RowHandle
 from .conf import environment_folder
@@ -26,12 +27,16 @@ class KeyStoreError(Error):
 
 
 @dataclass(frozen=True)
-class EnvironmentKey:
+class EnvironmentKey(Service):
     """The holder of a key from an environment variable: `request.auth` of its requests."""
 
     name: str
     scopes: Sequence[str] = ()
     prefix: str = ""
+
+    @property
+    def actor_name(self) -> str:
+        return self.name if self.name.startswith(environment.PREFIX) else f"key:{self.name}"
 
 
 class Keyring(Protocol):

@@ -17,7 +17,7 @@ from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
-from . import credentials
+from . import actor, credentials
 from .ahead import foresight_of
 from .audit import statements
 from .audit.recording import AuditUnavailable
@@ -56,7 +56,7 @@ class APIKeyMiddleware:
         request.api_key_uses = decisions  # type: ignore[attr-defined]
         if self.is_async:
             return self._respond(request, decisions)
-        token = current.set(decisions)
+        token, before = current.set(decisions), actor.answered.set(decisions.answered)
         try:
             response = self.get_response(request)
         except Exception:
@@ -65,6 +65,7 @@ class APIKeyMiddleware:
             raise
         finally:
             current.reset(token)
+            actor.answered.reset(before)
         # Nobody may close the answer to a request that another view has sent through all of Django.
         is_within = token.old_value not in (None, Token.MISSING)
         for use in decisions.unfinished():
@@ -77,8 +78,9 @@ class APIKeyMiddleware:
         return _done(response, decisions)
 
     async def _respond(self, request: HttpRequest, decisions: Decisions) -> HttpResponseBase:
-        before = current.get()
+        before, answered = current.get(), actor.answered.get()
         current.set(decisions)
+        actor.answered.set(decisions.answered)
         try:
             response = await self.get_response(request)
         except (Exception, asyncio.CancelledError) as error:
@@ -89,6 +91,7 @@ class APIKeyMiddleware:
         finally:
             # Not by a token: a task that is cancelled may end in another context.
             current.set(before)
+            actor.answered.set(answered)
         for use in decisions.unfinished():
             if not use.is_good:
                 response = await asyncio.shield(sync_to_async(_conclude_refusal)(use, response))
@@ -159,6 +162,10 @@ def _done(response: HttpResponseBase, decisions: Decisions) -> HttpResponseBase:
     if not response.streaming:
         decisions.is_open = False
         _learn(response, decisions)
+    # A file is left to the server, which may have a quicker way to send it.
+    elif isinstance(response, StreamingHttpResponse) and getattr(response, "file_to_stream", None) is None:
+        parts: Any = response.streaming_content
+        response.streaming_content = (_answering_async if response.is_async else _answering)(parts, decisions)
     # The guards known before the view, and those that were called in it.
     guards = decisions.guards
     if decisions.nested:
@@ -243,6 +250,40 @@ async def _concluding_async(parts: AsyncIterator[bytes], response: HttpResponseB
     finally:
         # Under ASGI a client that leaves cancels this task.
         await asyncio.shield(sync_to_async(_conclude_stream)(use, status))
+
+
+def _answering(parts: Iterator[bytes], decisions: Decisions) -> Iterator[bytes]:
+    """Yield the parts, which are made after the middleware is left: changes to keys in them are the user's, too."""
+    try:
+        while True:
+            token = actor.answered.set(decisions.answered)
+            try:
+                part = next(parts, None)
+            finally:
+                actor.answered.reset(token)
+            if part is None:
+                return
+            yield part
+    finally:
+        if hasattr(parts, "close"):
+            parts.close()
+
+
+async def _answering_async(parts: AsyncIterator[bytes], decisions: Decisions) -> AsyncIterator[bytes]:
+    try:
+        while True:
+            before = actor.answered.get()
+            actor.answered.set(decisions.answered)
+            try:
+                part = await anext(parts, None)
+            finally:
+                actor.answered.set(before)
+            if part is None:
+                return
+            yield part
+    finally:
+        if hasattr(parts, "aclose"):
+            await parts.aclose()
 
 
 def _conclude_stream(use: Use, status: int) -> None:

@@ -2,8 +2,8 @@
 
 from django.dispatch import Signal
 
-# Sent inside the transaction of the change, with `key`, `event` (of AuditEvent.Event) and `detail` (which
-# fields changed). A receiver that raises undoes the change: the audit log is one.
+# Sent inside the transaction of the change, with `key`, `event` (of AuditEvent.Event), `detail` (which fields changed)
+# and `changes` (by field its old and new value, as AuditEvent has them). A receiver that raises undoes the change.
 key_changed = Signal()
 
 # For metrics, alerts or an inventory. A receiver that raises stops neither the others nor the request; Django logs the
@@ -16,7 +16,7 @@ key_changed = Signal()
 key_used = Signal()
 key_refused = Signal()
 # Sent after the commit of each life-cycle event, with `key` (a copy without its secret), `event` (of AuditEvent.Event),
-# `detail` (which fields changed) and `actor`.
+# `detail`, `changes` and `actor`.
 key_life_cycle = Signal()
 
 # Reminders, sent with `key` for each key that `keys_list --expiring` or `--unused` lists, on each run. A receiver that

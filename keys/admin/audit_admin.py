@@ -27,7 +27,7 @@ ADDRESSABLE = {"key", "when", "status", "event__exact", "reason__exact"}
 @admin.register(AuditEvent)
 class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("moment", "what", "of_key", "subject", "who")
-    readonly_fields = ("moment", "of_key", "pruned")
+    readonly_fields = ("moment", "of_key", "pruned", "changed")
     list_filter = (WhenFilter, "event", ("reason", ReasonFilter), StatusFilter, KeyFilter)
     list_per_page = 50
     sortable_by = ()
@@ -43,7 +43,8 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
         subject = ["of_key", "key_prefix"]
         if obj is not None and not obj.is_request:
             detail = "pruned" if obj.event == AuditEvent.Event.PRUNED else "detail"
-            return ["moment", "event", *subject, "actor", "count", detail]
+            changed = ["changed"] if obj.change_lines else []
+            return ["moment", "event", *subject, "actor", "count", detail, *changed]
         reason = ["reason"] if obj is not None and obj.reason else []
         answer = ["method", "path", "endpoint", "status", "duration_ms"]
         return ["moment", "event", *reason, *subject, *answer, "address", "user_agent", "request_id", "count"]
@@ -110,6 +111,17 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
     @admin.display(description=_("detail"))
     def pruned(self, event: AuditEvent) -> str:
         return event_subject(event)
+
+    @admin.display(description=_("changed"))
+    def changed(self, event: AuditEvent) -> str:
+        rows = format_html_join(
+            "", '<tr><th scope="row">{}</th><td>{}</td><td>{}</td></tr>', (line[1:] for line in event.change_lines)
+        )
+        head = format_html(
+            "<tr><th scope=\"col\">{}</th><th scope=\"col\">{}</th><th scope=\"col\">{}</th></tr>",
+            _("field"), _("old value"), _("new value"),
+        )  # fmt: skip
+        return format_html('<table class="keys-table"><thead>{}</thead><tbody>{}</tbody></table>', head, rows)
 
     @admin.display(description=_("who"), empty_value="-")
     def who(self, event: AuditEvent) -> str | None:

@@ -63,6 +63,8 @@ def _cell(value: Any) -> Any:
     """Return the value for a cell: a text that would be a formula gets an apostrophe before it (CWE-1236)."""
     if isinstance(value, str) and value.startswith(FORMULA):
         return f"'{value}"
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
     return moments.written(value) if isinstance(value, datetime) else value
 
 

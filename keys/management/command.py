@@ -1,4 +1,4 @@
-"""The base of the commands: the actor, the output of texts and tables, and errors as one sentence."""
+"""The base of the commands: the output of texts and tables, and errors as one sentence."""
 
 import json
 import sys
@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 
-from django.contrib.auth.management import get_system_username
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error, router, transaction
 
-from .. import actor, moments
+from .. import moments
 from ..audit.partitions import PartitionError
 from ..audit.sealing import SealError
 from ..audit.triggers import TriggerError
@@ -92,8 +91,7 @@ class KeysCommand(BaseCommand):
         if options.get("stderr"):
             options["stderr"] = Notes(options["stderr"])
         try:
-            with actor.acting_as(f"command line: {get_system_username() or 'unknown'}"):
-                return self._execute(*args, **options)
+            return self._execute(*args, **options)
         except ValidationError as error:
             raise self._failed(" ".join(_sentences(error))) from error
         except (ImproperlyConfigured, RotationError, StaleKeyError, PartitionError, SealError, TriggerError) as error:

@@ -8,11 +8,14 @@ from ..audit.reports import ago
 from ..endpoints import environment_keyrings
 from ..keyrings import DatabaseKeyring
 from ..models import APIKey, AuditEvent
+from ..models.audit_event import AuditEventQuerySet
 from ..moments import exactly
 from ..networks import Address
 from ..redaction import printable
 from ..scopes import first_missing
 from ..verification import Reason, objection_to
+
+LOOKED_AT = 100  # changes of a key
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,8 @@ def _refusal(key: APIKey, address: Address | None, scopes: Sequence[str]) -> str
     """Return why the key is refused, to follow its name in a sentence; empty if it is accepted."""
     match objection_to(key, address):
         case Reason.INACTIVE:
-            steps = AuditEvent.objects.written().latest_of("api_key_id", key.pk).steps()
-            event = steps.filter(event=AuditEvent.Event.DEACTIVATED).first()
-            return f"was deactivated {ago(event.at)} ({event.actor})" if event is not None else "is inactive"
+            event = _steps(key).filter(event=AuditEvent.Event.DEACTIVATED).first()
+            return f"was deactivated {_when_and_by_whom(event)}" if event is not None else "is inactive"
         case Reason.EXPIRED if key.expires_at is not None:
             successor = f"; {_label(key.replaced_by)} has replaced it" if key.replaced_by is not None else ""
             return f"expired {ago(key.expires_at)}, on {exactly(key.expires_at)}{successor}"
@@ -57,7 +59,25 @@ def _refusal(key: APIKey, address: Address | None, scopes: Sequence[str]) -> str
             return f"is refused: {Reason(other).label}"
     if (missing := first_missing(key.scopes, scopes)) is not None:
         held = f"it holds {', '.join(key.scopes)}" if key.scopes else "it holds none"
-        return f"lacks the scope {missing}; {held}"
+        return f"lacks the scope {missing}; {held}{_since_when(key, missing)}"
+    return ""
+
+
+def _steps(key: APIKey) -> AuditEventQuerySet:
+    steps: AuditEventQuerySet = AuditEvent.objects.written().latest_of("api_key_id", key.pk).steps()
+    return steps
+
+
+def _when_and_by_whom(event: AuditEvent) -> str:
+    return f"{ago(event.at)} ({event.actor})" if event.actor else ago(event.at)
+
+
+def _since_when(key: APIKey, scope: str) -> str:
+    """Return when the key lost the scope, to follow what it holds; empty if the log does not say so."""
+    for event in _steps(key).filter(event=AuditEvent.Event.CHANGED)[:LOOKED_AT]:
+        match event.changes:
+            case {"scopes": [[*before], _]} if first_missing([str(one) for one in before], [scope]) is None:
+                return f", and held it until {_when_and_by_whom(event)}"
     return ""
 
 

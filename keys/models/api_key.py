@@ -11,11 +11,13 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from .. import moments, tokens
+from ..actor import Service
 from ..conf import conf
 from ..tokens import Secret
+from . import changes
 from .audit_event import AuditEvent
 from .fields import KeyField, MomentField, PrefixField, default_scopes, digest, visible_prefix
-from .querysets import EXPIRES_SOON, APIKeyQuerySet, WrittenQuerySet
+from .querysets import EXPIRES_SOON, APIKeyQuerySet, Rows, unrecorded
 from .recorded import RecordedModel, secrets_put_away
 from .validators import validate_name, validate_networks, validate_rate, validate_scopes
 
@@ -42,7 +44,7 @@ def _after(moment: datetime, span: timedelta) -> datetime | None:
         return None
 
 
-class APIKey(RecordedModel):
+class APIKey(Service, RecordedModel):
     """A service's key. `key` can be read only from the instance that created it.
 
     `save()` writes only what this copy changed since it was loaded, so that an old copy does not undo a
@@ -81,8 +83,8 @@ class APIKey(RecordedModel):
     family = models.BigIntegerField(null=True, editable=False)
 
     objects: ClassVar[models.Manager[APIKey]] = models.Manager.from_queryset(APIKeyQuerySet)()
-    # For Django itself, which follows relations and refreshes instances with it: it writes no events.
-    rows: ClassVar[models.Manager[APIKey]] = models.Manager.from_queryset(WrittenQuerySet)()
+    # For Django itself, which follows relations, refreshes instances and sets references to NULL with it.
+    rows: ClassVar[models.Manager[APIKey]] = models.Manager.from_queryset(Rows)()
 
     class Meta:
         base_manager_name = "rows"
@@ -91,6 +93,8 @@ class APIKey(RecordedModel):
         ordering = ("name", "-created_at")
 
     CHECKED: ClassVar[frozenset[str]] = frozenset({"name", "scopes", "expires_at", "allowed_ips", "rate"})
+    # The event's own columns say it, or it says nothing of what a new key may do.
+    UNTOLD: ClassVar[frozenset[str]] = frozenset({"key", "prefix", "created_at", "family"})
     # What a successor copies from the key it replaces, and what is its own. Each field is in one of the two.
     COPIED_BY_ROTATION: ClassVar[frozenset[str]] = frozenset({"name", "scopes", "allowed_ips", "rate"})
     OWN_AFTER_ROTATION: ClassVar[frozenset[str]] = frozenset(
@@ -106,6 +110,10 @@ class APIKey(RecordedModel):
         if isinstance(key := state.get("key"), Secret):
             state |= {"key": digest(key), "prefix": visible_prefix(key)}
         return state
+
+    @property
+    def actor_name(self) -> str:
+        return f"key:{self.name}"
 
     @property
     def has_expired(self) -> bool:
@@ -184,20 +192,21 @@ class APIKey(RecordedModel):
         successor._insert(using=using)
         ends = [moment for moment in (_after(now, grace), self.expires_at) if moment is not None]
         end = min(ends, key=moments.instant, default=None)
-        type(self)._base_manager.using(using).filter(pk=self.pk).update(replaced_by=successor, expires_at=end)
+        unrecorded(type(self), using).filter(pk=self.pk).update(replaced_by=successor, expires_at=end)
         until = "accepted for ever"
         if end is not None:
             until = f"accepted until {moments.instant(end):%Y-%m-%d %H:%M:%S %Z}"
-        self.record(Event.ROTATED, f"successor {successor.prefix}, {until}", using=using)
+        before, after = self.snapshot(), {"replaced_by_id": successor.pk, "expires_at": end}
+        changed = changes.between(type(self), before, after, {name for name in after if before[name] != after[name]})
+        self.record(Event.ROTATED, f"successor {successor.prefix}, {until}", changed, using=using)
         return successor
 
     def deactivate(self) -> None:
         """Refuse the key from the next request on, even if this copy is out of date."""
         using = self._alias()
         with transaction.atomic(using=using):
-            rows = type(self)._base_manager.using(using).filter(pk=self.pk, is_active=True).update(is_active=False)
-            if rows:
-                self.record(Event.DEACTIVATED, using=using)
+            if unrecorded(type(self), using).filter(pk=self.pk, is_active=True).update(is_active=False):
+                self.record(Event.DEACTIVATED, changed={"is_active": [True, False]}, using=using)
         self.is_active = False
         if self.loaded is not None:
             self.remember({"is_active"})

@@ -36,28 +36,10 @@ class WrittenQuerySet(models.QuerySet[Key]):
         return self._db or router.db_for_write(self.model, **self._hints)  # type: ignore[attr-defined]
 
 
-class APIKeyQuerySet(WrittenQuerySet[Key]):
-    def accepted(self) -> Self:
-        """Return the keys that are accepted now."""
-        return self.filter(accepted_at(timezone.now()))
+class RecordedQuerySet(WrittenQuerySet[Key]):
+    """Checks what is written, and writes an event for each key that it creates, changes or deletes."""
 
-    def in_state(self, state: str) -> Self:
-        """Return the keys whose `APIKey.state` is `state`. Raises KeyError for an unknown state."""
-        now = timezone.now()
-        accepted, refused = self.filter(accepted_at(now)), self.exclude(accepted_at(now))
-        has_expired, soon = Q(is_active=True, expires_at__lte=now), Q(expires_at__lte=now + EXPIRES_SOON)
-        return {
-            "inactive": refused.exclude(has_expired),
-            "expired": refused.filter(has_expired),
-            "retiring": accepted.filter(replaced_by__isnull=False),
-            "expiring": accepted.filter(soon, replaced_by=None),
-            "active": accepted.filter(Q(expires_at=None) | ~soon, replaced_by=None),
-        }[state]
-
-    def with_last_used(self) -> Self:
-        """Annotate each key with `last_used`, the time of its latest use in the audit log."""
-        uses = AuditEvent.objects.latest_of("api_key_id", OuterRef("pk")).filter(event=Event.USED)
-        return self.annotate(last_used=Subquery(uses.values("at")[:1]))
+    deleting: frozenset[Any] = frozenset()  # see RecordedModel
 
     def bulk_create(
         self,
@@ -81,7 +63,7 @@ class APIKeyQuerySet(WrittenQuerySet[Key]):
         with secrets_put_away(keys), transaction.atomic(using=self.db):
             created = super().bulk_create(keys, batch_size)
             for key in created:
-                key.record(Event.CREATED, using=self.db)
+                key.record_creation(using=self.db)
         for key in created:
             key.remember()
         return created
@@ -93,21 +75,23 @@ class APIKeyQuerySet(WrittenQuerySet[Key]):
             kwargs[name] = self.model._meta.get_field(name).clean(kwargs[name], None)  # type: ignore[union-attr]
         if is_token(kwargs.get("key")):
             kwargs["prefix"] = visible_prefix(kwargs["key"])
+        return self._update_and_record(kwargs, computed & self.model.CHECKED)
+
+    update.alters_data = True  # type: ignore[attr-defined]
+
+    def _update_and_record(self, values: dict[str, Any], computed: Collection[str] = ()) -> int:
         self._for_write = True
         with transaction.atomic(using=self.db):
             matching = self._locked()
-            before = {key.pk: key.loaded for key in matching}
+            before = {key.pk: key.snapshot() for key in matching}
             # Only the locked rows: a row that matches since then would be changed without an event.
-            rows = models.QuerySet.update(self.filter(pk__in=before), **kwargs)
+            rows = models.QuerySet.update(self.filter(pk__in=before), **values)
             for key in matching.all():
-                key.loaded = before[key.pk]
-                changed = key.changed_fields()
                 if computed:  # by the database, so that their values are known only now
-                    key.validate(computed.intersection(changed))
-                key.record_changes(changed, using=self.db)
+                    held = before[key.pk]
+                    key.validate({name for name in computed if getattr(key, name) != held.get(name)})
+                key.record_changes(before[key.pk], using=self.db)
         return rows
-
-    update.alters_data = True  # type: ignore[attr-defined]
 
     def bulk_update(self, objs: Iterable[Key], fields: Iterable[str], batch_size: int | None = None) -> int:
         """Update fields of many keys, each with its event, all or none. Raises ValidationError as `save()` does."""
@@ -131,16 +115,59 @@ class APIKeyQuerySet(WrittenQuerySet[Key]):
         with transaction.atomic(using=self.db):
             matching = self._locked()
             for key in matching:
-                key.record(Event.DELETED, using=self.db)
+                key.record_deletion(using=self.db)
             # Only the locked rows. Django's own checks, such as for a slice, still apply.
-            return models.QuerySet.delete(self.filter(pk__in=[key.pk for key in matching]))
+            rows = self.filter(pk__in=[key.pk for key in matching])
+            rows.deleting = frozenset(key.pk for key in matching)
+            return models.QuerySet.delete(rows)
 
     delete.alters_data = True  # type: ignore[attr-defined]
     delete.queryset_only = True  # type: ignore[attr-defined]
 
     def _locked(self) -> models.QuerySet[Key]:
-        """Lock the rows that match now, and return them in a plain queryset, which writes no events."""
+        """Lock the rows that match now, and return them."""
         pks = list(self.values_list("pk", flat=True))
         rows = self.model._base_manager.using(self.db).filter(pk__in=pks).select_for_update()
         len(rows)
         return rows
+
+
+class Rows(RecordedQuerySet[Key]):
+    """The rows for Django itself, which sets references to NULL with it when their target is deleted."""
+
+    def update(self, **kwargs: Any) -> int:
+        """Update many rows without a check, each with its event but for `created_at`, when a key was made elsewhere."""
+        if kwargs.keys() <= {"created_at"}:
+            return models.QuerySet.update(self, **kwargs)
+        return self._update_and_record(kwargs)
+
+    update.alters_data = True  # type: ignore[attr-defined]
+
+
+class APIKeyQuerySet(RecordedQuerySet[Key]):
+    def accepted(self) -> Self:
+        """Return the keys that are accepted now."""
+        return self.filter(accepted_at(timezone.now()))
+
+    def in_state(self, state: str) -> Self:
+        """Return the keys whose `APIKey.state` is `state`. Raises KeyError for an unknown state."""
+        now = timezone.now()
+        accepted, refused = self.filter(accepted_at(now)), self.exclude(accepted_at(now))
+        has_expired, soon = Q(is_active=True, expires_at__lte=now), Q(expires_at__lte=now + EXPIRES_SOON)
+        return {
+            "inactive": refused.exclude(has_expired),
+            "expired": refused.filter(has_expired),
+            "retiring": accepted.filter(replaced_by__isnull=False),
+            "expiring": accepted.filter(soon, replaced_by=None),
+            "active": accepted.filter(Q(expires_at=None) | ~soon, replaced_by=None),
+        }[state]
+
+    def with_last_used(self) -> Self:
+        """Annotate each key with `last_used`, the time of its latest use in the audit log."""
+        uses = AuditEvent.objects.latest_of("api_key_id", OuterRef("pk")).filter(event=Event.USED)
+        return self.annotate(last_used=Subquery(uses.values("at")[:1]))
+
+
+def unrecorded(model: type[Key], using: str) -> models.QuerySet[Key]:
+    """Return the rows for a change whose event the caller writes."""
+    return models.QuerySet(model, using=using)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from django.db import router, transaction
+from django.db import models, router, transaction
+from django.db.models.signals import pre_delete
 
 from .. import actor, signals
 from ..tokens import Secret
-from .audit_event import AuditEvent
+from . import changes
+from .audit_event import LOADED, AuditEvent
+from .changes import Changes
 from .fields import stored, visible_prefix
 from .stale import TrackedModel
 
@@ -42,12 +45,20 @@ class RecordedModel(TrackedModel):
     """A model that checks its changes, and writes an event in the transaction of each."""
 
     CHECKED: ClassVar[frozenset[str]]  # fields that are checked whenever they are written
+    UNTOLD: ClassVar[frozenset[str]]  # fields that the event of a new key leaves out
     key: Any
     prefix: Any
     is_active: Any
+    # The rows whose deletion is on record while it goes on: nobody records it again.
+    deleting: frozenset[Any] = frozenset()
 
     class Meta:
         abstract = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Django calls no method of a row that it deletes with another one. Whatever calls ours is recorded without it.
+        pre_delete.connect(_record_cascade, sender=cls, dispatch_uid=__name__)
 
     def validate(self, names: Collection[str] | None = None) -> None:
         """Raise ValidationError if a checked field, limited to `names` if given, holds an invalid value."""
@@ -73,9 +84,21 @@ class RecordedModel(TrackedModel):
     def _insert(self, *args: Any, **kwargs: Any) -> None:
         using = self._alias(kwargs.get("using"))
         with secrets_put_away([self]), transaction.atomic(using=using):
+            # With an id of its own it may write over a row.
+            held = None if self.pk is None else self._held(using)
             super().save(*args, **kwargs)
-            self.record(Event.CREATED, using=using)
+            if held is None:
+                self.record_creation(using=using)
+            else:
+                self.record_changes(held, using=using)
         self.remember()
+
+    def _held(self, using: str) -> dict[str, Any] | None:
+        """Lock the row, and return its values; None if it is not there. A row of a parent may be without the child."""
+        for model in (type(self), root_of(type(self))):
+            if (row := model._base_manager.using(using).select_for_update().filter(pk=self.pk).first()) is not None:
+                return row.snapshot()
+        return None
 
     def _save_changes(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
         names = set(self.changed_fields())
@@ -84,18 +107,72 @@ class RecordedModel(TrackedModel):
         self.validate(names)
         using = self._alias(kwargs.get("using"))
         with transaction.atomic(using=using):
-            changes = {name: value for name, value in self.changed_fields().items() if name in names}
-            if written := list(self.lock_and_compare(using, changes)) if changes else []:
-                super().save(*args, update_fields=[*written, *(["prefix"] if "key" in written else [])], **kwargs)
-                self.record_changes(written, using=using)
+            changed = {name: value for name, value in self.changed_fields().items() if name in names}
+            if held := self.lock_and_compare(using, changed) if changed else {}:
+                if "key" in held:
+                    held["prefix"] = (self.loaded or {}).get("prefix")
+                super().save(*args, update_fields=[*held], **kwargs)
+                self._in_row(held, using).record_changes(held, using=using)
         self.remember({*names, "prefix"})
 
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+    def _in_row(self, names: Collection[str], using: str) -> Self:
+        """Return this copy, or what is in its row if one of these fields was computed by the database."""
+        if not any(hasattr(self.__dict__.get(name), "resolve_expression") for name in names):
+            return self
+        return type(self)._base_manager.using(using).get(pk=self.pk)
+
+    def _save_table(
+        self,
+        raw: bool = False,
+        cls: Any = None,
+        force_insert: Any = False,
+        force_update: bool = False,
+        using: Any = None,
+        update_fields: Any = None,
+    ) -> Any:
+        """Record what is saved as it is, by `loaddata` or a package that puts rows back.
+
+        Django calls no other method of the model then: `save_base()` is called by the name of its class.
+        """
+        save = partial(
+            super()._save_table, raw=raw, cls=cls, force_insert=force_insert, force_update=force_update, using=using,  # type: ignore[misc]
+            update_fields=update_fields,
+        )  # fmt: skip
+        if not raw:
+            return save()
+        # A fixture holds the tables of a parent and its child as rows of their own.
+        rows = cls._base_manager.using(using).filter(pk=self.pk)
+        names = [field.attname for field in cls._meta.local_concrete_fields if not field.primary_key]
+        with transaction.atomic(using=using):
+            held = None if self.pk is None else rows.select_for_update().order_by("pk").values(*names).first()
+            saved = save()
+            self._record_loaded(cls, held, rows.values(*names).get(), using)
+        return saved
+
+    _save_table.alters_data = True  # type: ignore[attr-defined]
+
+    def _record_loaded(self, model: Any, held: dict[str, Any] | None, now: dict[str, Any], using: str) -> None:
+        """Record that a row of this table was put in, or put back as `now`, in place of what it `held`."""
+        root = root_of(model)
+        # Where the child's row came first, the key's own is not there yet, and its name not known.
+        key = root._base_manager.using(using).filter(pk=self.pk).first() or self
+        if held is None and model is root:
+            key.record_creation(LOADED, using=using)
+        else:
+            key.record_changes(held or dict.fromkeys(now), now, LOADED, model=model, using=using)
+        self.remember(now)
+
+    def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
         """Delete the row, with an event in the same transaction. Its other events stay."""
-        using = self._alias(kwargs.get("using"))
-        with secrets_put_away([self]), transaction.atomic(using=using):
-            self.record(Event.DELETED, using=using)
-            return super().delete(*args, **kwargs)
+        alias = self._alias(using)
+        with secrets_put_away([self]), transaction.atomic(using=alias):
+            if (row := self.locked_row(alias)) is not None:
+                row.record_deletion(using=alias, keep_parents=keep_parents)
+            self.deleting = frozenset([self.pk])
+            try:
+                return super().delete(using=alias, keep_parents=keep_parents)
+            finally:
+                del self.deleting
 
     delete.alters_data = True  # type: ignore[attr-defined]
 
@@ -103,24 +180,81 @@ class RecordedModel(TrackedModel):
         """Return the alias of the database in which this key is changed: `using`, else where the router writes it."""
         return using or router.db_for_write(type(self), instance=self)
 
-    def record(self, event: str, detail: str = "", *, using: str) -> None:
+    def record(self, event: str, detail: str = "", changed: Changes | None = None, *, using: str) -> None:
         """Write a life-cycle event of this key in the transaction of the change, and send its signals.
 
-        `using` is the database of the change; the key itself may have been read from a replica.
+        `changed` is what `changes.between` returns. `using` is the database of the change; the key itself may have
+        been read from a replica.
         """
-        AuditEvent.record_step(event, detail, using=using, key=self)
-        signals.key_changed.send(sender=type(self), key=self, event=event, detail=detail)
+        told: dict[str, Any] = {"event": event, "detail": detail, "changes": changed or {}}
+        AuditEvent.record_step(**told, using=using, key=self)
+        signals.key_changed.send(sender=type(self), key=self, **told)
         if signals.key_life_cycle.receivers:
             # The copy has no secret; the instance that created the key still has it.
             notify = partial(
                 signals.key_life_cycle.send_robust,
-                sender=type(self), key=copy(self), event=str(event), detail=detail, actor=actor.current(),
+                sender=type(self), key=copy(self), **told | {"event": str(event)}, actor=actor.current(),
             )  # fmt: skip
             transaction.on_commit(notify, using=using, robust=True)
 
-    def record_changes(self, changed: Collection[str], *, using: str) -> None:
-        """Write which fields changed; (de)activating a key is an event of its own."""
+    def record_creation(self, note: str = "", *, using: str) -> None:
+        """Write that the key is new, with what it may do."""
+        self.record(Event.CREATED, note, changes.between(type(self), None, *self._told()), using=using)
+
+    def record_deletion(self, note: str = "", *, using: str, keep_parents: bool = False) -> None:
+        """Write that the key is deleted, with what it could do. With `keep_parents` only what a subclass adds is."""
+        held, names = self._told()
+        if keep_parents and root_of(type(self)) is not type(self):
+            own = {field.attname: held.get(field.attname) for field in self._meta.local_concrete_fields}
+            self.record_changes(own, dict.fromkeys(own), note, using=using)
+        else:
+            self.record(Event.DELETED, note, changes.between(type(self), held, None, names), using=using)
+
+    def _told(self) -> tuple[dict[str, Any], list[str]]:
+        """Return this copy's values, and which of them the first and the last event of a key tell."""
+        values = self.snapshot()
+        shown = [name for name, value in values.items() if name == "scopes" or value not in (None, "", [], {})]
+        return values, [name for name in shown if name not in self.UNTOLD]
+
+    def record_changes(
+        self,
+        before: Mapping[str, Any],
+        after: Mapping[str, Any] | None = None,
+        note: str = "",
+        *,
+        model: type[models.Model] | None = None,
+        using: str,
+    ) -> None:
+        """Write which fields changed, from which value to which; (de)activating a key is an event of its own.
+
+        `before` are the values that the row held, by attribute; `after` is what it holds now, by default what this
+        copy does. `model` is the one whose fields they are.
+        """
+        after, model = self.snapshot() if after is None else after, model or type(self)
+        changed = {name for name in before if name in after and before[name] != after[name]}
         if "is_active" in changed:
-            self.record(Event.ACTIVATED if self.is_active else Event.DEACTIVATED, using=using)
-        if others := [name for name in changed if name not in {"is_active", "prefix"}]:
-            self.record(Event.CHANGED, ", ".join(others), using=using)
+            event = Event.ACTIVATED if after["is_active"] else Event.DEACTIVATED
+            self.record(event, note, changes.between(model, before, after, {"is_active"}), using=using)
+        rest = changed - {"is_active"}
+        # The prefix goes with the key.
+        if named := [field.name for field in model._meta.concrete_fields if field.attname in rest - {"prefix"}]:
+            detail = ", ".join(named)
+            detail = f"{note}: {detail}" if note else detail
+            self.record(Event.CHANGED, detail, changes.between(model, before, after, rest), using=using)
+
+
+def root_of(model: type[models.Model]) -> type[Any]:
+    """Return the model whose row is the key: a project's subclass has a table of its own for what it adds."""
+    parents = [parent for parent in model.mro() if issubclass(parent, RecordedModel) and hasattr(parent, "_meta")]
+    return [parent for parent in parents if not parent._meta.abstract][-1]._meta.concrete_model  # type: ignore[return-value]
+
+
+def _record_cascade(
+    sender: type[models.Model], instance: RecordedModel, using: str, origin: Any = None, **kwargs: Any
+) -> None:
+    """Record that a key is deleted with another row; the deletions that somebody asked for are on record."""
+    if root_of(sender) is sender._meta.concrete_model and instance.pk not in getattr(origin, "deleting", ()):
+        model = getattr(origin, "model", None) or type(origin)
+        with_it = "" if origin is None else f"with {model._meta.label}"
+        with secrets_put_away([instance]):
+            instance.record_deletion(with_it, using=using)

@@ -69,18 +69,22 @@ class TrackedModel(models.Model):
         before = self.loaded or {}
         return {name: value for name, value in self.snapshot().items() if name not in before or before[name] != value}
 
+    def locked_row(self, using: str) -> Self | None:
+        """Lock the row, and return a copy of it as it is now; None if it is not there."""
+        return type(self)._base_manager.using(using).select_for_update().filter(pk=self.pk).first()
+
     def lock_and_compare(self, using: str, changed: dict[str, Any]) -> dict[str, Any]:
-        """Lock the row, and return the changes that it does not hold yet.
+        """Lock the row, and return the values that it holds of the fields whose changes it does not hold yet.
 
         Raises StaleKeyError if it holds neither the value that this copy loaded nor the one it would write.
         """
-        row = type(self)._base_manager.using(using).select_for_update().filter(pk=self.pk).first()
+        row, before = self.locked_row(using), self.loaded or {}
         if row is None:
-            return changed
-        held, before = row.snapshot(), self.loaded or {}
+            return {name: before.get(name) for name in changed}
+        held = row.snapshot()
         for name, value in changed.items():
             if held[name] not in (before.get(name, held[name]), value):
                 raise StaleKeyError(
                     f"{name} of {self} has been changed since this copy was loaded: refresh_from_db() and try again."
                 )
-        return {name: value for name, value in changed.items() if held[name] != value}
+        return {name: held[name] for name, value in changed.items() if held[name] != value}

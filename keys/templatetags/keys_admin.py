@@ -69,7 +69,7 @@ def event_subject(event: AuditEvent) -> SafeString:
     if event.event == AuditEvent.Event.PRUNED and (pruning := Pruning.read(event.detail)) is not None:
         return format_html("{}", pruning.sentence)
     if not event.is_request:
-        return format_html("{}", event.detail or "-")
+        return format_html("{}", event.step or "-")
     # The worker died, or the request is still being answered.
     status = event.status if event.status is not None else _("no answer")
     took = "" if event.duration_ms is None else f", {event.duration_ms} ms"

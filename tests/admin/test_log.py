@@ -19,6 +19,7 @@ from keys.admin import log_list
 from keys.audit.retention import Pruning
 from keys.models import APIKey, AuditEvent
 from tests.support.admin import LOG, staff, text_of
+from tests.support.log import body_of
 
 pytestmark = pytest.mark.django_db
 
@@ -31,10 +32,6 @@ def event(**fields: Any) -> AuditEvent:
 
 def shown(client: Client, **query: str) -> list[int]:
     return [one.pk for one in client.get(LOG, query).context["cl"].result_list]
-
-
-def body_of(client: Client, address: str, **query: str) -> str:
-    return b"".join(client.get(address, query).streaming_content).decode()  # type: ignore[attr-defined]
 
 
 def test_nobody_changes_the_log(admin_client: Client) -> None:
@@ -71,7 +68,7 @@ def test_an_events_page_shows_what_its_kind_has(admin_client: Client) -> None:
 
     APIKey.objects.create(name="TTS")
     step, use, refusal = AuditEvent.objects.get(event="created"), event(), event(event="refused", reason="rate")
-    assert fields(step) == {"moment", "event", "of_key", "key_prefix", "actor", "count", "detail"}
+    assert fields(step) == {"moment", "event", "of_key", "key_prefix", "actor", "count", "detail", "changed"}
     assert {"path", "status", "address", "user_agent"} <= fields(use)
     assert fields(refusal) - fields(use) == {"reason"}
     assert not fields(use) & {"actor", "detail"}

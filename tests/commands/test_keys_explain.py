@@ -9,7 +9,7 @@ from pytest_django import Settings
 from keys import actor
 from keys.models import APIKey, AuditEvent
 from tests.support.commands import Run, Terminal, finish, manage, run
-from tests.support.keys import make_key
+from tests.support.keys import change, make_key
 
 SHARED = "shared-secret-of-five-apis-0123456789"
 
@@ -64,6 +64,25 @@ def test_a_deactivated_key_is_refused_and_by_whom_is_told() -> None:
     told = explain(key.key)
     assert told.status == 1
     assert told.out == f"Refused: TTS-Backend ({key.prefix}) was deactivated just now (user: alice).\n"
+
+
+@pytest.mark.django_db
+def test_a_deactivation_by_nobody_that_is_known_names_nobody() -> None:
+    key = make_key()
+    key.deactivate()
+    assert explain(key.key).out == f"Refused: TTS-Backend ({key.prefix}) was deactivated just now.\n"
+
+
+@pytest.mark.django_db
+def test_a_scope_that_the_key_has_lost_is_told_with_who_took_it() -> None:
+    key = make_key(scopes=["users:read"])
+    with actor.acting_as("user: alice"):
+        change(key, scopes=["employees:read"])
+    change(key, scopes=[])
+    told = explain(key.key, "--scope", "users:read").out
+    assert told.endswith("lacks the scope users:read; it holds none, and held it until just now (user: alice).\n")
+    told = explain(key.key, "--scope", "tracking:write").out
+    assert told.endswith("lacks the scope tracking:write; it holds none.\n")
 
 
 @pytest.mark.django_db

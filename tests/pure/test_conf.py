@@ -54,19 +54,19 @@ def test_an_option_that_does_not_exist_is_an_attribute_error() -> None:
 
 
 class TestActor:
-    def test_is_the_shell_until_somebody_is_named(self) -> None:
-        assert actor.current() == "shell"
+    def test_is_nobody_until_somebody_is_named(self) -> None:
+        assert actor.current() == ""
         with actor.acting_as("user: alice"):
             assert actor.current() == "user: alice"
             with actor.acting_as("command line: root"):
                 assert actor.current() == "command line: root"
             assert actor.current() == "user: alice"
-        assert actor.current() == "shell"
+        assert actor.current() == ""
 
     def test_is_forgotten_when_the_change_fails(self) -> None:
         with pytest.raises(RuntimeError), actor.acting_as("user: alice"):
             raise RuntimeError
-        assert actor.current() == "shell"
+        assert actor.current() == ""
 
     def test_is_not_shared_with_another_thread(self) -> None:
         seen: list[str] = []
@@ -74,4 +74,4 @@ class TestActor:
             thread = threading.Thread(target=lambda: seen.append(actor.current()))
             thread.start()
             thread.join()
-        assert seen == ["shell"]
+        assert seen == [""]

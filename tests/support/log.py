@@ -5,6 +5,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from keys.models import APIKey, AuditEvent
@@ -57,3 +58,8 @@ def record(key: APIKey | None = None, **fields: Any) -> AuditEvent:
     known = {} if key is None else {"api_key": key, "key_name": key.name, "key_prefix": key.prefix}
     event: AuditEvent = AuditEvent.objects.create(**{"event": "used", "status": 200, **known, **fields})
     return event
+
+
+def body_of(client: Client, address: str, **query: str) -> str:
+    """Return what an export sends."""
+    return b"".join(client.get(address, query).streaming_content).decode()  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""An app of a project whose keys have fields of their own, in a table of their own."""
