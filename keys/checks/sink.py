@@ -15,9 +15,18 @@ from ..models import APIKey
 def check_redis_understands_the_address(**kwargs: object) -> list[checks.CheckMessage]:
     """`options` has looked at how it begins."""
     address = configured()["AUDIT_SINK"]
-    if not is_stream(address) or not _has_redis() or _is_understood(address):
+    if not is_stream(address) or not _has_redis():
         return []
-    return [checks.Error(NO_SINK.message, hint=NO_SINK.hint, id="keys.E017")]
+    from ..audit.servers import AddressError
+    from ..audit.stream import Stream
+
+    try:
+        Stream(address)
+    except AddressError as error:
+        return [checks.Error(f'KEYS["AUDIT_SINK"]: {error}', hint=NO_SINK.hint, id="keys.E029")]
+    except (ValueError, TypeError):
+        return [checks.Error(NO_SINK.message, hint=NO_SINK.hint, id="keys.E017")]
+    return []
 
 
 @checks.register("keys")
@@ -58,13 +67,3 @@ def check_the_stream_serves_one_log(**kwargs: object) -> list[checks.CheckMessag
 
 def _has_redis() -> bool:
     return find_spec("redis") is not None
-
-
-def _is_understood(address: str) -> bool:
-    from ..audit.stream import Stream
-
-    try:
-        Stream(address)
-        return True
-    except (ValueError, TypeError):
-        return False
