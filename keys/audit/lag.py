@@ -1,12 +1,21 @@
 """How far the shippers are behind, and what of that somebody has to look at."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from redis.exceptions import ResponseError
 
+from .. import durations
 from ..conf import conf
+from ..redaction import printable
 from .stream import GROUP, Stream
+
+# An entry that has waited for so long, in the stream or with a shipper that says nothing, is complained of.
+LONG_WAIT = timedelta(minutes=5)
+# The same where no shipper has said anything for a minute: it asks for entries twice in a second.
+LONG_WAIT_FOR_NOBODY = timedelta(seconds=10)
+SILENCE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -23,8 +32,9 @@ class Lag:
     """The state of a stream.
 
     `waiting` entries are not shipped yet, `pending` of them were delivered to a consumer, and the oldest is
-    `oldest_seconds` old; `set_aside` could not be shipped. `fsync` is Redis's `appendfsync`, empty without an
-    append-only file, and `eviction` its `maxmemory-policy`; None if Redis does not tell.
+    `oldest_seconds` old; `set_aside` could not be shipped. `role` is "primary", or "replica" of a server that cannot
+    be written; `fsync` is Redis's `appendfsync`, empty without an append-only file, and `eviction` its
+    `maxmemory-policy`; None if Redis does not tell.
     """
 
     waiting: int
@@ -32,6 +42,7 @@ class Lag:
     pending: int
     oldest_seconds: float
     set_aside: int
+    role: str | None
     fsync: str | None
     eviction: str | None
     consumers: list[Consumer] = field(default_factory=list)
@@ -40,6 +51,9 @@ class Lag:
     def problems(self) -> list[str]:
         """What needs attention, one sentence each."""
         sentences = []
+        if self.role == "replica":
+            sentences.append("This Redis is a replica: nothing can be written to it, and it may be behind.")
+        sentences += self._delays()
         if self.waiting >= self.limit:
             sentences.append(f"The backlog has reached its limit of {self.limit} entries: uses are refused.")
         if self.set_aside:
@@ -49,6 +63,22 @@ class Lag:
         if self.fsync == "":
             sentences.append("Redis has no append-only file: what waits is lost when it is restarted.")
         return sentences
+
+    def _delays(self) -> list[str]:
+        """What has waited for too long, one sentence for each that has to be looked at."""
+        limit = LONG_WAIT.total_seconds()
+        silent = [
+            f"{each.name} has {each.pending} entries, and has said nothing for {durations.rough(each.idle_seconds)}."
+            for each in self.consumers
+            if each.pending and each.idle_seconds > limit
+        ]
+        is_attended = any(each.idle_seconds < SILENCE.total_seconds() for each in self.consumers)
+        if not is_attended and self.oldest_seconds > LONG_WAIT_FOR_NOBODY.total_seconds():
+            waited = durations.rough(self.oldest_seconds)
+            return [f"No shipper is at work: the oldest entry has waited for {waited}. Run keys_ship.", *silent]
+        if self.oldest_seconds > limit:
+            return [f"The oldest entry has waited for {durations.rough(self.oldest_seconds)}.", *silent]
+        return silent
 
 
 def measure(stream: Stream) -> Lag:
@@ -68,6 +98,7 @@ def measure(stream: Stream) -> Lag:
         pending=sum(consumer.pending for consumer in consumers),
         oldest_seconds=max(0, now - since) / 1000,
         set_aside=set_aside,
+        role={"master": "primary", "slave": "replica"}.get(_info(stream, "replication").get("role", "")),
         fsync=_fsync(stream),
         eviction=_info(stream, "memory").get("maxmemory_policy"),
         consumers=consumers,
@@ -80,7 +111,10 @@ def _consumers(stream: Stream) -> list[Consumer]:
     except ResponseError:
         # The stream or its group does not exist yet.
         return []
-    return [Consumer(each["name"].decode(), each["pending"], each["idle"] / 1000) for each in known]
+    return [
+        Consumer(printable(each["name"].decode(errors="replace")), each["pending"], each["idle"] / 1000)
+        for each in known
+    ]
 
 
 def _fsync(stream: Stream) -> str | None:

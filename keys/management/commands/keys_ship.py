@@ -42,7 +42,7 @@ class Command(KeysCommand):
         parser.add_argument("--status", action="store_true", help="Tell what waits, and ship nothing.")
         parser.add_argument(
             "--json", action="store_true",
-            help="With --status, write a JSON object: waiting, limit, pending, oldest_seconds, set_aside, fsync,"
+            help="With --status, write a JSON object: waiting, limit, pending, oldest_seconds, set_aside, role, fsync,"
             " eviction, consumers (name, pending, idle_seconds), problems (sentences).",
         )  # fmt: skip
 
@@ -126,6 +126,7 @@ class Command(KeysCommand):
             "being shipped": lag.pending,
             "oldest": f"{lag.oldest_seconds:.1f} s",
             "set aside": lag.set_aside,
+            "role": lag.role or "unknown",
             "appendfsync": "no append-only file" if lag.fsync == "" else lag.fsync or "unknown",
             "maxmemory-policy": lag.eviction or "unknown",
         }
