@@ -104,7 +104,7 @@ class Servers:
             pipeline.eval(script.script, len(keys), *keys, *arguments)
             pipeline.wait(self._replicas, self._milliseconds)
             answer, copies = pipeline.execute()
-        if answer is not None and copies < self._replicas:
+        if copies < self._replicas:
             raise NotReplicatedError
         return answer
 
