@@ -120,6 +120,23 @@ class TestKeptConnections:
         assert eventually(lambda: get("/guarded/", key).status_code == 503)
         assert get("/guarded/", key).status_code == 200
 
+    @pytest.mark.parametrize(
+        "answer",
+        ["-READONLY You can't write against a read only replica.", "ERR Error running script (call to f_1c3d): "
+         "@user_script:2: @user_script: 2: -READONLY You can't write against a read only replica."],
+    )  # fmt: skip
+    def test_as_other_versions_of_redis_say_it(self, pair: Pair, answer: str) -> None:
+        stream, attempts = pair.stream, iter((answer, ""))
+
+        def append() -> int:
+            if answer := next(attempts):
+                stream.client.eval("return redis.error_reply(ARGV[1])", 0, answer)
+            return int(stream.client.config_get("port")["port"])
+
+        stream.length()
+        pair.fail_over()
+        assert stream.servers.run(append) == port_of(pair.primary)
+
     @on_postgresql
     @pytest.mark.django_db(transaction=True)
     def test_a_shipper_goes_on(self, pair: Pair, caplog: pytest.LogCaptureFixture) -> None:

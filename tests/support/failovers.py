@@ -41,10 +41,15 @@ class Pair:
 
     def demote(self) -> None:
         """Make each what the other was, and keep every connection. The address still leads to what it led to."""
+        assert eventually(self._has_all)
         self.replica.client.replicaof("NO", "ONE")
         self.primary.client.replicaof("127.0.0.1", port_of(self.replica))
         self.primary, self.replica = self.replica, self.primary
         assert eventually(lambda: self.replica.client.info("replication")["master_link_status"] == "up")
+
+    def _has_all(self) -> bool:
+        known, written = (each.client.info("replication") for each in (self.replica, self.primary))
+        return bool(known["slave_repl_offset"] >= written["master_repl_offset"])
 
     def fail_over(self) -> None:
         self.demote()
