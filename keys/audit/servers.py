@@ -63,8 +63,8 @@ class Servers:
     """The server that holds a stream, whichever that is at the moment.
 
     `address` is in redis-py's form or one of the forms above, without the stream's own options. `options` of redis-py
-    override those of the address. With `replicas`, what `call` wrote is in so many replicas when it returns. Raises
-    ValueError or TypeError for an invalid address; no server is connected to before the first command.
+    override those of the address. With `replicas`, so many have what `call` wrote when it returns. Raises ValueError or
+    TypeError for an invalid address; no server is connected to before the first command.
     """
 
     def __init__(self, address: str, stream: str, replicas: int, options: Mapping[str, Any]) -> None:
@@ -95,9 +95,9 @@ class Servers:
             self.reconsider(error)
             raise StreamError(type(error).__name__) from error
 
-    def call(self, script: Any, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
-        """Run a script that writes, and return its answer. Raises RedisError."""
-        if not self._replicas:
+    def call(self, script: Any, keys: Sequence[str], arguments: Sequence[str | int], *, replicated: bool) -> Any:
+        """Run a script that writes, and return its answer, when it is `replicated` or at once. Raises RedisError."""
+        if not (replicated and self._replicas):
             return script(keys, arguments)
         # In one round trip; redis-py's own way to call a script in a pipeline takes two.
         with self.client.pipeline(transaction=False) as pipeline:

@@ -9,7 +9,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -63,7 +63,8 @@ class Stream:
     def append(self, row: Row, limit: int) -> None:
         """Append a row's first entry. Raises StreamError, or BacklogFullError if there are `limit` entries already."""
         arguments: list[str | int] = [limit, encode(row)]
-        if self.servers.run(lambda: self.servers.call(self._append, [self.name], arguments)) is None:
+        append = partial(self.servers.call, self._append, [self.name], arguments, replicated=True)
+        if self.servers.run(append) is None:
             raise BacklogFullError("The backlog of the audit log has reached its limit.")
 
     def append_again(self, rows: Sequence[Row]) -> None:
