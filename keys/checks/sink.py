@@ -18,15 +18,11 @@ def check_redis_understands_the_address(**kwargs: object) -> list[checks.CheckMe
     if not is_stream(address) or not _has_redis():
         return []
     from ..audit.servers import AddressError
-    from ..audit.stream import Stream
 
-    try:
-        Stream(address)
-    except AddressError as error:
-        return [checks.Error(f'KEYS["AUDIT_SINK"]: {error}', hint=NO_SINK.hint, id="keys.E029")]
-    except (ValueError, TypeError):
-        return [checks.Error(NO_SINK.message, hint=NO_SINK.hint, id="keys.E017")]
-    return []
+    mistake = _mistake_in(address)
+    if isinstance(mistake, AddressError):
+        return [checks.Error(f'KEYS["AUDIT_SINK"]: {mistake}', hint=NO_SINK.hint, id="keys.E029")]
+    return [checks.Error(NO_SINK.message, hint=NO_SINK.hint, id="keys.E017")] if mistake else []
 
 
 @checks.register("keys")
@@ -67,3 +63,13 @@ def check_the_stream_serves_one_log(**kwargs: object) -> list[checks.CheckMessag
 
 def _has_redis() -> bool:
     return find_spec("redis") is not None
+
+
+def _mistake_in(address: str) -> ValueError | TypeError | None:
+    from ..audit.stream import Stream
+
+    try:
+        Stream(address)
+    except (ValueError, TypeError) as mistake:
+        return mistake
+    return None
