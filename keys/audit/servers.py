@@ -208,7 +208,7 @@ class Cluster(Sentinel):
         raise MasterNotFoundError("No node of the cluster knows where the stream is.")
 
     def _learn(self, answering: Any, members: set[tuple[str, int]]) -> None:
-        """Ask the node that answers first next time, and members that the address does not name, too: they may stay."""
+        """Remember who answered, to ask it first, and members that the address does not name: those named may die."""
         known = {(_options(node)["host"], _options(node)["port"]): node for node in self.sentinels}
         others = [known.get(member) or Redis(*member, **self.sentinel_kwargs) for member in sorted(members)]
         self.sentinels = [*dict.fromkeys([answering, *self._named, *others])]
