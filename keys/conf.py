@@ -18,7 +18,7 @@ from django.utils.functional import Promise
 from . import scopes, tokens
 
 DATABASE = "database"  # the sink that is the table itself
-SCHEMES = ("redis", "rediss", "unix")
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 MAX_PREFIX_LENGTH = tokens.MAX_PRESENTED_LENGTH - tokens.LENGTH
 
 
@@ -167,7 +167,8 @@ NO_SINK = Mistake(
     # Without the address, which may hold a password.
     "AUDIT_SINK",
     'KEYS["AUDIT_SINK"] is neither "database" nor the address of a Redis stream.',
-    'Write "redis://host:6379/0", with "?stream=keys:audit" to name the stream, and options of redis-py.',
+    'Write "redis://host:6379/0", "redis+sentinel://host:26379,other:26379/service/0" or'
+    ' "redis+cluster://host:6379,other:6379", with "?stream=keys:audit" to name the stream, and options of redis-py.',
 )
 
 

@@ -21,3 +21,9 @@ def parse(text: str) -> timedelta:
     if seconds > LONGEST.total_seconds():
         raise ValueError(f"“{text}” is longer than a hundred years.")
     return timedelta(seconds=seconds)
+
+
+def rough(seconds: float) -> str:
+    """Return a length of time in its largest unit, rounded down, such as `12h`."""
+    unit = max((unit for unit in _SECONDS if seconds >= _SECONDS[unit]), key=_SECONDS.__getitem__, default="s")
+    return f"{int(seconds / _SECONDS[unit])}{unit}"

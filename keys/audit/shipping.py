@@ -26,7 +26,7 @@ logger = logging.getLogger("api_keys")
 
 BATCH_SIZE = 500
 PAUSE = 0.5  # seconds between batches that are not full, so that outcomes share a write with their use
-LONGEST_PAUSE = 30.0
+LONGEST_PAUSE = 5.0
 CLAIM_AFTER = timedelta(minutes=1)  # an entry that is pending for so long is claimed from its consumer
 FORGET_AFTER = timedelta(minutes=10)  # a consumer that is idle for so long, with nothing pending, is deleted
 
@@ -83,6 +83,8 @@ class Shipper:
                 if server != unavailable:
                     logger.error("The audit log is not shipped: %s says %s. Trying again.", server, one_line(error))
                 unavailable, pause = server, min(max(PAUSE, pause * 2), LONGEST_PAUSE)
+                if isinstance(error, RedisError):
+                    self._stream.servers.reconsider(error)
                 self._is_member = False
                 connections[router.db_for_write(APIKey)].close()
             self._pause(pause)

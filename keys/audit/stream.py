@@ -1,4 +1,4 @@
-"""The Redis stream of the audit log: the format of an entry, how a request appends one, and how to measure the lag.
+"""The Redis stream of the audit log: the format of an entry, and how a request appends one.
 
 An entry is a whole row as JSON, under `row`; an outcome or a new count is the whole row again. Its random ticket and
 its time identify the row, so entries may be shipped in any order and repeatedly: the one with an outcome wins, and the
@@ -7,19 +7,13 @@ higher count. Whatever is in the stream is not shipped yet; nothing else trims i
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from django.db import OperationalError, connections, router
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
-from redis.retry import Retry
 
 from .. import moments
 from ..conf import conf
@@ -27,20 +21,16 @@ from ..models import APIKey
 from ..models.audit_event import BLANK, Row
 from .outcomes import UNWRITTEN, Backlog, Batch, CountedRow, RowHandle
 from .places import Place, has_schemas
+from .servers import AddressError, Servers
 
 DEFAULT_NAME = "keys:audit"
 GROUP = "keys_ship"  # the consumer group of the shippers
-TIMEOUTS = {"socket_connect_timeout": 1, "socket_timeout": 2}  # seconds; the address may set others
 COUNT_DELAY = 1.0  # seconds before the count of a flood is appended again
 
 APPEND = """
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then return false end
 return redis.call('XADD', KEYS[1], '*', 'row', ARGV[2])
 """
-
-
-class StreamError(OperationalError):
-    """Redis could not be written. One of Django's errors, so that callers handle both sinks alike."""
 
 
 class BacklogFullError(OperationalError):
@@ -50,9 +40,10 @@ class BacklogFullError(OperationalError):
 class Stream:
     """A stream on a Redis server, and beside it the stream of the entries that could not be shipped.
 
-    The address is in redis-py's form, such as `redis://host:6379/0`; its query may name the stream:
-    `?stream=keys:audit`. `options` of redis-py override those in the query. Raises ValueError or TypeError for an
-    invalid address. Connects on first use, in each process.
+    The address has one of the forms of `servers`, such as `redis://host:6379/0`; its query may name the stream,
+    `?stream=keys:audit`, and say in how many replicas a use must be before its view runs, `&replicas=1`. `options` of
+    redis-py override those in the query. Raises ValueError or TypeError for an invalid address. Connects on first use,
+    in each process.
     """
 
     def __init__(self, address: str, **options: Any) -> None:
@@ -60,41 +51,41 @@ class Stream:
         parameters = dict(parse_qsl(query, keep_blank_values=True))
         self.name = parameters.pop("stream", DEFAULT_NAME)
         if not self.name:
-            raise ValueError("The address of a Redis stream names no stream.")
+            raise AddressError("The address of a Redis stream names no stream.")
+        replicas = parameters.pop("replicas", "0")
+        if not (replicas.isascii() and replicas.isdecimal()):
+            raise AddressError("The number of replicas in the address of a Redis stream is no number.")
         self.set_aside = f"{self.name}:set-aside"
-        # No retries: they would add load to a slow Redis.
-        once: Any = {"retry": Retry(NoBackoff(), 0), "protocol": 2}
-        # redis-py's type hints do not fit every version of Redis.
-        self.client: Any = Redis.from_url(f"{server}?{urlencode(parameters)}", **once, **TIMEOUTS)
-        pool = self.client.connection_pool
-        pool.connection_kwargs.update(options)
-        # Raises for an option that redis-py does not know, which otherwise the first request would.
-        pool.connection_class(**pool.connection_kwargs)
+        self.servers = Servers(f"{server}?{urlencode(parameters)}", self.name, int(replicas), options)
+        self.client = self.servers.client
         self._append = self.client.register_script(APPEND)
 
     def append(self, row: Row, limit: int) -> None:
         """Append a row's first entry. Raises StreamError, or BacklogFullError if there are `limit` entries already."""
-        with _redis_errors_as_ours():
-            entry = self._append([self.name], [limit, encode(row)])
-        if entry is None:
+        arguments: list[str | int] = [limit, encode(row)]
+        append = partial(self.servers.call, self._append, [self.name], arguments, replicated=True)
+        if self.servers.run(append) is None:
             raise BacklogFullError("The backlog of the audit log has reached its limit.")
 
     def append_again(self, rows: Sequence[Row]) -> None:
         """Append further entries of rows, all or none. No limit: a use needs its outcome. Raises StreamError."""
-        with _redis_errors_as_ours(), self.client.pipeline(transaction=len(rows) > 1) as pipeline:
-            for row in rows:
-                pipeline.xadd(self.name, {"row": encode(row)})
-            pipeline.execute()
+        entries = [{"row": encode(row)} for row in rows]
+
+        def append() -> None:
+            with self.client.pipeline(transaction=len(entries) > 1) as pipeline:
+                for entry in entries:
+                    pipeline.xadd(self.name, entry)
+                pipeline.execute()
+
+        self.servers.run(append)
 
     def length(self) -> int:
         """Return the number of entries that are not shipped yet. Raises StreamError."""
-        with _redis_errors_as_ours():
-            return int(self.client.xlen(self.name))
+        return int(self.servers.run(lambda: self.client.xlen(self.name)))
 
     def waiting_since(self) -> datetime | None:
         """Return when the oldest entry was appended, by Redis's clock; None if there is none. Raises StreamError."""
-        with _redis_errors_as_ours():
-            oldest = self.client.xrange(self.name, count=1)
+        oldest = self.servers.run(lambda: self.client.xrange(self.name, count=1))
         return datetime.fromtimestamp(int(oldest[0][0].partition(b"-")[0]) / 1000, UTC) if oldest else None
 
 
@@ -185,102 +176,3 @@ def decode(fields: Mapping[bytes, bytes]) -> Row:
     if not isinstance(row["ticket"], int):
         raise TypeError("The ticket is no number.")
     return row
-
-
-@contextmanager
-def _redis_errors_as_ours() -> Iterator[None]:
-    try:
-        yield
-    except RedisError as error:
-        raise StreamError(type(error).__name__) from error
-
-
-@dataclass(frozen=True)
-class Consumer:
-    """A shipper, alive or dead: the number of its pending entries, and the seconds since its last command."""
-
-    name: str
-    pending: int
-    idle_seconds: float
-
-
-@dataclass(frozen=True)
-class Lag:
-    """The state of a stream.
-
-    `waiting` entries are not shipped yet, `pending` of them were delivered to a consumer, and the oldest is
-    `oldest_seconds` old; `set_aside` could not be shipped. `fsync` is Redis's `appendfsync`, empty without an
-    append-only file, and `eviction` its `maxmemory-policy`; None if Redis does not tell.
-    """
-
-    waiting: int
-    limit: int
-    pending: int
-    oldest_seconds: float
-    set_aside: int
-    fsync: str | None
-    eviction: str | None
-    consumers: list[Consumer] = field(default_factory=list)
-
-    @property
-    def problems(self) -> list[str]:
-        """What needs attention, one sentence each."""
-        sentences = []
-        if self.waiting >= self.limit:
-            sentences.append(f"The backlog has reached its limit of {self.limit} entries: uses are refused.")
-        if self.set_aside:
-            sentences.append(f"{self.set_aside} entries could not be shipped and are set aside.")
-        if (self.eviction or "").startswith("allkeys"):
-            sentences.append(f"Redis may drop the stream when its memory is full (maxmemory-policy {self.eviction}).")
-        if self.fsync == "":
-            sentences.append("Redis has no append-only file: what waits is lost when it is restarted.")
-        return sentences
-
-
-def measure(stream: Stream) -> Lag:
-    """Return how far the shippers are behind. Raises RedisError."""
-    with stream.client.pipeline(transaction=False) as pipeline:  # a full Redis would refuse a transaction
-        pipeline.xlen(stream.name)
-        pipeline.xrange(stream.name, count=1)
-        pipeline.xlen(stream.set_aside)
-        pipeline.time()
-        waiting, oldest, set_aside, (seconds, microseconds) = pipeline.execute()
-    now = seconds * 1000 + microseconds // 1000
-    since = int(oldest[0][0].partition(b"-")[0]) if oldest else now
-    consumers = _consumers(stream)
-    return Lag(
-        waiting=waiting,
-        limit=conf.AUDIT_BACKLOG_LIMIT,
-        pending=sum(consumer.pending for consumer in consumers),
-        oldest_seconds=max(0, now - since) / 1000,
-        set_aside=set_aside,
-        fsync=_fsync(stream),
-        eviction=_info(stream, "memory").get("maxmemory_policy"),
-        consumers=consumers,
-    )
-
-
-def _consumers(stream: Stream) -> list[Consumer]:
-    try:
-        known = stream.client.xinfo_consumers(stream.name, GROUP)
-    except ResponseError:
-        # The stream or its group does not exist yet.
-        return []
-    return [Consumer(each["name"].decode(), each["pending"], each["idle"] / 1000) for each in known]
-
-
-def _fsync(stream: Stream) -> str | None:
-    if _info(stream, "persistence").get("aof_enabled") == 0:
-        return ""
-    try:
-        return str(stream.client.config_get("appendfsync")["appendfsync"])
-    except (ResponseError, KeyError):
-        return None
-
-
-def _info(stream: Stream, section: str) -> dict[str, Any]:
-    """Return a section of Redis's INFO; empty if a hosted Redis does not allow the command."""
-    try:
-        return dict(stream.client.info(section))
-    except ResponseError:
-        return {}

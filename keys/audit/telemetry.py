@@ -18,7 +18,7 @@ from .. import signals
 from ..conf import conf, is_stream
 
 if TYPE_CHECKING:
-    from .stream import Lag
+    from .lag import Lag
 
 _meter = metrics.get_meter("keys")
 _uses = _meter.create_counter("api_key.uses", unit="{use}", description="Requests with a good API key.")
@@ -62,7 +62,8 @@ def _lag() -> "list[Lag]":
         return []
     from redis.exceptions import RedisError
 
-    from .stream import measure, stream_at
+    from .lag import measure
+    from .stream import stream_at
 
     with suppress(RedisError):
         return [measure(stream_at(conf.AUDIT_SINK))]

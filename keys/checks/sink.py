@@ -15,9 +15,14 @@ from ..models import APIKey
 def check_redis_understands_the_address(**kwargs: object) -> list[checks.CheckMessage]:
     """`options` has looked at how it begins."""
     address = configured()["AUDIT_SINK"]
-    if not is_stream(address) or not _has_redis() or _is_understood(address):
+    if not is_stream(address) or not _has_redis():
         return []
-    return [checks.Error(NO_SINK.message, hint=NO_SINK.hint, id="keys.E017")]
+    from ..audit.servers import AddressError
+
+    mistake = _mistake_in(address)
+    if isinstance(mistake, AddressError):
+        return [checks.Error(f'KEYS["AUDIT_SINK"]: {mistake}', hint=NO_SINK.hint, id="keys.E029")]
+    return [checks.Error(NO_SINK.message, hint=NO_SINK.hint, id="keys.E017")] if mistake else []
 
 
 @checks.register("keys")
@@ -60,11 +65,11 @@ def _has_redis() -> bool:
     return find_spec("redis") is not None
 
 
-def _is_understood(address: str) -> bool:
+def _mistake_in(address: str) -> ValueError | TypeError | None:
     from ..audit.stream import Stream
 
     try:
         Stream(address)
-        return True
-    except (ValueError, TypeError):
-        return False
+    except (ValueError, TypeError) as mistake:
+        return mistake
+    return None

@@ -9,8 +9,10 @@ import pytest
 import redis
 from django.db import connection
 
+from keys.audit.lag import measure
+from keys.audit.servers import StreamError
 from keys.audit.shipping import Shipper
-from keys.audit.stream import GROUP, Stream, StreamError, measure
+from keys.audit.stream import GROUP, Stream
 from keys.models import AuditEvent
 from tests.support.log import errors, ticketed
 from tests.support.processes import eventually

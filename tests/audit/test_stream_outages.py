@@ -9,7 +9,8 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient
 from pytest_django import Settings
 
-from keys.audit.stream import Stream, StreamError
+from keys.audit.servers import StreamError
+from keys.audit.stream import Stream
 from keys.decorators import api_key_required
 from keys.models import APIKey
 from tests.support.callers import UNAVAILABLE, UNKNOWN, get

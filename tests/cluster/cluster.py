@@ -1,6 +1,6 @@
-"""The cluster: PostgreSQL, PgBouncer before it, Redis, and four nodes that know each other through them alone.
+"""The cluster: PostgreSQL, PgBouncer before it, Redis and its replica, and four nodes.
 
-Where the audit log goes through a stream of Redis, two shippers as well.
+The nodes know each other through those alone. Where the audit log goes through a stream of Redis, two shippers as well.
 """
 
 import os
@@ -14,9 +14,10 @@ from typing import Self
 
 from tests.cluster.load import Kind
 from tests.cluster.nodes import Form, Node
-from tests.cluster.processes import ClusterError, uninterrupted, workspace
+from tests.cluster.processes import ClusterError, Process, uninterrupted, workspace
+from tests.cluster.redis_pair import RedisPair
 from tests.cluster.shippers import DATABASE, STREAM, Shipper
-from tests.cluster.stores import PgBouncer, PostgreSQL, RedisServer
+from tests.cluster.stores import PgBouncer, PostgreSQL
 from tests.support.processes import ROOT
 
 NODES = 4
@@ -54,8 +55,8 @@ class Cluster:
     def _start(self, folder: Path, end: ExitStack) -> None:
         self.postgresql = PostgreSQL(folder)
         end.callback(self.postgresql.end)
-        self.redis = RedisServer(folder)
-        end.callback(self.redis.kill)
+        self.redis = RedisPair(folder)
+        end.callback(self.redis.end)
         self.pgbouncer = PgBouncer(folder, f"host=127.0.0.1 port={self.postgresql.port} user=postgres")
         end.callback(self.pgbouncer.kill)
         self.nodes = [Node(number, folder, self._environment(number)) for number in range(NODES)]
@@ -76,7 +77,10 @@ class Cluster:
             "DJANGO_SETTINGS_MODULE": "tests.cluster.settings",
             "DATABASE_URL": PostgreSQL.url(self.pgbouncer.port),
             "CACHE_URL": self.redis.url(0),
-            "AUDIT_SINK": f"{self.redis.url(DATABASE)}?stream={STREAM}" if self.sink == Sink.STREAM else "database",
+            # With a use in the replica before its view runs: a primary that dies takes no row along.
+            "AUDIT_SINK": f"{self.redis.url(DATABASE)}?stream={STREAM}&replicas=1"
+            if self.sink == Sink.STREAM
+            else "database",
             "CLUSTER_TELLS_OF_ITS_POOLER": str(number % 2 == 0),
             "DEBUG": "false",
             "SECRET_KEY": "of-the-cluster-" * 4,
@@ -96,7 +100,8 @@ class Cluster:
         return {
             Kind.GOOD: [self._make(f"good {number}", ["users:read"]) for number in range(GOOD_KEYS)],
             Kind.UNSCOPED: [self._make("unscoped", [])],
-            Kind.LIMITED: [self._make("limited", ["users:read"], rate="60/min")],
+            # One whose rate is soon reached, and one whose requests are all counted.
+            Kind.LIMITED: [self._make(f"limited {rate}", ["users:read"], rate) for rate in ("60/min", "100000/min")],
             Kind.ENDED: [ended],
             Kind.STRANGER: ["0" * 40],
         }
@@ -117,5 +122,11 @@ class Cluster:
 
     def said(self) -> str:
         """Return the last words of each of its processes."""
-        processes = (self.postgresql, self.pgbouncer, self.redis, *self.nodes, *self.shippers)
+        processes: list[Process | RedisPair] = [
+            self.postgresql,
+            self.pgbouncer,
+            self.redis,
+            *self.nodes,
+            *self.shippers,
+        ]
         return "\n".join(process.said() for process in processes)

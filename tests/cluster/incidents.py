@@ -58,7 +58,8 @@ class Incidents:
         With `brief`, what does not depend on where the audit log goes is done only where it goes to the database.
         """
         common = [self.kill_worker, self.kill_backend, self.kill_pgbouncer, self.restart_postgresql]
-        crucial = [self.kill_redis, self.kill_node, self.freeze_redis, self.kill_postgresql]
+        of_redis = [self.kill_redis, self.freeze_redis, self.hand_over_redis, self.replace_redis]
+        crucial = [*of_redis, self.kill_node, self.kill_postgresql]
         if self._cluster.sink == Sink.DATABASE:
             return [*common, *crucial]
         return [*([] if brief else common), self.kill_shipper, self.kill_shippers, *crucial]
@@ -140,6 +141,17 @@ class Incidents:
                 self._wait_without_redis(incident)
             finally:
                 self._cluster.redis.thaw()
+
+    def hand_over_redis(self, turn: int) -> None:
+        """The replica takes over in an orderly way; the old primary keeps its connections, and answers READONLY."""
+        with self._redis_incident("Redis, handed over to its replica"):
+            self._cluster.redis.hand_over()
+
+    def replace_redis(self, turn: int) -> None:
+        """The primary is killed; the replica takes over, and is followed by it."""
+        with self._redis_incident("Redis, replaced by its replica"):
+            self._cluster.redis.lose_primary()
+            self._cluster.redis.begin()
 
     def _redis_incident(self, what: str) -> AbstractContextManager[Incident]:
         if self._cluster.sink == Sink.STREAM:

@@ -54,6 +54,19 @@ def program(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join(places))
 
 
+def path_of(name: str) -> str:
+    """Return where a program is that is known to be installed."""
+    path = program(name)
+    assert path is not None, f"{name} is not installed"
+    return path
+
+
+def new_folder(folder: Path) -> Path:
+    """Make a folder, and return it."""
+    folder.mkdir()
+    return folder
+
+
 def unprivileged() -> dict[str, Any]:
     """Return what makes `Popen` start a server as PostgreSQL's own user, where we are root: they refuse to be root."""
     return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}

@@ -7,7 +7,7 @@ from pathlib import Path
 import redis
 
 from tests.cluster.processes import Process, wait_until
-from tests.cluster.stores import RedisServer
+from tests.cluster.redis_pair import RedisPair
 from tests.support.processes import ROOT
 
 STREAM, GROUP = "keys:audit", "keys_ship"
@@ -18,10 +18,10 @@ DATABASE = 1
 class Shipper(Process):
     """One `manage.py keys_ship`. Takes over soon what another left behind."""
 
-    def __init__(self, number: int, folder: Path, environment: dict[str, str], redis_server: RedisServer) -> None:
+    def __init__(self, number: int, folder: Path, environment: dict[str, str], redis_pair: RedisPair) -> None:
         command = [sys.executable, "manage.py", "keys_ship", "--claim-after", "2s"]
         super().__init__(f"shipper{number}", command, folder, environment, cwd=ROOT)
-        self._redis = redis_server
+        self._redis = redis_pair
 
     def is_ready(self) -> bool:
         return self.consumer in self._in_hands()

@@ -1,4 +1,4 @@
-"""The stores of the cluster, private to it: PostgreSQL, PgBouncer before it, and Redis, each on a port of its own."""
+"""The stores of the cluster, private to it, each on a port of its own: PostgreSQL, and PgBouncer before it."""
 
 import os
 import signal
@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import redis
 
-from tests.cluster.processes import ClusterError, Process, free_port, give_away, program, unprivileged
+from tests.cluster.processes import (
+    ClusterError,
+    Process,
+    free_port,
+    give_away,
+    new_folder,
+    path_of,
+    program,
+    unprivileged,
+)
 
 # What the cluster cannot do without, and the package of Debian that has it.
 PROGRAMS = {"initdb": "postgresql", "postgres": "postgresql", "pgbouncer": "pgbouncer", "redis-server": "redis-server"}
@@ -48,26 +56,20 @@ def missing_packages() -> list[str]:
     return sorted({package for name, package in PROGRAMS.items() if program(name) is None})
 
 
-def _path_of(name: str) -> str:
-    path = program(name)
-    assert path is not None, f"{name} is not installed"
-    return path
-
-
 class PostgreSQL(Process):
     """A server with a database cluster of its own, which waits for the disk as one in earnest does."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
-        home = give_away(_new(folder / "postgresql"))
+        home = give_away(new_folder(folder / "postgresql"))
         data = home / "data"
         subprocess.run(
-            [_path_of("initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"],
+            [path_of("initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"],
             check=True, stdout=subprocess.DEVNULL, cwd=home, **unprivileged(),
         )  # fmt: skip
         with (data / "postgresql.conf").open("a") as configuration:
             configuration.write(f"{POSTGRESQL}port = {self.port}\n")
-        super().__init__("postgresql", [_path_of("postgres"), "-D", str(data)], folder, cwd=home, **unprivileged())
+        super().__init__("postgresql", [path_of("postgres"), "-D", str(data)], folder, cwd=home, **unprivileged())
 
     def restart(self) -> None:
         """Restart it in an orderly way, without waiting for its clients (`pg_ctl restart -m fast`)."""
@@ -119,11 +121,11 @@ class PgBouncer(Process):
     def __init__(self, folder: Path, server: str, database: str = "*", pool_size: int = 12) -> None:
         """`server` is what its connections are made of, in PgBouncer's own words: `host=... port=... user=...`."""
         self.port = free_port()
-        configuration = give_away(_new(folder / "pgbouncer")) / "pgbouncer.ini"
+        configuration = give_away(new_folder(folder / "pgbouncer")) / "pgbouncer.ini"
         configuration.write_text(
             PGBOUNCER.format(database=database, server=server, port=self.port, pool_size=pool_size)
         )
-        super().__init__("pgbouncer", [_path_of("pgbouncer"), str(configuration)], folder, **unprivileged())
+        super().__init__("pgbouncer", [path_of("pgbouncer"), str(configuration)], folder, **unprivileged())
 
     def is_ready(self) -> bool:
         try:
@@ -132,33 +134,3 @@ class PgBouncer(Process):
         except psycopg.OperationalError:
             return False
         return True
-
-
-class RedisServer(Process):
-    """A Redis that writes each command to its disk before it answers."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        home = _new(folder / "redis")
-        arguments = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(home), "--save", ""]
-        arguments += ["--appendonly", "yes", "--appendfsync", "always"]
-        super().__init__("redis", [_path_of("redis-server"), *arguments], folder)
-
-    def url(self, database: int) -> str:
-        return f"redis://127.0.0.1:{self.port}/{database}"
-
-    def connect(self, database: int = 0) -> Any:
-        """Return a client for one of its databases, which closes its connection at the end of a block."""
-        return redis.Redis.from_url(self.url(database), socket_timeout=10)
-
-    def is_ready(self) -> bool:
-        try:
-            with self.connect() as client:
-                return bool(client.ping())
-        except redis.RedisError:
-            return False
-
-
-def _new(folder: Path) -> Path:
-    folder.mkdir()
-    return folder

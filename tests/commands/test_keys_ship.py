@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from pytest_django import Settings
 
 from keys.audit.stream import GROUP
 from tests.support.commands import run
+from tests.support.failovers import redis_pair
 from tests.support.log import ticketed
+from tests.support.processes import eventually
 from tests.support.redis_servers import RedisServer, redis_server
 
 pytestmark = pytest.mark.django_db
@@ -36,8 +39,8 @@ def status() -> tuple[int, dict[str, Any]]:
 class TestStatus:
     def test_of_a_stream_that_nobody_has_written(self, server: RedisServer) -> None:
         assert status() == (0, {
-            "waiting": 0, "limit": 1_000_000, "pending": 0, "oldest_seconds": 0, "set_aside": 0, "fsync": "everysec",
-            "eviction": "noeviction", "consumers": [], "problems": [],
+            "waiting": 0, "limit": 1_000_000, "pending": 0, "oldest_seconds": 0, "set_aside": 0, "role": "primary",
+            "fsync": "everysec", "eviction": "noeviction", "consumers": [], "problems": [],
         })  # fmt: skip
 
     def test_of_one_that_is_behind(self, server: RedisServer) -> None:
@@ -56,6 +59,52 @@ class TestStatus:
         out = run("keys_ship", "--status").out.splitlines()
         assert out[0] == "waiting:          3 of at most 1000000"
         assert out[-1].split()[:2] == ["ship-1", "2"]
+
+    def test_complains_of_what_has_waited_for_long(self, server: RedisServer) -> None:
+        seconds, _ = server.client.time()
+
+        def entries(minutes: float) -> None:
+            server.client.delete("log")
+            for number in range(2):
+                server.client.xadd("log", {"row": "{}"}, id=f"{round((seconds - 60 * minutes) * 1000)}-{number + 1}")
+            server.client.xgroup_create("log", GROUP, "0")
+
+        entries(0.1)
+        assert status()[0] == 0
+        entries(0.5)
+        code, told = status()
+        assert (code, told["problems"]) == (
+            1, ["No shipper is at work: the oldest entry has waited for 30s. Run keys_ship."]
+        )  # fmt: skip
+        # Somebody is at it, and may need a while.
+        server.client.xreadgroup(GROUP, "ship-1", {"log": ">"}, count=1)
+        assert status()[0] == 0
+        entries(7.5)
+        server.client.xreadgroup(GROUP, "ship-1", {"log": ">"}, count=1)
+        code, told = status()
+        assert (code, told["problems"]) == (1, ["The oldest entry has waited for 7m."])
+
+    def test_complains_of_a_shipper_that_says_nothing(
+        self, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server.stream.append(ticketed(), 10)
+        server.client.xgroup_create("log", GROUP, "0")
+        server.client.xreadgroup(GROUP, "silent", {"log": ">"})
+        monkeypatch.setattr("keys.audit.lag.LONG_WAIT", timedelta(0))
+        assert eventually(lambda: status()[1]["consumers"][0]["idle_seconds"] > 0)
+        code, told = status()
+        assert code == 1
+        assert told["problems"] == [
+            "The oldest entry has waited for 0s.", "silent has 1 entries, and has said nothing for 0s."
+        ]  # fmt: skip
+
+    def test_says_that_it_speaks_to_a_replica(self, settings: Settings) -> None:
+        with redis_pair("--appendonly", "yes") as pair:
+            settings.KEYS = {"AUDIT_SINK": pair.replica.address}
+            code, told = status()
+            assert (code, told["role"]) == (1, "replica")
+            assert told["problems"] == ["This Redis is a replica: nothing can be written to it, and it may be behind."]
+            assert "role:             replica\n" in run("keys_ship", "--status").out
 
     def test_fails_where_somebody_has_to_look_at_it(self, server: RedisServer, settings: Settings) -> None:
         def problem() -> str:
@@ -85,7 +134,7 @@ class TestStatus:
     def test_where_redis_keeps_its_settings_to_itself(self, server: RedisServer) -> None:
         server.client.execute_command("ACL SETUSER default -config -info")
         code, told = status()
-        assert (code, told["fsync"], told["eviction"]) == (0, None, None)
+        assert (code, told["role"], told["fsync"], told["eviction"]) == (0, None, None, None)
         assert "appendfsync:      unknown\n" in run("keys_ship", "--status").out
 
 
@@ -122,6 +171,21 @@ class TestMistakes:
         settings.KEYS = {"AUDIT_SINK": address}
         ended = run("keys_ship", "--status")
         assert (ended.status, ended.err) == (1, 'KEYS["AUDIT_SINK"] is not the address of a Redis stream.')
+
+    @pytest.mark.parametrize(
+        ("address", "sentence"),
+        [
+            ("redis+sentinel://:s3cret@localhost", "An address of Redis Sentinel names the service: redis+sentinel://"
+             "host:26379/service."),
+            ("redis+cluster://:s3cret@localhost/1", "A Redis in cluster mode has no database but 0: write none."),
+            ("unix+sentinel://:s3cret@localhost/service", None),
+        ],
+    )  # fmt: skip
+    def test_with_an_address_that_leads_nowhere(self, settings: Settings, address: str, sentence: str | None) -> None:
+        settings.KEYS = {"AUDIT_SINK": address}
+        ended = run("keys_ship", "--once")
+        expected = f": {sentence}" if sentence else " is not the address of a Redis stream."
+        assert (ended.status, ended.err) == (1, f'KEYS["AUDIT_SINK"]{expected}')
 
     @pytest.mark.parametrize("arguments", [["--status"], ["--once"]])
     @on_postgresql

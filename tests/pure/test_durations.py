@@ -36,3 +36,20 @@ def test_anything_else_is_refused_with_a_sentence(text: str) -> None:
 def test_more_than_a_hundred_years_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="longer than a hundred years"):
         durations.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, "0s"),
+        (0.9, "0s"),
+        (59.9, "59s"),
+        (60, "1m"),
+        (3599, "59m"),
+        (86_399, "23h"),
+        (86_400, "1d"),
+        (1_209_599, "1w"),
+    ],
+)
+def test_a_length_of_time_is_told_in_its_largest_unit(seconds: float, expected: str) -> None:
+    assert durations.rough(seconds) == expected

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import redis
 from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from keys.audit.shipping import Shipper
 from keys.audit.stream import Stream, decode
@@ -30,11 +32,12 @@ def shared_redis() -> str:
 class RedisServer:
     """Listens on a socket in its folder, where it also keeps what it writes to disk."""
 
-    def __init__(self, program: str, folder: str, options: Sequence[str]) -> None:
+    def __init__(self, program: str, folder: str, options: Sequence[str], password: str | None) -> None:
         self._command = [program, "--port", "0", "--unixsocket", f"{folder}/redis.sock", "--dir", folder, *options]
-        self._socket = Path(folder) / "redis.sock"
-        self.address = f"unix://{self._socket}?stream=log"
-        self.client: Any = redis.Redis(unix_socket_path=str(self._socket))
+        self.socket = Path(folder) / "redis.sock"
+        self.address = f"unix://{self.socket}?stream=log"
+        once = Retry(NoBackoff(), 0)
+        self.client: Any = redis.Redis(unix_socket_path=str(self.socket), password=password, retry=once)
         self.start()
 
     @property
@@ -56,28 +59,47 @@ class RedisServer:
         self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
         assert eventually(self._answers)
 
+    @contextmanager
+    def slowly(self, *options: str) -> Iterator[None]:
+        """Start it with more options, without waiting for it, and wait for it at the end of the block."""
+        self.process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL)
+        yield
+        assert eventually(self._answers)
+
     def _answers(self) -> bool:
+        return self.says() == "PONG"
+
+    def says(self) -> str:
+        """Return what it answers: PONG, LOADING, or nothing while it does not run."""
         try:
-            return bool(self.client.ping())
-        except redis.RedisError:  # it is still starting, or loading what it wrote
-            return False
+            return "PONG" if self.client.ping() else ""
+        except redis.BusyLoadingError:
+            return "LOADING"
+        except redis.RedisError:
+            return ""
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(SECONDS_TO_WAIT)
 
 
-@contextmanager
-def redis_server(*options: str) -> Iterator[RedisServer]:
-    """Run a server until the end of the block. Skips the test where there is none, and Redis was not asked for."""
-    program = shutil.which("redis-server")
+def program_or_skip(name: str) -> str:
+    """Return where a program is. Without it the test is skipped, or fails where Redis was asked for."""
+    program = shutil.which(name)
     if program is None:
         if os.environ.get("CACHE_URL", "").startswith("redis"):
-            pytest.fail("redis-server is not installed.")
-        pytest.skip("redis-server is not installed.")
+            pytest.fail(f"{name} is not installed.")
+        pytest.skip(f"{name} is not installed.")
+    return program
+
+
+@contextmanager
+def redis_server(*options: str, password: str | None = None) -> Iterator[RedisServer]:
+    """Run a server until the end of the block. Skips the test where there is none, and Redis was not asked for."""
+    program = program_or_skip("redis-server")
     # Not pytest's own folder: the path of a socket must be short.
     with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(program, folder, ["--save", "", *options])
+        server = RedisServer(program, folder, ["--save", "", *options], password)
         try:
             yield server
         finally:

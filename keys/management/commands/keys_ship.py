@@ -18,7 +18,8 @@ from keys.management.command import KeysCommand, Line, write_table
 from keys.models import APIKey
 
 if TYPE_CHECKING:
-    from keys.audit.stream import Lag, Stream
+    from keys.audit.lag import Lag
+    from keys.audit.stream import Stream
 
 
 class Command(KeysCommand):
@@ -41,7 +42,7 @@ class Command(KeysCommand):
         parser.add_argument("--status", action="store_true", help="Tell what waits, and ship nothing.")
         parser.add_argument(
             "--json", action="store_true",
-            help="With --status, write a JSON object: waiting, limit, pending, oldest_seconds, set_aside, fsync,"
+            help="With --status, write a JSON object: waiting, limit, pending, oldest_seconds, set_aside, role, fsync,"
             " eviction, consumers (name, pending, idle_seconds), problems (sentences).",
         )  # fmt: skip
 
@@ -70,12 +71,16 @@ class Command(KeysCommand):
         if address == DATABASE:
             raise CommandError('The audit log goes straight into the database: KEYS["AUDIT_SINK"] names no stream.')
         try:
+            from keys.audit.servers import AddressError
             from keys.audit.stream import Stream
-
-            # Longer than for requests: nobody waits for an answer, and a batch may take time.
-            return Stream(address, socket_connect_timeout=5, socket_timeout=30)
         except ModuleNotFoundError as error:
             raise CommandError(f"The package {error.name} is missing: install the extra redis.") from error
+        try:
+            # Longer than for requests: nobody waits for an answer, and a batch may take time. Not much longer: after a
+            # failover the old server may be one that says nothing more.
+            return Stream(address, socket_connect_timeout=5, socket_timeout=10)
+        except AddressError as error:
+            raise CommandError(f'KEYS["AUDIT_SINK"]: {error}') from error
         except (AttributeError, TypeError, ValueError) as error:
             raise CommandError('KEYS["AUDIT_SINK"] is not the address of a Redis stream.') from error
 
@@ -105,7 +110,7 @@ class Command(KeysCommand):
             raise CommandError(f"{shipper.shipped.set_aside} entries could not be shipped and are set aside.")
 
     def _tell(self, stream: "Stream", as_json: bool) -> None:
-        from keys.audit.stream import measure
+        from keys.audit.lag import measure
 
         lag = measure(stream)
         if as_json:
@@ -121,6 +126,7 @@ class Command(KeysCommand):
             "being shipped": lag.pending,
             "oldest": f"{lag.oldest_seconds:.1f} s",
             "set aside": lag.set_aside,
+            "role": lag.role or "unknown",
             "appendfsync": "no append-only file" if lag.fsync == "" else lag.fsync or "unknown",
             "maxmemory-policy": lag.eviction or "unknown",
         }
