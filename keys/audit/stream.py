@@ -1,13 +1,12 @@
-"""The Redis stream of the audit log: the format of an entry, how a request appends one, and how to measure the lag.
+"""The Redis stream of the audit log: how a request appends an entry, whose stream it is, and how to measure the lag.
 
 An entry is a whole row as JSON, under `row`; an outcome or a new count is the whole row again. Its random ticket and
 its time identify the row, so entries may be shipped in any order and repeatedly: the one with an outcome wins, and the
-higher count. Whatever is in the stream is not shipped yet; nothing else trims it.
+higher count. Whatever is in the stream is not shipped yet; nothing else trims it. A stream belongs to the log that used
+it first, whose id is kept beside it.
 """
 
-import json
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,10 +20,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
-from .. import moments
 from ..conf import conf
 from ..models import APIKey
-from ..models.audit_event import BLANK, Row
+from ..models.audit_event import Row
+from . import log_identity
+from .entries import encode, new_ticket
+from .log_identity import LogIdentityError
 from .outcomes import UNWRITTEN, Backlog, Batch, CountedRow, RowHandle
 from .places import Place, has_schemas
 
@@ -33,9 +34,26 @@ GROUP = "keys_ship"  # the consumer group of the shippers
 TIMEOUTS = {"socket_connect_timeout": 1, "socket_timeout": 2}  # seconds; the address may set others
 COUNT_DELAY = 1.0  # seconds before the count of a flood is appended again
 
+# The stream becomes that of the first log that appends. Returns 1 if all the entries were appended, 0 if too many wait,
+# and -1 if the stream is another log's.
 APPEND = """
-if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then return false end
-return redis.call('XADD', KEYS[1], '*', 'row', ARGV[2])
+local owner = redis.call('GET', KEYS[2])
+if owner and owner ~= ARGV[1] then return -1 end
+if ARGV[2] ~= '' and redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+if not owner then redis.call('SET', KEYS[2], ARGV[1]) end
+for i = 3, #ARGV do redis.call('XADD', KEYS[1], '*', 'row', ARGV[i]) end
+return 1
+"""
+# Gives the stream to the first id, if nobody or one of the further ids has it.
+HAND_OVER = """
+local owner = redis.call('GET', KEYS[1])
+for i = 1, #ARGV do
+    if not owner or owner == ARGV[i] then
+        redis.call('SET', KEYS[1], ARGV[1])
+        return 1
+    end
+end
+return 0
 """
 
 
@@ -47,8 +65,18 @@ class BacklogFullError(OperationalError):
     """The stream holds as many entries as `KEYS["AUDIT_BACKLOG_LIMIT"]` allows."""
 
 
+class ForeignStreamError(LogIdentityError):
+    """The stream belongs to another log."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The stream {name} belongs to the audit log of another database. Name another one in"
+            ' KEYS["AUDIT_SINK"] (?stream=...), or run `keys_ship --take-stream` if that database is no more.'
+        )
+
+
 class Stream:
-    """A stream on a Redis server, and beside it the stream of the entries that could not be shipped.
+    """A stream on a Redis server. Beside it are the entries that could not be shipped, and the id of its log.
 
     The address is in redis-py's form, such as `redis://host:6379/0`; its query may name the stream:
     `?stream=keys:audit`. `options` of redis-py override those in the query. Raises ValueError or TypeError for an
@@ -61,7 +89,7 @@ class Stream:
         self.name = parameters.pop("stream", DEFAULT_NAME)
         if not self.name:
             raise ValueError("The address of a Redis stream names no stream.")
-        self.set_aside = f"{self.name}:set-aside"
+        self.set_aside, self.owner_key = _beside(self.name, "set-aside"), _beside(self.name, "log")
         # No retries: they would add load to a slow Redis.
         once: Any = {"retry": Retry(NoBackoff(), 0), "protocol": 2}
         # redis-py's type hints do not fit every version of Redis.
@@ -70,21 +98,60 @@ class Stream:
         pool.connection_kwargs.update(options)
         # Raises for an option that redis-py does not know, which otherwise the first request would.
         pool.connection_class(**pool.connection_kwargs)
-        self._append = self.client.register_script(APPEND)
+        self._append, self._hand_over = map(self.client.register_script, (APPEND, HAND_OVER))
 
     def append(self, row: Row, limit: int) -> None:
-        """Append a row's first entry. Raises StreamError, or BacklogFullError if there are `limit` entries already."""
-        with _redis_errors_as_ours():
-            entry = self._append([self.name], [limit, encode(row)])
-        if entry is None:
-            raise BacklogFullError("The backlog of the audit log has reached its limit.")
+        """Append a row's first entry.
+
+        Raises StreamError, BacklogFullError if there are `limit` entries already, or LogIdentityError if the stream is
+        not this log's.
+        """
+        log = log_identity.current()
+        try:
+            self._add([row], limit, log)
+        except ForeignStreamError:
+            # Another process may have given the log a new id since this one read it.
+            if log_identity.current() == log:
+                raise
+            self._add([row], limit, log_identity.current())
 
     def append_again(self, rows: Sequence[Row]) -> None:
-        """Append further entries of rows, all or none. No limit: a use needs its outcome. Raises StreamError."""
-        with _redis_errors_as_ours(), self.client.pipeline(transaction=len(rows) > 1) as pipeline:
-            for row in rows:
-                pipeline.xadd(self.name, {"row": encode(row)})
-            pipeline.execute()
+        """Append further entries of rows, all or none. No limit: a use needs its outcome. Raises as `append` does."""
+        self._add(rows, "", log_identity.last())
+
+    def _add(self, rows: Sequence[Row], limit: int | str, log: str) -> None:
+        arguments = [log, limit, *map(encode, rows)]
+        with _redis_errors_as_ours():
+            answer = self._append([self.name, self.owner_key], arguments)
+        if answer == 0:
+            raise BacklogFullError("The backlog of the audit log has reached its limit.")
+        if answer < 0:
+            log_identity.forget()
+            raise ForeignStreamError(self.name)
+
+    def owner(self) -> str | None:
+        """Return the id of the log that the stream belongs to; None if nobody has used it. Raises StreamError."""
+        with _redis_errors_as_ours():
+            owner: bytes | None = self.client.get(self.owner_key)
+        return None if owner is None else owner.decode(errors="replace")
+
+    def hand_over(self, log: str, before: Collection[str] = ()) -> None:
+        """Give the stream to a log if nobody or one of the logs `before` has it; else raise ForeignStreamError.
+
+        Raises StreamError.
+        """
+        # Read first: a full Redis would refuse the script, and shipping makes room.
+        if self.owner() == log:
+            return
+        with _redis_errors_as_ours():
+            is_given = self._hand_over([self.owner_key], [log, *before])
+        if not is_given:
+            raise ForeignStreamError(self.name)
+
+    def take(self, log: str) -> None:
+        """Give the stream to a log, whoever has it. Raises StreamError."""
+        with _redis_errors_as_ours():
+            self.client.set(self.owner_key, log)
 
     def length(self) -> int:
         """Return the number of entries that are not shipped yet. Raises StreamError."""
@@ -118,7 +185,7 @@ class StreamSink:
     def insert(self, row: Row) -> RowHandle:
         if has_schemas(connections[router.db_for_write(APIKey)]):
             raise SeveralLogsError("A stream serves one log, and here each tenant has its own.")
-        ticket = secrets.randbits(63)
+        ticket = new_ticket(row["at"])
         self._stream.append({**row, "ticket": ticket}, conf.AUDIT_BACKLOG_LIMIT)
         return RowHandle(ticket, row["at"], self._place)
 
@@ -142,7 +209,7 @@ class StreamSink:
         rows = [(row, times) for row, times in batch.counts.items() if isinstance(row, CountedRow)]
         counts = {row: times if row.number == UNWRITTEN else row.row["count"] + times for row, times in rows}
         self._stream.append_again(
-            [{**row.row, "count": count, "ticket": row.number or secrets.randbits(63)} for row, count in counts.items()]
+            [{**row.row, "count": count, "ticket": row.number or new_ticket(row.at)} for row, count in counts.items()]
         )
         for row, count in counts.items():
             row.row["count"] = count
@@ -160,31 +227,32 @@ def sink_at(address: str) -> StreamSink:
     return StreamSink(stream_at(address))
 
 
-def encode(row: Row) -> str:
-    """Return the row, with its ticket, as JSON without its blank columns."""
-    known = {name: value for name, value in row.items() if name not in BLANK or value != BLANK[name]}
-    at = moments.instant(row["at"]).isoformat()
-    return json.dumps({**known, "at": at}, ensure_ascii=False, separators=(",", ":"))
+def refusal(stream: Stream) -> str:
+    """Return why this database's log may not use the stream, as a sentence; empty if it may.
 
-
-def decode(fields: Mapping[bytes, bytes]) -> Row:
-    """Return the row of an entry, with its ticket. The database accepts it, or refuses it as invalid data.
-
-    Raises ValueError, LookupError or TypeError if the entry holds no row.
+    Changes nothing in Redis. Raises StreamError.
     """
-    known = json.loads(fields[b"row"])
-    at = datetime.fromisoformat(known["at"])
-    row: Row = {**BLANK, **known, "at": moments.kept(at)}
-    if at.tzinfo is None or row.keys() - BLANK.keys() != {"ticket"}:
-        raise ValueError("An entry's time has no zone, or it has a field that is not known here.")
-    for name, value in row.items():
-        if isinstance(value, str):
-            value.encode()
-        elif name != "at" and value is not None and type(value) is not int:
-            raise TypeError(f"{name} is neither text nor a number.")
-    if not isinstance(row["ticket"], int):
-        raise TypeError("The ticket is no number.")
-    return row
+    try:
+        log = log_identity.read()
+        if stream.owner() not in (None, log):
+            raise ForeignStreamError(stream.name)
+    except LogIdentityError as error:
+        return str(error)
+    return ""
+
+
+def _beside(name: str, what: str) -> str:
+    """Return the name of a key that a Redis in cluster mode keeps in the same slot as the stream.
+
+    Raises ValueError if the stream's name allows none.
+    """
+    _, opened, rest = name.partition("{")
+    tag, closed, _ = rest.partition("}")
+    if opened and tag and closed:
+        return f"{name}:{what}"
+    if "}" in name:
+        raise ValueError("The name of a Redis stream has a } that ends no hash tag.")
+    return f"{{{name}}}:{what}"
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error
 
 from .. import actor, moments
+from ..audit.log_identity import LogIdentityError
 from ..audit.partitions import PartitionError
 from ..audit.sealing import SealError
 from ..audit.triggers import TriggerError
@@ -20,6 +21,11 @@ from ..models import RotationError, StaleKeyError
 from ..redaction import printable
 
 Style = Callable[[str], str]
+
+# Their texts are sentences for people.
+SENTENCES = (
+    ImproperlyConfigured, RotationError, StaleKeyError, LogIdentityError, PartitionError, SealError, TriggerError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class KeysCommand(BaseCommand):
                 return super().execute(*args, **options)
         except ValidationError as error:
             raise CommandError(" ".join(_sentences(error))) from error
-        except (ImproperlyConfigured, RotationError, StaleKeyError, PartitionError, SealError, TriggerError) as error:
+        except SENTENCES as error:
             raise CommandError(str(error)) from error
         except UnicodeError as error:
             raise CommandError("What was given is not text in UTF-8.") from error
