@@ -191,7 +191,8 @@ class Shipper:
         return entries
 
     def _ship(self, entries: Iterable[Entry]) -> None:
-        lost, taken, refused = [], [], []
+        lost, taken = [], []
+        refused: list[Refused] = []
         for entry, fields in entries:
             if not fields:
                 lost.append(entry)
@@ -226,26 +227,26 @@ class Shipper:
             return [each.refused(EntryError(CONFLICT)) for each in left]
         written = {each.entry for each in taken} - {each.entry for each in left}
         if written:
-            self._acknowledge([*written])
+            self._finish([*written])
+            self.shipped.written += len(written)
         # One of them may be no news, or the one that is right.
         return [refused for each in left for refused in self._write([each])]
 
-    def _acknowledge(self, entries: Sequence[bytes]) -> None:
+    def _finish(self, entries: Sequence[bytes]) -> None:
+        """Acknowledge entries and delete them."""
         # No transaction: a full Redis would refuse it. `_redeliver_unowned` finds entries that were acknowledged but,
         # if this process dies here, not deleted.
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.xack(self._stream.name, GROUP, *entries)
             pipeline.xdel(self._stream.name, *entries)
             pipeline.execute()
-        self.shipped.written += len(entries)
 
     def _set_aside(self, entry: bytes, fields: Fields, error: Exception) -> None:
         """Move an entry that cannot be written to another stream, where it blocks nothing."""
-        with self._redis.pipeline() as pipeline:
-            pipeline.xadd(self._stream.set_aside, {**fields, **dict(zip(ADDED, (entry, one_line(error)), strict=True))})
-            pipeline.xack(self._stream.name, GROUP, entry)
-            pipeline.xdel(self._stream.name, entry)
-            pipeline.execute()
+        # A command after the other: in a transaction of Redis the entry is deleted also if it could not be added. If
+        # this process dies in between, it is set aside twice.
+        self._redis.xadd(self._stream.set_aside, {**fields, **dict(zip(ADDED, (entry, one_line(error)), strict=True))})
+        self._finish([entry])
         self.shipped.set_aside += 1
         # The text of other errors may show a part of the row.
         reason = error if isinstance(error, EntryError) else type(error).__name__
@@ -300,11 +301,11 @@ def retry(stream: Stream) -> int:
     last, retried = stream.client.xrevrange(stream.set_aside, count=1), 0
     while entries := stream.client.xrange(stream.set_aside, max=last[0][0], count=BATCH_SIZE) if last else []:
         for entry, fields in entries:
-            with stream.client.pipeline() as pipeline:
-                # Without the added fields, so that an entry that is set aside again looks the same.
-                pipeline.xadd(stream.name, {name: value for name, value in fields.items() if name not in ADDED})
-                pipeline.xdel(stream.set_aside, entry)
-                pipeline.execute()
+            # Without the added fields, so that an entry that is set aside again looks the same. One command after the
+            # other, so that nothing is deleted that was not added.
+            own = {name: value for name, value in fields.items() if name not in ADDED}
+            stream.client.xadd(stream.name, own or fields)
+            stream.client.xdel(stream.set_aside, entry)
         retried += len(entries)
     return retried
 

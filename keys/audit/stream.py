@@ -34,12 +34,12 @@ GROUP = "keys_ship"  # the consumer group of the shippers
 TIMEOUTS = {"socket_connect_timeout": 1, "socket_timeout": 2}  # seconds; the address may set others
 COUNT_DELAY = 1.0  # seconds before the count of a flood is appended again
 
-# The stream becomes that of the first log that appends. Returns 1 if all the entries were appended, 0 if too many wait,
-# and -1 if the stream is another log's.
+# The stream becomes that of the first log that appends. Appends nothing, and returns nothing, if too many entries wait
+# or the stream is another log's.
 APPEND = """
 local owner = redis.call('GET', KEYS[2])
-if owner and owner ~= ARGV[1] then return -1 end
-if ARGV[2] ~= '' and redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+if owner and owner ~= ARGV[1] then return false end
+if ARGV[2] ~= '' and redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return false end
 if not owner then redis.call('SET', KEYS[2], ARGV[1]) end
 for i = 3, #ARGV do redis.call('XADD', KEYS[1], '*', 'row', ARGV[i]) end
 return 1
@@ -123,11 +123,11 @@ class Stream:
         arguments = [log, limit, *map(encode, rows)]
         with _redis_errors_as_ours():
             answer = self._append([self.name, self.owner_key], arguments)
-        if answer == 0:
+        if answer is None:
+            if self.owner() not in (None, log):
+                log_identity.forget()
+                raise ForeignStreamError(self.name)
             raise BacklogFullError("The backlog of the audit log has reached its limit.")
-        if answer < 0:
-            log_identity.forget()
-            raise ForeignStreamError(self.name)
 
     def owner(self) -> str | None:
         """Return the id of the log that the stream belongs to; None if nobody has used it. Raises StreamError."""

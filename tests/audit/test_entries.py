@@ -46,6 +46,38 @@ def test_what_was_written_is_read(changes: dict[str, Any]) -> None:
     assert read({"row": encode(values)}) == values
 
 
+IMPOSSIBLE: dict[str, list[Any]] = {
+    "at": [
+        1,
+        None,
+        "",
+        "yesterday",
+        AT_AS_TEXT[:19],
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "9999-12-31T23:59:59+00:00",
+        "1969-12-31T23:59:59+00:00",
+        (AT + timedelta(hours=1)).isoformat(),
+    ],
+    "ticket": ["1", 1.5, 2**63, -1, None, True],
+    "event": [["used"], None, "created", "pruned", "changed", "", "USED", "refused"],
+    "reason": ["unknown", "scope", "nonsense", None],
+    "status": ["many", 10**6, 600, 99, 0, -1, True, 200.0],
+    "duration_ms": [0, -1, 2**31, "1"],  # without a status not even one that is possible
+    "count": [0, -1, 2, 2**31, True, None, "1"],
+    "api_key_id": [2**63, "1", True, 1.0],
+    "address": [5, "", "nowhere", "fe80::1%eth0", "0:0::1", "192.0.2.1/24", "::ffff:192.0.2.1", [5]],
+    "path": ["\x00", "\ud800", "x" * 256, "\x1b", "\u200b", None, 5, ["/"], {"a": "/"}],
+    "user_agent": ["x" * 256, "\n"],
+    "key_name": ["x" * 101],
+    "key_prefix": ["x" * 9],
+    "actor": ["user: boss"],
+    "detail": ["scopes"],
+    "changes": [{"scopes": [[], ["*"]]}, None],
+    "id": [1],
+    "unknown": [1],
+}
+
 POISON: dict[str, Any] = {
     "no row": {"other": "x"},
     "more than a row": {**holding(), "other": "x"},
@@ -64,27 +96,7 @@ POISON: dict[str, Any] = {
     "no ticket": {"row": encode(row())},
     **{
         f"{name}={value!r:.40}": holding(**{name: value})
-        for name, values in {
-            "at": [1, None, "", "yesterday", AT_AS_TEXT[:19], "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00",
-                   "9999-12-31T23:59:59+00:00", "1969-12-31T23:59:59+00:00", (AT + timedelta(hours=1)).isoformat()],
-            "ticket": ["1", 1.5, 2**63, -1, None, True],
-            "event": [["used"], None, "created", "pruned", "changed", "", "USED", "refused"],
-            "reason": ["unknown", "scope", "nonsense", None],
-            "status": ["many", 10**6, 600, 99, 0, -1, True, 200.0],
-            "duration_ms": [0, -1, 2**31, "1"],  # without a status not even one that is possible
-            "count": [0, -1, 2, 2**31, True, None, "1"],
-            "api_key_id": [2**63, "1", True, 1.0],
-            "address": [5, "", "nowhere", "fe80::1%eth0", "0:0::1", "192.0.2.1/24", "::ffff:192.0.2.1", [5]],
-            "path": ["\x00", "\ud800", "x" * 256, "\x1b", "\u200b", None, 5, ["/"], {"a": "/"}],
-            "user_agent": ["x" * 256, "\n"],
-            "key_name": ["x" * 101],
-            "key_prefix": ["x" * 9],
-            "actor": ["user: boss"],
-            "detail": ["scopes"],
-            "changes": [{"scopes": [[], ["*"]]}, None],
-            "id": [1],
-            "unknown": [1],
-        }.items()
+        for name, values in IMPOSSIBLE.items()
         for value in values
     },
     "refused without a status": stranger(status=None),

@@ -235,6 +235,12 @@ class TestPoison:
         assert ship(stream).shipped == Shipped(written=2, set_aside=1)
         assert written()[-1] == {**use, "status": 200}
 
+    def test_that_has_but_the_fields_that_are_added(self, server: RedisServer, stream: Stream) -> None:
+        server.client.xadd("log", {"error": "x"})
+        for _ in range(2):
+            assert ship(stream).shipped == Shipped(set_aside=1)
+            assert retry(stream) == 1
+
     def test_may_be_tried_again(self, server: RedisServer, stream: Stream) -> None:
         server.client.xadd("log", {"row": "{"})
         ship(stream)

@@ -3,12 +3,12 @@
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import connections, router, transaction
+from django.db import Error, connections, router, transaction
 
 from keys.audit import log_identity, statements
 from keys.audit.places import has_schemas
@@ -149,14 +149,19 @@ class Command(KeysCommand):
             self.note(problems)
 
     def _tell(self, stream: "Stream", as_json: bool) -> None:
-        from keys.audit.stream import measure
+        from keys.audit.stream import measure, refusal
 
         lag = measure(stream)
+        problems = lag.problems
+        with suppress(Error):  # without the database, the rest can be told
+            problems += filter(None, [refusal(stream)])
         if as_json:
-            self.write_json({**asdict(lag), "problems": lag.problems})
+            self.write_json({**asdict(lag), "problems": problems})
         else:
             self._write(lag)
-        if lag.problems:
+            for sentence in problems:
+                self.stderr.write(sentence)
+        if problems:
             sys.exit(1)
 
     def _write(self, lag: "Lag") -> None:
@@ -173,8 +178,6 @@ class Command(KeysCommand):
         if lag.consumers:
             lines = [Line([each.name, each.pending, f"{each.idle_seconds:.0f} s ago"]) for each in lag.consumers]
             write_table(self.stdout, ["SHIPPER", "PENDING", "HEARD OF"], lines, self.style.MIGRATE_HEADING)
-        for sentence in lag.problems:
-            self.stderr.write(sentence)
 
 
 @contextmanager
