@@ -15,6 +15,7 @@ from ..models.audit_event import BLANK, WIDTHS, Row
 from ..networks import Address
 from ..redaction import printable, redacted
 from .floods import floods
+from .log_identity import LogIdentityError
 from .outcomes import RowHandle
 from .places import migrated_place
 from .sinks import backlog, sink
@@ -82,7 +83,8 @@ def record_refusal(row: Row, address: Address | None, recorded: RowHandle | None
 
 def fail_closed(error: Error) -> None:
     """Log that a row could not be written. Raises AuditUnavailable unless `AUDIT_FAIL_OPEN` is set."""
-    logger.error("The audit log cannot be written: %s", type(error).__name__)
+    reason = f": {error}" if isinstance(error, LogIdentityError) else ""
+    logger.error("The audit log cannot be written: %s%s", type(error).__name__, reason)
     if not conf.AUDIT_FAIL_OPEN:
         raise AuditUnavailable from error
 

@@ -7,20 +7,24 @@ deletes the entries. If it dies in between, another consumer claims the batch; w
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic, sleep
+from typing import NamedTuple
 
-from django.db import DataError, Error, IntegrityError, connections, router
+from django.db import Error, connections, router
 from redis.exceptions import RedisError, ResponseError
 
 from ..models import APIKey
 from ..models.audit_event import Row
 from ..redaction import printable
-from . import statements
-from .stream import GROUP, Stream, decode
+from . import failures, log_identity, statements
+from .entries import CONFLICT, EntryError, decode, merged
+from .log_identity import LogIdentityError
+from .servers import StreamError
+from .stream import GROUP, Stream
 
 logger = logging.getLogger("api_keys")
 
@@ -38,12 +42,38 @@ Refused = tuple[bytes, Fields, Exception]
 Name = tuple[int, datetime]  # a row's ticket and time
 
 
+class Taken(NamedTuple):
+    """An entry that holds a row."""
+
+    entry: bytes
+    fields: Fields
+    row: Row
+
+    @property
+    def name(self) -> Name:
+        return self.row["ticket"], self.row["at"]
+
+    def refused(self, error: Exception) -> Refused:
+        return self.entry, self.fields, error
+
+
 @dataclass
 class Shipped:
-    """How many entries were written so far, and how many were set aside."""
+    """How many entries were written so far, how many were set aside, and how many were deleted by others before."""
 
     written: int = 0
     set_aside: int = 0
+    lost: int = 0
+
+    @property
+    def problems(self) -> list[str]:
+        """What needs attention, one sentence each."""
+        sentences = []
+        if self.set_aside:
+            sentences.append(f"{self.set_aside} entries could not be shipped and are set aside.")
+        if self.lost:
+            sentences.append(f"{self.lost} entries are lost: somebody deleted them before they were shipped.")
+        return sentences
 
 
 class Shipper:
@@ -65,12 +95,18 @@ class Shipper:
         self.shipped = Shipped()
 
     def run_once(self) -> None:
-        """Ship until only entries of other consumers are left. Raises RedisError and Django's database errors."""
+        """Ship until only entries of other consumers are left.
+
+        Raises RedisError, Django's database errors, and LogIdentityError if the stream is another log's.
+        """
         while not self._must_stop() and self.ship_batch():
             pass
 
     def run(self) -> None:
-        """Ship until `must_stop`. While a server is unavailable, log that once and retry with growing pauses."""
+        """Ship until `must_stop`. While a server is unavailable, log that once and retry with growing pauses.
+
+        Raises LogIdentityError if the stream is another log's.
+        """
         unavailable, pause = "", PAUSE
         while not self._must_stop():
             try:
@@ -78,6 +114,8 @@ class Shipper:
                 if unavailable:
                     logger.warning("The audit log is shipped again.")
                 unavailable, pause = "", 0.0 if is_behind else PAUSE
+            except LogIdentityError:
+                raise
             except (RedisError, Error) as error:
                 server = "Redis" if isinstance(error, RedisError) else "the database"
                 if server != unavailable:
@@ -97,9 +135,15 @@ class Shipper:
     def ship_batch(self) -> int:
         """Ship one batch and return its number of entries; 0 if nothing is left for this consumer."""
         if not self._is_member:
+            log_identity.forget()
+        claim(self._stream)
+        if not self._is_member:
             self._join_group()
         entries = self._next_batch()
         if entries:
+            # Behind a pooler the database may have become another one, without a new connection.
+            log_identity.forget()
+            claim(self._stream)
             self._ship(entries)
         else:
             self._redeliver_unowned()
@@ -126,11 +170,23 @@ class Shipper:
 
     def _next_batch(self) -> list[Entry]:
         """Return a batch: this consumer's own pending entries, else those it can claim, else new ones."""
-        stream, count = self._stream.name, self._batch_size
         if mine := self._read("0"):
             return mine
-        claimed = self._redis.xautoclaim(stream, GROUP, self.consumer, self._claim_after, count=count)[1]
-        return [(entry, fields) for entry, fields in claimed if entry is not None] or self._read(">")
+        return self._claim() or self._read(">")
+
+    def _claim(self) -> list[Entry]:
+        """Take over what other consumers did not finish in time."""
+        position: bytes | None = None
+        while position != b"0-0":
+            # From Redis 7 on there is a third part: entries that are pending and were deleted. Before, they stay
+            # pending, and come without fields.
+            position, claimed, *deleted = self._redis.xautoclaim(
+                self._stream.name, GROUP, self.consumer, self._claim_after, position or "0-0", count=self._batch_size
+            )
+            self._report_lost([entry for part in deleted for entry in part])
+            if entries := [(entry, fields) for entry, fields in claimed if entry is not None]:
+                return entries
+        return []
 
     def _read(self, position: str) -> list[Entry]:
         answer = self._redis.xreadgroup(GROUP, self.consumer, {self._stream.name: position}, count=self._batch_size)
@@ -138,61 +194,78 @@ class Shipper:
         return entries
 
     def _ship(self, entries: Iterable[Entry]) -> None:
-        rows: dict[Name, Row] = {}
-        sources: dict[Name, dict[bytes, Fields]] = {}
+        lost, taken = [], []
         refused: list[Refused] = []
         for entry, fields in entries:
             if not fields:
-                # The entry was deleted while it was pending.
-                logger.error("Entry %s of the audit log was deleted from its stream unshipped.", entry.decode())
-                self._redis.xack(self._stream.name, GROUP, entry)
+                lost.append(entry)
                 continue
             try:
-                row = decode(fields)
-            except Exception as error:  # a stream may hold anything
+                taken.append(Taken(entry, fields, decode(fields)))
+            except EntryError as error:
                 refused.append((entry, fields, error))
-                continue
-            name = (row["ticket"], row["at"])
-            rows[name] = _newer(rows.get(name, row), row)
-            sources.setdefault(name, {})[entry] = fields
-        if rows:
-            refused += self._write(rows, sources)
+        if lost:
+            self._redis.xack(self._stream.name, GROUP, *lost)
+            self._report_lost(lost)
+        if taken:
+            refused += self._write(taken)
         # Last: a full Redis accepts nothing before something has been shipped.
-        for entry, fields, reason in refused:
-            self._set_aside(entry, fields, reason)
+        for each in refused:
+            self._set_aside(*each)
 
-    def _write(self, rows: Mapping[Name, Row], sources: Mapping[Name, Mapping[bytes, Fields]]) -> list[Refused]:
-        """Write the rows, and return the entries of those that the database refuses as invalid."""
+    def _write(self, taken: Sequence[Taken]) -> list[Refused]:
+        """Write the rows of entries, and return the entries that cannot be written."""
+        rows, contradicting = _merged(taken)
         try:
-            statements.ship(list(rows.values()))
-        except (DataError, IntegrityError) as error:
-            if len(rows) > 1:
-                return [each for name, row in rows.items() for each in self._write({name: row}, sources)]
-            return [(entry, fields, error) for name in rows for entry, fields in sources[name].items()]
-        self._acknowledge([entry for name in rows for entry in sources[name]])
-        return []
+            differing = {(row["ticket"], row["at"]) for row in statements.ship(list(rows.values()))}
+        except Exception as error:
+            # Raises where not the entries are the reason.
+            failures.look_into(error)
+            if len(taken) == 1:
+                return [taken[0].refused(error)]
+            half = len(taken) // 2
+            return [*self._write(taken[:half]), *self._write(taken[half:])]
+        left = [each for each in taken if each.entry in contradicting or each.name in differing]
+        if left and len(taken) == 1:
+            return [each.refused(EntryError(CONFLICT)) for each in left]
+        written = {each.entry for each in taken} - {each.entry for each in left}
+        if written:
+            self._finish([*written])
+            self.shipped.written += len(written)
+        # One of them may be no news, or the one that is right.
+        return [refused for each in left for refused in self._write([each])]
 
-    def _acknowledge(self, entries: Sequence[bytes]) -> None:
+    def _finish(self, entries: Sequence[bytes]) -> None:
+        """Acknowledge entries and delete them."""
         # No transaction: a full Redis would refuse it. `_redeliver_unowned` finds entries that were acknowledged but,
         # if this process dies here, not deleted.
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.xack(self._stream.name, GROUP, *entries)
             pipeline.xdel(self._stream.name, *entries)
             pipeline.execute()
-        self.shipped.written += len(entries)
 
     def _set_aside(self, entry: bytes, fields: Fields, error: Exception) -> None:
         """Move an entry that cannot be written to another stream, where it blocks nothing."""
+        # A command after the other: in a transaction of Redis the entry is deleted also if it could not be added. If
+        # this process dies in between, it is set aside twice.
+        self._redis.xadd(self._stream.set_aside, {**fields, **dict(zip(ADDED, (entry, one_line(error)), strict=True))})
+        self._finish([entry])
+        self.shipped.set_aside += 1
+        # The text of other errors may show a part of the row.
+        reason = error if isinstance(error, EntryError) else type(error).__name__
         logger.error(
             "Entry %s of the audit log cannot be written and is kept in %s: %s",
-            entry.decode(), self._stream.set_aside, type(error).__name__,
+            entry.decode(), self._stream.set_aside, reason,
         )  # fmt: skip
-        with self._redis.pipeline() as pipeline:
-            pipeline.xadd(self._stream.set_aside, {**fields, **dict(zip(ADDED, (entry, one_line(error)), strict=True))})
-            pipeline.xack(self._stream.name, GROUP, entry)
-            pipeline.xdel(self._stream.name, entry)
-            pipeline.execute()
-        self.shipped.set_aside += 1
+
+    def _report_lost(self, entries: Sequence[bytes]) -> None:
+        """Tell of entries that somebody deleted from the stream while they were pending."""
+        if entries:
+            self.shipped.lost += len(entries)
+            logger.error(
+                "%d entries of the audit log are lost, from %s on: somebody deleted them before they were shipped.",
+                len(entries), min(entries, key=_position).decode(),
+            )  # fmt: skip
 
     def _redeliver_unowned(self) -> None:
         """Deliver unfinished entries again that no consumer has pending, because their consumer was deleted."""
@@ -211,23 +284,45 @@ class Shipper:
                 self._redis.xgroup_setid(self._stream.name, GROUP, "0")
 
 
+def claim(stream: Stream) -> None:
+    """Make sure that the stream is this log's: nobody has used it, or this log has.
+
+    Raises LogIdentityError if it is not, RedisError, and Django's database errors.
+    """
+    try:
+        stream.hand_over(log_identity.current())
+    except StreamError as error:
+        raise error.__cause__ or error from None
+
+
 def retry(stream: Stream) -> int:
-    """Put the entries that were set aside back into the stream, and return their number."""
+    """Put the entries that were set aside back into the stream, and return their number.
+
+    Raises LogIdentityError if the stream is another log's.
+    """
+    claim(stream)
     last, retried = stream.client.xrevrange(stream.set_aside, count=1), 0
     while entries := stream.client.xrange(stream.set_aside, max=last[0][0], count=BATCH_SIZE) if last else []:
         for entry, fields in entries:
-            with stream.client.pipeline() as pipeline:
-                # Without the added fields, so that an entry that is set aside again looks the same.
-                pipeline.xadd(stream.name, {name: value for name, value in fields.items() if name not in ADDED})
-                pipeline.xdel(stream.set_aside, entry)
-                pipeline.execute()
+            # Without the added fields, so that an entry that is set aside again looks the same. One command after the
+            # other, so that nothing is deleted that was not added.
+            own = {name: value for name, value in fields.items() if name not in ADDED}
+            stream.client.xadd(stream.name, own or fields)
+            stream.client.xdel(stream.set_aside, entry)
         retried += len(entries)
     return retried
 
 
-def _newer(one: Row, other: Row) -> Row:
-    """Return the newer state of a row: the one with an outcome, or with the higher count."""
-    return max(one, other, key=lambda row: (row["status"] is not None, row["count"]))
+def _merged(taken: Sequence[Taken]) -> tuple[dict[Name, Row], set[bytes]]:
+    """Return the last state of each row, and the ids of entries that contradict earlier ones."""
+    rows: dict[Name, Row] = {}
+    contradicting: set[bytes] = set()
+    for each in taken:
+        try:
+            rows[each.name] = merged(rows.get(each.name, each.row), each.row)
+        except EntryError:
+            contradicting.add(each.entry)
+    return rows, contradicting
 
 
 def _position(entry: bytes) -> tuple[int, int]:

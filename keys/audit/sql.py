@@ -10,7 +10,7 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..models import APIKey, AuditEvent
-from ..models.audit_event import EVENT_FIELDS, OUTCOME
+from ..models.audit_event import DENIALS, EVENT_FIELDS, OUTCOME
 from ..redaction import ESCAPED
 
 KEY_FIELDS = tuple(APIKey._meta.concrete_fields)
@@ -22,6 +22,9 @@ SHIPPED_NAMES = [field.attname for field in SHIPPED_FIELDS]
 FROM_KEY = {"api_key_id": "id", "key_name": "name", "key_prefix": "prefix"}  # what a row copies from its key
 OWN_NAMES = [name for name in EVENT_NAMES if name not in FROM_KEY]
 OUTCOME_FIELDS = [field for name in OUTCOME for field in EVENT_FIELDS if field.name == name]
+LATER = ", ".join(
+    f"'{reason}'" for reason in ("", *(denial.value for denial in DENIALS))
+)  # the reasons that an outcome may have
 
 
 class SQL:
@@ -33,6 +36,7 @@ class SQL:
     outcomes: str | None = None  # adds many outcomes
     ships = False  # whether rows can come through a stream
     ship: str | None = None  # writes many rows that came through a stream
+    differing: str | None = None  # finds those of them that differ from the existing row
     not_durable = ""  # appended to an UPDATE that need not wait for the disk
     writers: str | None = None  # finds the transactions that are writing to the log now
 
@@ -87,7 +91,7 @@ class PostgreSQL(SQL):
         self._types = {field: str(field.db_type(connection)) for field in SHIPPED_FIELDS}
         self.find_and_record = self._find_and_record()
         self.outcomes = self._outcomes()
-        self.ship = self._ship()
+        self.ship, self.differing = self._ship(), self._differing()
 
     def _lists(self, fields: Any, *further_types: str) -> str:
         """Return the placeholders of list parameters: one for each field, then one for each further type."""
@@ -135,21 +139,55 @@ class PostgreSQL(SQL):
         )
 
     def _ship(self) -> str:
-        """Insert many rows that came through a stream, or update them if newer; the parameters are lists by field."""
+        """Insert many rows that came through a stream, or give existing ones their outcome or a higher count.
+
+        The parameters are lists by field. A row that is there and needs no change, or may not have it, is not counted.
+        """
         quote = self.quote
         grown = ", ".join(
             f"{quote(str(field.column))} = excluded.{quote(str(field.column))}"
             for field in SHIPPED_FIELDS
             if field in OUTCOME_FIELDS or field.name == "count"
         )
-        at, ticket, status, count = map(quote, ("at", "ticket", "status", "count"))
+        at, ticket, status, reason, count, key_name = map(
+            quote, ("at", "ticket", "status", "reason", "count", "key_name")
+        )
+        old = self.events
+        gets_outcome = f"{old}.{status} IS NULL AND excluded.{status} IS NOT NULL AND excluded.{reason} IN ({LATER})"
+        # Only what strangers were refused is counted.
+        grows = f"{self._same_outcome('excluded')} AND {old}.{count} < excluded.{count} AND {old}.{key_name} = ''"
         return (
-            f"INSERT INTO {self.events} ({self.columns(SHIPPED_FIELDS)}) SELECT * FROM"  # noqa: S608
+            f"INSERT INTO {old} ({self.columns(SHIPPED_FIELDS)}) SELECT * FROM"  # noqa: S608
             f" unnest({self._lists(SHIPPED_FIELDS)})"
             f" ON CONFLICT ({at}, {ticket}) WHERE {ticket} IS NOT NULL DO UPDATE SET {grown}"
-            f" WHERE excluded.{status} IS NOT NULL"
-            f" AND ({self.events}.{status} IS NULL OR {self.events}.{count} < excluded.{count})"
+            f" WHERE {self._same_fixed('excluded')} AND ({gets_outcome} OR {grows})"
         )
+
+    def _differing(self) -> str:
+        """Find, by their number from 1 on, the rows that are no state of the existing row, nor of an earlier one."""
+        quote, old = self.quote, self.events
+        at, ticket, status, reason, count = map(quote, ("at", "ticket", "status", "reason", "count"))
+        is_same = f"{self._same_outcome('new')} AND {old}.{count} >= new.{count}"
+        is_earlier = f"new.{status} IS NULL AND {old}.{reason} IN ({LATER}) AND {old}.{count} = new.{count}"
+        return (
+            f"SELECT new.number FROM unnest({self._lists(SHIPPED_FIELDS)}) WITH ORDINALITY"  # noqa: S608
+            f" AS new ({self.columns(SHIPPED_FIELDS)}, number) JOIN {old}"
+            f" ON {old}.{at} = new.{at} AND {old}.{ticket} = new.{ticket}"
+            f" WHERE NOT ({self._same_fixed('new')} AND ({is_same} OR {is_earlier}))"
+        )
+
+    def _same_fixed(self, new: str) -> str:
+        """Return the condition that a row differs in nothing but its outcome and its count."""
+        return self._same(new, [field for field in SHIPPED_FIELDS if field.name not in (*OUTCOME, "count")])
+
+    def _same_outcome(self, new: str) -> str:
+        return self._same(new, OUTCOME_FIELDS)
+
+    def _same(self, new: str, fields: Any) -> str:
+        old, other = (
+            ", ".join(f"{table}.{self.quote(str(field.column))}" for field in fields) for table in (self.events, new)
+        )
+        return f"({old}) IS NOT DISTINCT FROM ({other})"
 
 
 def dialect_of(connection: BaseDatabaseWrapper) -> type[SQL]:

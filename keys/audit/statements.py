@@ -352,20 +352,27 @@ def can_ship() -> bool:
     return dialect_of(_connection()).ships
 
 
-def ship(rows: Sequence[Row]) -> None:
+def ship(rows: Sequence[Row]) -> list[Row]:
     """Write rows that came through a stream, all or none, whatever of them exists already. Requires `can_ship`.
 
     A row is identified by its ticket and its time. Of two states of a row the one with an outcome wins, and the
     higher count: so the order does not matter, nor repeated or concurrent writes. No row may be in `rows` twice.
+    Returns the rows that differ from the existing one in anything else; these change nothing.
     """
 
-    def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> None:
+    def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> list[Row]:
         # In a fixed order: of two processes that write the same rows, one waits for the other instead of a deadlock.
         ordered = sorted(rows, key=lambda row: (row["at"], row["ticket"]))
         values = [_parameters(connection, row, SHIPPED_NAMES) for row in ordered]
-        cursor.execute(database.sql.ship, [list(column) for column in zip(*values, strict=True)])
+        columns = [list(column) for column in zip(*values, strict=True)]
+        cursor.execute(database.sql.ship, columns)
+        if cursor.rowcount == len(rows):
+            return []
+        # The others were there already, or differ.
+        cursor.execute(database.sql.differing, columns)
+        return [ordered[number - 1] for (number,) in cursor.fetchall()]
 
-    _run(work)
+    return _run(work)
 
 
 def writers() -> set[str]:

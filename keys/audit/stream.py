@@ -1,13 +1,12 @@
-"""The Redis stream of the audit log: the format of an entry, and how a request appends one.
+"""The Redis stream of the audit log: how a request appends an entry, and whose stream it is.
 
 An entry is a whole row as JSON, under `row`; an outcome or a new count is the whole row again. Its random ticket and
 its time identify the row, so entries may be shipped in any order and repeatedly: the one with an outcome wins, and the
-higher count. Whatever is in the stream is not shipped yet; nothing else trims it.
+higher count. Whatever is in the stream is not shipped yet; nothing else trims it. A stream belongs to the log that used
+it first, whose id is kept beside it.
 """
 
-import json
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
@@ -15,10 +14,12 @@ from urllib.parse import parse_qsl, urlencode
 
 from django.db import OperationalError, connections, router
 
-from .. import moments
 from ..conf import conf
 from ..models import APIKey
-from ..models.audit_event import BLANK, Row
+from ..models.audit_event import Row
+from . import log_identity
+from .entries import encode, new_ticket
+from .log_identity import LogIdentityError
 from .outcomes import UNWRITTEN, Backlog, Batch, CountedRow, RowHandle
 from .places import Place, has_schemas
 from .servers import AddressError, Servers
@@ -27,9 +28,26 @@ DEFAULT_NAME = "keys:audit"
 GROUP = "keys_ship"  # the consumer group of the shippers
 COUNT_DELAY = 1.0  # seconds before the count of a flood is appended again
 
+# The stream becomes that of the first log that appends. Appends nothing, and returns nothing, if too many entries wait
+# or the stream is another log's.
 APPEND = """
-if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then return false end
-return redis.call('XADD', KEYS[1], '*', 'row', ARGV[2])
+local owner = redis.call('GET', KEYS[2])
+if owner and owner ~= ARGV[1] then return false end
+if ARGV[2] ~= '' and redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return false end
+if not owner then redis.call('SET', KEYS[2], ARGV[1]) end
+for i = 3, #ARGV do redis.call('XADD', KEYS[1], '*', 'row', ARGV[i]) end
+return 1
+"""
+# Gives the stream to the first id, if nobody or one of the further ids has it.
+HAND_OVER = """
+local owner = redis.call('GET', KEYS[1])
+for i = 1, #ARGV do
+    if not owner or owner == ARGV[i] then
+        redis.call('SET', KEYS[1], ARGV[1])
+        return 1
+    end
+end
+return 0
 """
 
 
@@ -37,8 +55,18 @@ class BacklogFullError(OperationalError):
     """The stream holds as many entries as `KEYS["AUDIT_BACKLOG_LIMIT"]` allows."""
 
 
+class ForeignStreamError(LogIdentityError):
+    """The stream belongs to another log."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The stream {name} belongs to the audit log of another database. Name another one in"
+            ' KEYS["AUDIT_SINK"] (?stream=...), or run `keys_ship --take-stream` if that database is no more.'
+        )
+
+
 class Stream:
-    """A stream on a Redis server, and beside it the stream of the entries that could not be shipped.
+    """A stream on a Redis server. Beside it are the entries that could not be shipped, and the id of its log.
 
     The address has one of the forms of `servers`, such as `redis://host:6379/0`; its query may name the stream,
     `?stream=keys:audit`, and say in how many replicas a use must be before its view runs, `&replicas=1`. `options` of
@@ -55,29 +83,61 @@ class Stream:
         replicas = parameters.pop("replicas", "0")
         if not (replicas.isascii() and replicas.isdecimal()):
             raise AddressError("The number of replicas in the address of a Redis stream is no number.")
-        self.set_aside = f"{self.name}:set-aside"
+        self.set_aside, self.owner_key = _beside(self.name, "set-aside"), _beside(self.name, "log")
         self.servers = Servers(f"{server}?{urlencode(parameters)}", self.name, int(replicas), options)
         self.client = self.servers.client
-        self._append = self.client.register_script(APPEND)
+        self._append, self._hand_over = map(self.client.register_script, (APPEND, HAND_OVER))
 
     def append(self, row: Row, limit: int) -> None:
-        """Append a row's first entry. Raises StreamError, or BacklogFullError if there are `limit` entries already."""
-        arguments: list[str | int] = [limit, encode(row)]
-        append = partial(self.servers.call, self._append, [self.name], arguments, replicated=True)
-        if self.servers.run(append) is None:
-            raise BacklogFullError("The backlog of the audit log has reached its limit.")
+        """Append a row's first entry.
+
+        Raises StreamError, BacklogFullError if there are `limit` entries already, or LogIdentityError if the stream is
+        not this log's.
+        """
+        log = log_identity.current()
+        try:
+            self._add([row], limit, log)
+        except ForeignStreamError:
+            # Another process may have given the log a new id since this one read it.
+            if log_identity.current() == log:
+                raise
+            self._add([row], limit, log_identity.current())
 
     def append_again(self, rows: Sequence[Row]) -> None:
-        """Append further entries of rows, all or none. No limit: a use needs its outcome. Raises StreamError."""
-        entries = [{"row": encode(row)} for row in rows]
+        """Append further entries of rows, all or none. No limit: a use needs its outcome. Raises as `append` does."""
+        self._add(rows, "", log_identity.last())
 
-        def append() -> None:
-            with self.client.pipeline(transaction=len(entries) > 1) as pipeline:
-                for entry in entries:
-                    pipeline.xadd(self.name, entry)
-                pipeline.execute()
+    def _add(self, rows: Sequence[Row], limit: int | str, log: str) -> None:
+        arguments = [log, limit, *map(encode, rows)]
+        names = [self.name, self.owner_key]
+        # An outcome or a count is not waited for.
+        append = partial(self.servers.call, self._append, names, arguments, replicated=limit != "")
+        answer = self.servers.run(append)
+        if answer is None:
+            if self.owner() not in (None, log):
+                log_identity.forget()
+                raise ForeignStreamError(self.name)
+            raise BacklogFullError("The backlog of the audit log has reached its limit.")
 
-        self.servers.run(append)
+    def owner(self) -> str | None:
+        """Return the id of the log that the stream belongs to; None if nobody has used it. Raises StreamError."""
+        owner: bytes | None = self.servers.run(lambda: self.client.get(self.owner_key))
+        return None if owner is None else owner.decode(errors="replace")
+
+    def hand_over(self, log: str, before: Collection[str] = ()) -> None:
+        """Give the stream to a log if nobody or one of the logs `before` has it; else raise ForeignStreamError.
+
+        Raises StreamError.
+        """
+        # Read first: a full Redis would refuse the script, and shipping makes room.
+        if self.owner() == log:
+            return
+        if not self.servers.run(lambda: self._hand_over([self.owner_key], [log, *before])):
+            raise ForeignStreamError(self.name)
+
+    def take(self, log: str) -> None:
+        """Give the stream to a log, whoever has it. Raises StreamError."""
+        self.servers.run(lambda: self.client.set(self.owner_key, log))
 
     def length(self) -> int:
         """Return the number of entries that are not shipped yet. Raises StreamError."""
@@ -109,7 +169,7 @@ class StreamSink:
     def insert(self, row: Row) -> RowHandle:
         if has_schemas(connections[router.db_for_write(APIKey)]):
             raise SeveralLogsError("A stream serves one log, and here each tenant has its own.")
-        ticket = secrets.randbits(63)
+        ticket = new_ticket(row["at"])
         self._stream.append({**row, "ticket": ticket}, conf.AUDIT_BACKLOG_LIMIT)
         return RowHandle(ticket, row["at"], self._place)
 
@@ -133,7 +193,7 @@ class StreamSink:
         rows = [(row, times) for row, times in batch.counts.items() if isinstance(row, CountedRow)]
         counts = {row: times if row.number == UNWRITTEN else row.row["count"] + times for row, times in rows}
         self._stream.append_again(
-            [{**row.row, "count": count, "ticket": row.number or secrets.randbits(63)} for row, count in counts.items()]
+            [{**row.row, "count": count, "ticket": row.number or new_ticket(row.at)} for row, count in counts.items()]
         )
         for row, count in counts.items():
             row.row["count"] = count
@@ -151,28 +211,29 @@ def sink_at(address: str) -> StreamSink:
     return StreamSink(stream_at(address))
 
 
-def encode(row: Row) -> str:
-    """Return the row, with its ticket, as JSON without its blank columns."""
-    known = {name: value for name, value in row.items() if name not in BLANK or value != BLANK[name]}
-    at = moments.instant(row["at"]).isoformat()
-    return json.dumps({**known, "at": at}, ensure_ascii=False, separators=(",", ":"))
+def refusal(stream: Stream) -> str:
+    """Return why this database's log may not use the stream, as a sentence; empty if it may.
 
-
-def decode(fields: Mapping[bytes, bytes]) -> Row:
-    """Return the row of an entry, with its ticket. The database accepts it, or refuses it as invalid data.
-
-    Raises ValueError, LookupError or TypeError if the entry holds no row.
+    Changes nothing in Redis. Raises StreamError.
     """
-    known = json.loads(fields[b"row"])
-    at = datetime.fromisoformat(known["at"])
-    row: Row = {**BLANK, **known, "at": moments.kept(at)}
-    if at.tzinfo is None or row.keys() - BLANK.keys() != {"ticket"}:
-        raise ValueError("An entry's time has no zone, or it has a field that is not known here.")
-    for name, value in row.items():
-        if isinstance(value, str):
-            value.encode()
-        elif name != "at" and value is not None and type(value) is not int:
-            raise TypeError(f"{name} is neither text nor a number.")
-    if not isinstance(row["ticket"], int):
-        raise TypeError("The ticket is no number.")
-    return row
+    try:
+        log = log_identity.read()
+        if stream.owner() not in (None, log):
+            raise ForeignStreamError(stream.name)
+    except LogIdentityError as error:
+        return str(error)
+    return ""
+
+
+def _beside(name: str, what: str) -> str:
+    """Return the name of a key that a Redis in cluster mode keeps in the same slot as the stream.
+
+    Raises AddressError if the stream's name allows none.
+    """
+    _, opened, rest = name.partition("{")
+    tag, closed, _ = rest.partition("}")
+    if opened and tag and closed:
+        return f"{name}:{what}"
+    if "}" in name:
+        raise AddressError("The name of a Redis stream has a } that ends no hash tag.")
+    return f"{{{name}}}:{what}"

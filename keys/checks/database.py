@@ -12,7 +12,7 @@ from django.db.models.functions import Cast
 from ..audit.partitions import missing, present, strays
 from ..endpoints import Endpoint, endpoints
 from ..keyrings import DatabaseKeyring
-from ..models import APIKey, AuditEvent, AuditSeal
+from ..models import APIKey, AuditEvent, AuditLog, AuditSeal
 from ..redaction import printable
 from ..throttling import APIKeyRateThrottle
 
@@ -21,7 +21,7 @@ NAMED = 5
 
 @checks.register("keys")
 def check_keys_and_log_are_together(**kwargs: object) -> list[checks.CheckMessage]:
-    aliases = {model: router.db_for_write(model) for model in (APIKey, AuditEvent, AuditSeal)}
+    aliases = {model: router.db_for_write(model) for model in (APIKey, AuditEvent, AuditLog, AuditSeal)}
     if len(set(aliases.values())) == 1:
         return []
     listed = ", ".join(f"{model.__name__} to {alias!r}" for model, alias in aliases.items())

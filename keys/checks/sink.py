@@ -1,14 +1,15 @@
-"""Checks of the audit log's sink: the stream's address is valid, and its entries can be shipped."""
+"""Checks of the audit log's sink: the stream's address is valid, its entries can be shipped, and it is this log's."""
 
+from collections.abc import Collection
 from importlib.util import find_spec
 
 from django.core import checks
-from django.db import connections, router
+from django.db import Error, connections, router
 
 from ..audit import statements
 from ..audit.places import has_schemas
 from ..conf import NO_SINK, configured, is_stream
-from ..models import APIKey
+from ..models import APIKey, AuditLog
 
 
 @checks.register("keys")
@@ -59,6 +60,36 @@ def check_the_stream_serves_one_log(**kwargs: object) -> list[checks.CheckMessag
             id="keys.E021",
         )
     ]
+
+
+@checks.register(checks.Tags.database, "keys")
+def check_the_stream_belongs_to_this_log(
+    databases: Collection[str] | None = None, **kwargs: object
+) -> list[checks.CheckMessage]:
+    address, alias = configured()["AUDIT_SINK"], router.db_for_write(AuditLog)
+    if alias not in (databases or ()) or has_schemas(connections[alias]):
+        return []
+    if not is_stream(address) or not _has_redis() or _mistake_in(address):
+        return []
+    from ..audit.servers import StreamError
+    from ..audit.stream import refusal, stream_at
+
+    try:
+        sentence = refusal(stream_at(address))
+    except StreamError:
+        return [
+            checks.Warning(
+                "Redis does not answer, so nobody can tell whether the stream belongs to this log.",
+                hint='Look at the address in KEYS["AUDIT_SINK"]: until Redis answers, uses are refused.',
+                id="keys.W024",
+            )
+        ]
+    except Error:
+        return []  # the tables are not there yet
+    if not sentence:
+        return []
+    hint = "Until then uses are refused: docs/scale.md, One stream, one log."
+    return [checks.Error(sentence, hint=hint, id="keys.E028")]
 
 
 def _has_redis() -> bool:

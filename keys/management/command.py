@@ -14,6 +14,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error, router, transaction
 
 from .. import moments
+from ..audit.log_identity import LogIdentityError
 from ..audit.partitions import PartitionError
 from ..audit.sealing import SealError
 from ..audit.triggers import TriggerError
@@ -23,6 +24,11 @@ from ..redaction import printable
 from .output import Notes, Output, OutputError, let_go
 
 Style = Callable[[str], str]
+
+# Their texts are sentences for people.
+SENTENCES = (
+    ImproperlyConfigured, RotationError, StaleKeyError, LogIdentityError, PartitionError, SealError, TriggerError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,9 +100,7 @@ class KeysCommand(BaseCommand):
             return self._execute(*args, **options)
         except ValidationError as error:
             raise self._failed(" ".join(_sentences(error))) from error
-        except (ImproperlyConfigured, RotationError, StaleKeyError, PartitionError, SealError, TriggerError) as error:
-            raise self._failed(str(error)) from error
-        except OutputError as error:
+        except (*SENTENCES, OutputError) as error:
             raise self._failed(str(error)) from error
         except UnicodeError as error:
             raise self._failed("What was given is not text in UTF-8.") from error

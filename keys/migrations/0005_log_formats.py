@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
             name="AuditLog",
             fields=[
                 ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ("home", models.CharField(max_length=255)),
+                ("home", models.CharField(max_length=255, unique=True)),
             ],
             options={
                 "default_permissions": (),

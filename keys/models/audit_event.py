@@ -238,6 +238,8 @@ class AuditEvent(models.Model):
 
 # Written with each request. The other events are those of keys and of the log, and are few.
 TRAFFIC = (AuditEvent.Event.USED, AuditEvent.Event.REFUSED)
+# The reasons for which a use becomes a refusal when its response is done.
+DENIALS = (AuditEvent.Reason.SCOPE, AuditEvent.Reason.RATE)
 # The columns of a request's row without what identifies it: its id, and its ticket in a stream. It has no `changes`.
 EVENT_FIELDS = tuple(
     field for field in AuditEvent._meta.concrete_fields if field.name not in {"id", "changes", "ticket"}

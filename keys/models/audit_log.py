@@ -11,11 +11,11 @@ from django.db import models
 class AuditLog(models.Model):
     """The log in this database: its random id, and the database in which it got it.
 
-    A copy of the database has the same id, and another `home`.
+    A copy of the database holds the same id, and `home` is not the copy's.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    home = models.CharField(max_length=255)
+    home = models.CharField(max_length=255, unique=True)  # two processes that give the log an id give it one
 
     objects: ClassVar[models.Manager[AuditLog]] = models.Manager()
 

@@ -12,7 +12,7 @@ from django.test import RequestFactory
 
 from keys.admin import export
 from keys.audit import outcomes, sealing, sql, statements
-from keys.audit.stream import decode, encode
+from keys.audit.entries import decode, encode, new_ticket
 from keys.models import AuditEvent
 from keys.models.audit_event import OUTCOME
 from keys.models.fields import MomentField
@@ -39,9 +39,14 @@ def filled() -> dict[str, Any]:
     return {field.attname: VALUES[type(field)](field)[0] for field in FIELDS}
 
 
-def of_a_request() -> dict[str, Any]:
-    """Return what a stream holds of a row: neither an id nor what a life-cycle event has alone."""
-    return {name: value for name, value in filled().items() if name not in {"id", "changes"}}
+def of_requests() -> list[dict[str, Any]]:
+    """Return a known key's refusal and a counted one of strangers: between them they have a value in every column.
+
+    What a life-cycle event has alone is blank.
+    """
+    row = {name: value for name, value in filled().items() if name not in {"id", "changes"}}
+    row |= {"event": "refused", "reason": "scope", "actor": "", "detail": "", "ticket": new_ticket(AT)}
+    return [{**row, "count": 1}, {**row, "reason": "unknown", "key_name": "", "ticket": new_ticket(AT)}]
 
 
 def test_no_value_is_that_of_a_blank_column() -> None:
@@ -60,20 +65,20 @@ def test_another_value_in_any_column_is_another_row_to_a_seal(field: Any) -> Non
 
 
 def test_each_column_of_a_request_goes_through_a_stream() -> None:
-    row = of_a_request()
-    assert decode({b"row": encode(row).encode()}) == row
+    for row in of_requests():
+        assert decode({b"row": encode(row).encode()}) == row
 
 
 def test_each_column_of_a_request_is_shipped() -> None:
-    assert sorted(sql.SHIPPED_NAMES) == sorted(of_a_request())
+    assert sorted(sql.SHIPPED_NAMES) == sorted(of_requests()[0])
 
 
 @pytest.mark.django_db
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="Streams are shipped into PostgreSQL.")
 def test_what_is_shipped_is_in_the_table() -> None:
-    statements.ship([of_a_request()])
-    (row,) = AuditEvent.objects.values()
-    assert {**row, "id": 7} == {**filled(), "changes": None}
+    statements.ship(of_requests())
+    rows = AuditEvent.objects.order_by("-key_name").values(*of_requests()[0])
+    assert [{**each, "ticket": 0} for each in rows] == [{**each, "ticket": 0} for each in of_requests()]
 
 
 @pytest.mark.django_db

@@ -10,8 +10,9 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from keys.audit import sealing, triggers, verifying
+from keys.audit.entries import encode, new_ticket
 from keys.audit.sealing import SealError
-from keys.audit.stream import Stream, encode
+from keys.audit.stream import Stream
 from keys.models import APIKey, AuditEvent, AuditSeal
 from tests.support.log import row
 from tests.support.redis_servers import ship
@@ -29,7 +30,8 @@ NOW = timezone.now()
 
 def append(stream: Stream, moment: datetime, **changes: Any) -> None:
     """Append an entry as a request of that moment did."""
-    entry = {"row": encode({**row(at=moment), "ticket": 1, **changes})}
+    filled = row(**{"at": moment, "key_name": "" if changes.get("reason") == "unknown" else "TTS", **changes})
+    entry = {"row": encode({"ticket": new_ticket(filled["at"]), **filled})}
     stream.client.xadd(stream.name, entry, id=f"{int(moment.timestamp() * 1000)}-*")
 
 
@@ -52,8 +54,9 @@ def test_what_was_shipped_is_sealed_in_the_order_in_which_it_came(stream: Stream
 
 
 def test_nothing_is_sealed_whose_outcome_or_count_may_wait(stream: Stream) -> None:
-    use: dict[str, Any] = {"at": NOW - 5 * HOUR, "ticket": 2}
-    flood = {**use, "event": "refused", "reason": "unknown", "status": 401, "ticket": 3}
+    began = NOW - 5 * HOUR
+    use: dict[str, Any] = {"at": began, "ticket": new_ticket(began)}
+    flood = {"at": began, "ticket": new_ticket(began), "event": "refused", "reason": "unknown", "status": 401}
     for second, entry in enumerate(({"status": 200, "at": NOW - 9 * HOUR}, use, flood)):
         append(stream, NOW - 5 * HOUR + timedelta(seconds=second), **entry)
     ship(stream)
@@ -81,13 +84,14 @@ def test_shipping_goes_on_under_the_guards(stream: Stream) -> None:
     try:
         assert Client(headers={"X-API-Key": key.key}).get("/guarded/").status_code == 200
         entries = [fields for _, fields in stream.client.xrange(stream.name)]
-        append(stream, timezone.now() + HOUR, event="refused", reason="unknown", status=401)
+        at = timezone.now() + HOUR
+        flood = {"at": at, "ticket": new_ticket(at), "event": "refused", "reason": "unknown", "status": 401}
+        append(stream, at, **flood)
         ship(stream)
         # What was shipped comes again, and a count with it.
         for fields in entries:
             stream.client.xadd(stream.name, fields)
-        at = AuditEvent.objects.get(event="refused").at
-        append(stream, at + HOUR, at=at, event="refused", reason="unknown", status=401, count=9)
+        append(stream, at + HOUR, **flood, count=9)
         ship(stream)
         assert stream.client.xlen(stream.set_aside) == 0
         assert AuditEvent.objects.filter(event="used", status=200, key_prefix=key.prefix).count() == 1

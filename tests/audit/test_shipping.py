@@ -1,7 +1,6 @@
 """Each entry of the stream is written to the table once, in whatever order and however often it is shipped."""
 
 import itertools
-import json
 from datetime import timedelta
 from typing import Any
 
@@ -12,10 +11,12 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from keys.audit import statements, triggers
+from keys.audit.entries import encode
 from keys.audit.sealing import seal
-from keys.audit.shipping import Shipper, retry
-from keys.audit.stream import GROUP, Stream, encode
+from keys.audit.shipping import Shipped, Shipper, retry
+from keys.audit.stream import GROUP, Stream
 from keys.models import APIKey, AuditEvent
+from tests.audit.test_entries import POISON, STATES
 from tests.support.commands import run
 from tests.support.log import AT, errors, row, ticketed
 from tests.support.redis_servers import RedisServer, ship
@@ -28,7 +29,7 @@ pytestmark = [
 
 def written() -> list[dict[str, Any]]:
     return [
-        {name: value for name, value in each.items() if name != "id"}
+        {name: value for name, value in each.items() if name not in {"id", "changes"}}
         for each in AuditEvent.objects.order_by("at").values()
     ]
 
@@ -36,19 +37,33 @@ def written() -> list[dict[str, Any]]:
 class TestRows:
     """`statements.ship`, against what the ORM would have made of the last word on each row."""
 
-    STATES = [
+    OUTCOME = [
         row(ticket=17, at=AT),
         row(ticket=17, at=AT, event="refused", reason="scope", status=403, duration_ms=12),
     ]
-    COUNTS = [row(ticket=17, at=AT, event="refused", reason="unknown", status=401, count=n) for n in (1, 7, 9)]
+    COUNTS = [
+        row(ticket=17, at=AT, event="refused", reason="unknown", status=401, key_name="", count=n) for n in (1, 7, 9)
+    ]
 
-    @pytest.mark.parametrize("states", [STATES, COUNTS], ids=["outcome", "count"])
+    @pytest.mark.parametrize("states", [OUTCOME, COUNTS], ids=["outcome", "count"])
     def test_the_order_does_not_matter_nor_how_often(self, states: list[dict[str, Any]]) -> None:
         for times, order in itertools.product((1, 2), itertools.permutations(states)):
             AuditEvent.objects.all().delete()
             for state in [*order * times]:
-                statements.ship([state])
+                assert statements.ship([state]) == []
             assert written() == [states[-1]]
+
+    @pytest.mark.parametrize(("one", "other", "holds"), STATES)
+    def test_a_row_changes_by_its_outcome_and_its_count_alone(
+        self, one: dict[str, Any], other: dict[str, Any], holds: dict[str, Any] | None
+    ) -> None:
+        for first, second in ((one, other), (other, one)):
+            AuditEvent.objects.all().delete()
+            assert statements.ship([first]) == []
+            # Beside another one, which is not in the way.
+            differing = statements.ship([ticketed(at=AT), second])
+            assert differing == ([] if holds is not None else [second])
+            assert written()[-1] == (first if holds is None else holds)
 
     @pytest.mark.parametrize(
         "changes",
@@ -65,7 +80,7 @@ class TestRows:
 
     def test_the_triggers_let_it_through(self) -> None:
         triggers.install()
-        for state in [*self.STATES, *self.STATES]:
+        for state in [*self.OUTCOME, *self.OUTCOME]:
             statements.ship([state])
         assert [each["status"] for each in written()] == [403]
 
@@ -78,7 +93,7 @@ class TestRows:
         with transaction.atomic(), connection.cursor() as cursor:
             # The tests themselves do not wait.
             cursor.execute("SET LOCAL synchronous_commit TO on")
-            for state in self.STATES:
+            for state in self.OUTCOME:
                 statements.ship([state])
             cursor.execute("SHOW synchronous_commit")
             assert cursor.fetchone() == ("on",)
@@ -149,65 +164,91 @@ class TestShipping:
         server.client.xdel("log", gone)
         shipper.run_once()
         assert len(written()) == 1
-        assert errors(caplog) == [f"Entry {gone.decode()} of the audit log was deleted from its stream unshipped."]
+        assert errors(caplog) == [lost(1, gone)]
+        assert (shipper.shipped.written, shipper.shipped.lost) == (1, 1)
+        assert server.client.xpending("log", GROUP)["pending"] == 0
+
+    def test_what_was_trimmed_while_a_dead_shipper_held_it_is_told_once(
+        self, server: RedisServer, stream: Stream, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for _ in range(5):
+            stream.append(ticketed(), 1000)
+        server.client.xgroup_create("log", GROUP, "0")
+        server.client.xreadgroup(GROUP, "dead", {"log": ">"}, count=4)
+        (first, _), *_ = server.entries
+        server.client.xtrim("log", maxlen=2, approximate=False)
+        shipper = ship(stream, batch_size=1)
+        assert (shipper.shipped.written, shipper.shipped.lost) == (2, 3)
+        assert sum(int(message.partition(" ")[0]) for message in errors(caplog)) == 3
+        assert f"from {first.decode()} on" in errors(caplog)[0]
+        caplog.clear()
+        assert (ship(stream).shipped.lost, errors(caplog)) == (0, [])
 
 
-def holding(**changes: Any) -> dict[str, Any]:
-    """The fields of an entry that holds a row with these columns."""
-    return {"row": json.dumps({"at": "2026-03-01T00:00:00Z", "ticket": 1, "event": "used", **changes})}
+def lost(number: int, first: bytes) -> str:
+    return (
+        f"{number} entries of the audit log are lost, from {first.decode()} on: somebody deleted them before they were"
+        " shipped."
+    )
 
 
 class TestPoison:
-    GOOD = [{"row": encode(ticketed())} for _ in range(2)]
-
-    @pytest.mark.parametrize(
-        "fields",
-        [
-            {"other": "x"},
-            {"row": ""},
-            {"row": b"\xff"},
-            {"row": "[]"},
-            {"row": "[" * 100_000},
-            {"row": '{"at": 1}'},
-            {"row": '{"at": "2026-03-01T00:00:00"}'},
-            {"row": encode(row())},
-            holding(ticket="1"),
-            holding(ticket=1.5),
-            holding(ticket=2**63),
-            holding(unknown=1),
-            holding(event=["used"]),
-            holding(status="many"),
-            holding(status=10**6),
-            holding(path="\x00"),
-            holding(path="\ud800"),
-            holding(path="x" * 256),
-            holding(event=None),
-        ],
-    )
     def test_stands_in_nobody_s_way_and_is_kept(
-        self, server: RedisServer, stream: Stream, caplog: pytest.LogCaptureFixture, fields: dict[str, Any]
+        self, server: RedisServer, stream: Stream, caplog: pytest.LogCaptureFixture
     ) -> None:
-        server.client.xadd("log", self.GOOD[0])
-        entry = server.client.xadd("log", fields)
-        server.client.xadd("log", self.GOOD[1])
-        shipper = ship(stream)
-        assert (shipper.shipped.written, shipper.shipped.set_aside) == (2, 1)
-        assert len(written()) == 2
-        assert server.entries == []
-        ((_, kept),) = server.client.xrange("log:set-aside")
-        assert kept[b"entry"] == entry
-        assert kept.keys() - {b"entry", b"error"} == {name.encode() for name in fields}
-        (message,) = errors(caplog)
-        assert message.startswith(f"Entry {entry.decode()} of the audit log cannot be written and is kept in ")
+        poison = {}
+        for fields in POISON.values():
+            server.client.xadd("log", {"row": encode(ticketed())})
+            poison[server.client.xadd("log", fields)] = fields
+        server.client.xadd("log", {"row": encode(ticketed())})
+        assert ship(stream, batch_size=7).shipped == Shipped(written=len(POISON) + 1, set_aside=len(POISON))
+        assert (len(written()), server.entries) == (len(POISON) + 1, [])
+        kept = {each[b"entry"]: each for _, each in server.client.xrange(stream.set_aside)}
+        assert kept.keys() == poison.keys()
+        for entry, each in kept.items():
+            assert each[b"error"].startswith(b"EntryError: It")
+            assert each.keys() - {b"entry", b"error"} == {name.encode() for name in poison[entry]}
+        assert len(errors(caplog)) == len(POISON)
+        first = next(iter(poison))
+        where = f"Entry {first.decode()} of the audit log cannot be written and is kept in {stream.set_aside}: "
+        assert errors(caplog)[0].startswith(where)
+
+    def test_a_row_that_came_twice_and_differs(self, server: RedisServer, stream: Stream) -> None:
+        use = ticketed()
+        stream.append(use, 1000)
+        stream.append_again([{**use, "status": 200}])
+        ship(stream)
+        forged = [
+            {**use, "status": 500}, {**use, "status": 200, "path": "/other"},
+            {**use, "event": "refused", "reason": "unknown", "status": 401, "key_name": "", "count": 9},
+        ]  # fmt: skip
+        for each in forged:
+            stream.append_again([each])
+        # And what is no news.
+        stream.append_again([use, {**use, "status": 200}])
+        before = written()
+        assert ship(stream).shipped == Shipped(written=2, set_aside=3)
+        assert written() == before
+        # Also where both come at once.
+        use = ticketed()
+        stream.append_again([use, {**use, "status": 200}, {**use, "status": 500}])
+        assert ship(stream).shipped == Shipped(written=2, set_aside=1)
+        assert written()[-1] == {**use, "status": 200}
+
+    def test_that_has_but_the_fields_that_are_added(self, server: RedisServer, stream: Stream) -> None:
+        server.client.xadd("log", {"error": "x"})
+        for _ in range(2):
+            assert ship(stream).shipped == Shipped(set_aside=1)
+            assert retry(stream) == 1
 
     def test_may_be_tried_again(self, server: RedisServer, stream: Stream) -> None:
         server.client.xadd("log", {"row": "{"})
         ship(stream)
-        ((aside, fields),) = server.client.xrange("log:set-aside")
+        ((aside, fields),) = server.client.xrange(stream.set_aside)
         # Somebody puts it right.
-        server.client.xdel("log:set-aside", aside)
-        server.client.xadd("log:set-aside", {**fields, b"row": encode(ticketed(at=AT))})
+        server.client.xdel(stream.set_aside, aside)
+        server.client.xadd(stream.set_aside, {**fields, b"row": encode(ticketed(at=AT))})
         assert retry(stream) == 1
         ship(stream)
         assert [each["at"] for each in written()] == [AT]
-        assert server.client.xlen("log:set-aside") == 0
+        assert server.client.xlen(stream.set_aside) == 0

@@ -58,7 +58,7 @@ class TestServersThatAreAway:
         assert eventually(lambda: len(written()) == 1)
         assert eventually(lambda: server.entries == [])
         assert eventually(lambda: "The audit log is shipped again." in caplog.messages)
-        assert server.client.xlen("log:set-aside") == 0
+        assert server.client.xlen(server.stream.set_aside) == 0
 
     def test_a_database_connection_that_is_cut(
         self, server: RedisServer, stream: Stream, running_shipper: threading.Thread

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, connections
 from pytest_django import Settings
 
-from keys.models import APIKey, AuditEvent, AuditSeal
+from keys.models import APIKey, AuditEvent, AuditLog, AuditSeal
 from tests.support.commands import found
 from tests.support.processes import ROOT
 
@@ -28,11 +28,12 @@ class SentElsewhere:
         (set(), False),
         ({AuditEvent}, True),
         ({AuditSeal}, True),
+        ({AuditLog}, True),
         ({APIKey}, True),
         ({AuditEvent, AuditSeal}, True),
-        ({APIKey, AuditEvent, AuditSeal}, False),
+        ({APIKey, AuditEvent, AuditLog, AuditSeal}, False),
     ],
-    ids=["nothing", "log", "seals", "keys", "log and seals", "all"],
+    ids=["nothing", "log", "seals", "identity", "keys", "log and seals", "all"],
 )
 def test_keys_and_log_are_in_one_database(
     moved: set[Any], is_wrong: bool, settings: Settings, monkeypatch: pytest.MonkeyPatch

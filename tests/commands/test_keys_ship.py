@@ -119,9 +119,9 @@ class TestStatus:
         assert (ended.status, ended.err) == (1, problem() + "\n")
         settings.KEYS = {"AUDIT_SINK": server.address}
 
-        server.client.xadd("log:set-aside", {"row": "{"})
+        server.client.xadd(server.stream.set_aside, {"row": "{"})
         assert problem() == "1 entries could not be shipped and are set aside."
-        server.client.delete("log:set-aside")
+        server.client.delete(server.stream.set_aside)
 
         server.client.config_set("maxmemory-policy", "allkeys-lru")
         assert problem() == "Redis may drop the stream when its memory is full (maxmemory-policy allkeys-lru)."

@@ -1,18 +1,17 @@
 """The log as tests read it, and rows for tests that write them directly."""
 
 from datetime import UTC, datetime
-from itertools import count
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.utils import timezone
 
+from keys.audit.entries import new_ticket
 from keys.models import APIKey, AuditEvent
 
 # When something happened long ago.
 AT = datetime(2026, 3, 1, tzinfo=UTC)
-_tickets = count(1)
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -40,7 +39,8 @@ def all_events() -> list[tuple[str, str]]:
 
 def ticketed(**changes: Any) -> dict[str, Any]:
     """Return a row with a ticket, as in a stream."""
-    return row(**{"ticket": next(_tickets), **changes})
+    new = row(**changes)
+    return {"ticket": new_ticket(new["at"]), **new}
 
 
 def events(key: APIKey) -> list[tuple[str, str]]:

@@ -16,8 +16,9 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from keys.audit.entries import decode
 from keys.audit.shipping import Shipper
-from keys.audit.stream import Stream, decode
+from keys.audit.stream import Stream
 from tests.support.processes import SECONDS_TO_WAIT, eventually
 
 Entry = tuple[bytes, dict[bytes, bytes]]

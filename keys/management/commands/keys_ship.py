@@ -3,19 +3,19 @@
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import connections, router
+from django.db import Error, connections, router, transaction
 
-from keys.audit import statements
+from keys.audit import log_identity, statements
 from keys.audit.places import has_schemas
 from keys.conf import DATABASE, configured
 from keys.management import arguments
 from keys.management.command import KeysCommand, Line, write_table
-from keys.models import APIKey
+from keys.models import APIKey, AuditLog
 
 if TYPE_CHECKING:
     from keys.audit.lag import Lag
@@ -39,6 +39,19 @@ class Command(KeysCommand):
             help="When to take over what another took and did not finish (default: %(default)s).",
         )  # fmt: skip
         parser.add_argument("--retry", action="store_true", help="Try again what was set aside.")
+        identity = parser.add_mutually_exclusive_group()
+        identity.add_argument(
+            "--moved", action="store_true",
+            help="This database replaces the one that it is a copy of, and goes on with its stream.",
+        )  # fmt: skip
+        identity.add_argument(
+            "--new-log", action="store_true",
+            help="This database is a copy, and its log another one, with a stream of its own.",
+        )  # fmt: skip
+        parser.add_argument(
+            "--take-stream", action="store_true",
+            help="Take the stream over from another log. What waits there will be shipped into this database.",
+        )  # fmt: skip
         parser.add_argument("--status", action="store_true", help="Tell what waits, and ship nothing.")
         parser.add_argument(
             "--json", action="store_true",
@@ -58,6 +71,8 @@ class Command(KeysCommand):
         try:
             if options["status"]:
                 self._tell(stream, options["json"])
+            elif options["moved"] or options["new_log"] or options["take_stream"]:
+                self._identify(stream, **options)
             else:
                 self._ship(stream, **options)
         except RedisError as error:
@@ -84,6 +99,28 @@ class Command(KeysCommand):
         except (AttributeError, TypeError, ValueError) as error:
             raise CommandError('KEYS["AUDIT_SINK"] is not the address of a Redis stream.') from error
 
+    def _identify(self, stream: "Stream", **options: Any) -> None:
+        """Say which log this is, and whose the stream is; ship nothing."""
+        from keys.audit.servers import StreamError
+
+        try:
+            # If Redis fails, nothing has happened.
+            with transaction.atomic(using=router.db_for_write(AuditLog)):
+                renewed = log_identity.make_new() if options["moved"] or options["new_log"] else None
+                log, before = renewed or (log_identity.read(), set())
+                if options["take_stream"]:
+                    stream.take(log)
+                elif options["moved"]:
+                    stream.hand_over(log, before)
+        except StreamError as error:
+            raise CommandError(f"Redis cannot be written: {error}.") from error
+        finally:
+            log_identity.forget()
+        if renewed:
+            self.note("The audit log has a new id.")
+        if options["moved"] or options["take_stream"]:
+            self.note(f"The stream {stream.name} belongs to this log, and what waits there: {stream.length()} entries.")
+
     def _ship(self, stream: "Stream", **options: Any) -> None:
         from keys.audit.shipping import Shipper, retry
 
@@ -100,24 +137,37 @@ class Command(KeysCommand):
                 claim_after=options["claim_after"],
                 must_stop=lambda: bool(caught),
             )
-            if options["once"]:
-                shipper.run_once()
-            else:
-                self.note(f"Shipping the audit log from {stream.name} until SIGTERM or Ctrl-C.")
-                shipper.run()
+            try:
+                if options["once"]:
+                    shipper.run_once()
+                else:
+                    self.note(f"Shipping the audit log from {stream.name} until SIGTERM or Ctrl-C.")
+                    shipper.run()
+            except Exception:
+                if shipper.shipped.written:
+                    self.note(f"Shipped {shipper.shipped.written} entries.")
+                raise
         self.note(f"Shipped {shipper.shipped.written} entries.")
-        if options["once"] and shipper.shipped.set_aside:
-            raise CommandError(f"{shipper.shipped.set_aside} entries could not be shipped and are set aside.")
+        if problems := " ".join(shipper.shipped.problems):
+            if options["once"]:
+                raise CommandError(problems)
+            self.note(problems)
 
     def _tell(self, stream: "Stream", as_json: bool) -> None:
         from keys.audit.lag import measure
+        from keys.audit.stream import refusal
 
         lag = measure(stream)
+        problems = lag.problems
+        with suppress(Error):  # without the database, the rest can be told
+            problems += filter(None, [refusal(stream)])
         if as_json:
-            self.write_json({**asdict(lag), "problems": lag.problems})
+            self.write_json({**asdict(lag), "problems": problems})
         else:
             self._write(lag)
-        if lag.problems:
+            for sentence in problems:
+                self.stderr.write(sentence)
+        if problems:
             sys.exit(1)
 
     def _write(self, lag: "Lag") -> None:
@@ -135,8 +185,6 @@ class Command(KeysCommand):
         if lag.consumers:
             lines = [Line([each.name, each.pending, f"{each.idle_seconds:.0f} s ago"]) for each in lag.consumers]
             write_table(self.stdout, ["SHIPPER", "PENDING", "HEARD OF"], lines, self.style.MIGRATE_HEADING)
-        for sentence in lag.problems:
-            self.stderr.write(sentence)
 
 
 @contextmanager
