@@ -8,46 +8,42 @@ Sealed is the time that is stored. With `USE_TZ = False` that is the instant whe
 """
 
 import hmac
-import json
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache, partial
-from ipaddress import ip_address
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import accumulate, pairwise
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
-from django.conf import settings
-from django.db import DataError, IntegrityError, OperationalError, connections, router, transaction
+from django.db import IntegrityError, OperationalError, connections, router, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from .. import environment, moments
 from ..conf import DATABASE, conf, environment_folder
 from ..models import AuditEvent, AuditSeal
 from ..models.audit_event import TRAFFIC
 from ..models.fields import keeps_local_time
-from . import statements
+from . import seal_formats, statements
+from .seal_formats import BINARY, EPOCH, MICROSECOND, MOMENT, NUMBER, TEXT, Format, Reader, Row
 
 SEAL_KEY = "KEYS_SEAL_KEY"  # environment variable; its first key signs, the older ones verify what they signed
 MOST_ROWS = 10_000
 PATIENCE = 10.0  # seconds to wait for transactions that are writing to the log
 
-# The sealed columns, in order. This is part of the format of every seal ever made.
-COLUMNS = (
-    "id", "at", "event", "reason", "api_key_id", "key_name", "key_prefix", "method", "path", "endpoint", "status",
-    "duration_ms", "address", "user_agent", "request_id", "actor", "count", "detail", "changes", "ticket",
-)  # fmt: skip
 # A use without an outcome, which may still be added once.
-NO_OUTCOME: dict[str, Any] = {"event": AuditEvent.Event.USED.value, "reason": "", "status": None, "duration_ms": None}
+NO_OUTCOME: Row = [AuditEvent.Event.USED.value, "", None, None]
+OUTCOME = ("event", "reason", "status", "duration_ms")
 DIGEST_SIZE = 16
-MICROSECOND = timedelta(microseconds=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# The values of a row in the order of COLUMNS.
-Values = Sequence[Any]
+# The columns of a seal, which are read as they are stored, too.
+SEAL_COLUMNS = {
+    "number": NUMBER, "format": NUMBER, "made_at": MOMENT, "first_id": NUMBER, "last_id": NUMBER, "since": MOMENT,
+    "until": MOMENT, "count": NUMBER, "entries": BINARY, "previous": TEXT, "digest": TEXT, "key_id": TEXT,
+    "signature": TEXT,
+}  # fmt: skip
 
 
 class SealingKey:
@@ -57,9 +53,9 @@ class SealingKey:
         self.id = _derived(secret, "id").hex()[:8]
         self._rows, self._seals = _derived(secret, "rows"), _derived(secret, "seals")
 
-    def digest(self, row: Values) -> bytes:
-        """Return the digest of a row, whose values are in the order of COLUMNS."""
-        return hmac.digest(self._rows, encoded(row), "sha256")[:DIGEST_SIZE]
+    def digest(self, row: Sequence[Any], form: Format) -> bytes:
+        """Return the digest of a row in that format."""
+        return hmac.digest(self._rows, form.encoded(row), "sha256")[:DIGEST_SIZE]
 
     def sign(self, digest: str) -> str:
         """Return the signature of a seal's digest."""
@@ -70,27 +66,20 @@ def _derived(secret: str, purpose: str) -> bytes:
     return hmac.digest(secret.encode("utf-8", "surrogatepass"), f"django-service-keys {purpose}".encode(), "sha256")
 
 
-def encoded(row: Values) -> bytes:
-    """Return a row as bytes: a JSON array, the time in microseconds since 1970 (UTC), the address in hexadecimal."""
-    values = dict(zip(COLUMNS, row, strict=True))
-    if isinstance(values["at"], datetime):
-        values["at"] = microseconds(values["at"])
-    values["address"] = _octets(values["address"])
-    # `repr`: SQLite stores values of any type in any column.
-    return json.dumps([*values.values()], separators=(",", ":"), default=repr).encode()
-
-
-def without_outcome(row: Values) -> Values:
+def without_outcome(row: Sequence[Any], form: Format) -> Sequence[Any]:
     """Return the row of a use as it was before its outcome; any other row unchanged."""
-    values = dict(zip(COLUMNS, row, strict=True))
-    if values["status"] is None or values["event"] not in TRAFFIC:
+    places = form.places
+    if row[places["status"]] is None or row[places["event"]] not in TRAFFIC:
         return row
-    return [*(values | NO_OUTCOME).values()]
+    before = [*row]
+    for column, value in zip(OUTCOME, NO_OUTCOME, strict=True):
+        before[places[column]] = value
+    return before
 
 
 def microseconds(moment: datetime) -> int:
     """Return the moment in microseconds since 1970 (UTC)."""
-    return (moment - _EPOCH) // MICROSECOND
+    return (moment - EPOCH) // MICROSECOND
 
 
 def log_keeps_local_time() -> bool:
@@ -103,28 +92,9 @@ def as_sealed(moment: datetime) -> datetime:
     return moments.kept(moment).replace(tzinfo=UTC) if log_keeps_local_time() else moments.instant(moment)
 
 
-def sealable(rows: Iterable[Values]) -> Iterable[Values]:
-    """Return the rows, whose values are in the order of COLUMNS, with their times as the seals hold them."""
-    if settings.USE_TZ:
-        return rows
-    in_utc: Callable[[datetime], datetime] = moments.instant
-    if log_keeps_local_time():
-        in_utc = partial(datetime.replace, tzinfo=UTC)
-    return ((pk, in_utc(at) if isinstance(at, datetime) and at.tzinfo is None else at, *rest) for pk, at, *rest in rows)
-
-
 def moment(microseconds: int) -> datetime:
     """Return the moment that is so many microseconds after 1970 (UTC)."""
-    return _EPOCH + microseconds * MICROSECOND
-
-
-@lru_cache(maxsize=1024)
-def _octets(address: object) -> object:
-    """Return the address in hexadecimal: databases write the same IPv6 address in several ways."""
-    try:
-        return ip_address(address).packed.hex() if isinstance(address, str) else address
-    except ValueError:
-        return address
+    return EPOCH + microseconds * MICROSECOND
 
 
 class Entry(NamedTuple):
@@ -136,9 +106,22 @@ class Entry(NamedTuple):
     digest: bytes
 
 
-def entry(row: Values, key: SealingKey) -> Entry:
-    """Return a row's entry."""
-    return Entry(row[0], microseconds(row[1]), row[2] in TRAFFIC, key.digest(row))
+def entry(row: Row, key: SealingKey, form: Format) -> Entry:
+    """Return a row's entry. Raises SealError for a row without a time."""
+    number, at, event = row[:3]
+    return Entry(number, at if isinstance(at, int) else _time_of(row), event in TRAFFIC, key.digest(row, form))
+
+
+def _time_of(row: Row) -> int:
+    """Return the time of a row that spells it in a way of its own, in microseconds."""
+    at = row[1][-1] if isinstance(row[1], list) else ""
+    try:
+        read = parse_datetime(at)
+        if read is not None:
+            return microseconds(read.replace(tzinfo=UTC) if read.tzinfo is None else moments.instant(read))
+    except (ValueError, OverflowError):
+        pass
+    raise SealError(f"Row {row[0]}, which is to be sealed, has no time that can be read.")
 
 
 def pack(entries: Sequence[Entry]) -> bytes:
@@ -160,12 +143,22 @@ def unpack(packed: bytes, count: int) -> list[Entry]:
     ]
 
 
-def made_of(entries: Sequence[Entry], previous: AuditSeal | None, key: SealingKey, made_at: datetime) -> AuditSeal:
-    """Return a new, unsaved seal of these rows, which are in the order of ids and follow those of the previous seal."""
+def made_of(
+    entries: Sequence[Entry],
+    previous: AuditSeal | None,
+    key: SealingKey,
+    made_at: datetime,
+    form: Format,
+    number: int | None = None,
+) -> AuditSeal:
+    """Return a new, unsaved seal of these rows, which are in the order of ids and follow those of the previous seal.
+
+    The number is the next one. A higher one says that the seals between were lost: a chain begins anew with this seal.
+    """
     times = [entry.at for entry in entries]
     seal = AuditSeal(
-        number=previous.number + 1 if previous else 1,
-        format=1,
+        number=number or following(previous),
+        format=form.number,
         made_at=moments.instant(made_at),
         first_id=entries[0].id,
         last_id=entries[-1].id,
@@ -181,19 +174,13 @@ def made_of(entries: Sequence[Entry], previous: AuditSeal | None, key: SealingKe
     return seal
 
 
+def following(seal: AuditSeal | None) -> int:
+    """Return the number of the next seal."""
+    return seal.number + 1 if seal else 1
+
+
 class SealError(Exception):
     """The log cannot be sealed or verified. The text is a sentence that gives the reason."""
-
-
-def is_unreadable(error: Exception) -> bool:
-    """Tell whether the error comes from a value that does not fit its column.
-
-    SQLite stores anything in any column, even text that is not UTF-8, and PostgreSQL times that Python cannot
-    represent.
-    """
-    if isinstance(error, OperationalError):
-        return "decode to UTF-8" in str(error)
-    return isinstance(error, DataError | ValueError | TypeError | AttributeError | OverflowError)
 
 
 def seal_key_values() -> list[str]:
@@ -225,30 +212,65 @@ def seals() -> QuerySet[AuditSeal]:
     return AuditSeal.objects.using(router.db_for_write(AuditEvent)).order_by("number")
 
 
-def seal(most_rows: int = MOST_ROWS) -> Iterator[AuditSeal]:
+def read_seal(number: int) -> AuditSeal | None:
+    """Return the seal of that number; None if it does not exist, or holds a value that no seal was written with."""
+    found = seals().filter(number=number)
+    values = next(Reader(SEAL_COLUMNS, found.db).rows(found), None)
+    if values is None or any(value is None or isinstance(value, list) for value in values):
+        return None
+    said: dict[str, Any] = dict(zip(SEAL_COLUMNS, values, strict=True))
+    return AuditSeal(
+        **{name: moment(said[name]) if kind is MOMENT else said[name] for name, kind in SEAL_COLUMNS.items()}
+    )
+
+
+def written_seals(first: int = 1) -> Iterator[AuditSeal]:
+    """Yield the seals from that number on, for their lines. Raises SealError for one that was altered."""
+    for number in seals().filter(number__gte=first).values_list("number", flat=True).iterator():
+        if (seal := read_seal(number)) is None:
+            raise SealError(f"Seal {number} was altered: keys_verify says more.")
+        yield seal
+
+
+def newest_seal() -> AuditSeal | None:
+    """Return the newest seal, or None. Raises SealError if no seal can be made after it."""
+    number = seals().values_list("number", flat=True).last()
+    if number is None:
+        return None
+    seal = read_seal(number)
+    if seal is None:
+        raise SealError(f"Seal {number}, the newest, was altered: keys_verify says more.")
+    if seal.format not in seal_formats.FORMATS:
+        raise SealError(f"Seal {number}, the newest, {seal_formats.unknown(seal.format)}")
+    return seal
+
+
+def seal(
+    most_rows: int = MOST_ROWS, write_out: Callable[[AuditSeal], None] | None = None, lost: int = 0
+) -> Iterator[AuditSeal]:
     """Seal the finished rows, and yield each seal once it is saved. Several processes may do so at once.
 
     Finished are the rows before the first one younger than `KEYS["SEAL_AFTER"]`, in the order of ids, in which rows
     came: a late row with an old time does not block sealing. If entries are in a stream, age counts back from the
-    oldest of them, which may be an outcome. Raises SealError without a key, or while a transaction may still add
-    one of these rows.
+    oldest of them, which may be an outcome. `write_out` gets each seal before it is committed: if it raises, that seal
+    is not made. Seals up to the number `lost` are not made again: the first one begins a new chain after them. Raises
+    SealError without a key, while a transaction may still add one of these rows, or after a seal that this release
+    does not know.
     """
-    key = sealing_keys()[0]
-    previous = seals().last()
+    key, form = sealing_keys()[0], seal_formats.newest()
+    previous = newest_seal()
     now = timezone.now()
     last = _last_finished(previous, now)
     if last is None:
         return
     _wait_for_writers()
-    while entries := _entries(_after(previous).filter(pk__lte=last)[:most_rows], key):
-        made = made_of(entries, previous, key, now)
+    while entries := _entries(_after(previous).filter(pk__lte=last), key, form, most_rows):
+        made = made_of(entries, previous, key, now, form, max(following(previous), lost + 1))
         try:
-            with transaction.atomic(using=seals().db):
-                # Without signals, which invite packages that write whole rows down and stumble over the binary column.
-                AuditSeal.objects.using(seals().db).bulk_create([made])
+            save(made, write_out)
         except IntegrityError:
             # Another process was faster; go on from its seal.
-            previous = seals().last()
+            previous = newest_seal()
             if previous is None or previous.number < made.number:
                 raise
         else:
@@ -256,13 +278,34 @@ def seal(most_rows: int = MOST_ROWS) -> Iterator[AuditSeal]:
             previous = made
 
 
-def _entries(events: QuerySet[AuditEvent], key: SealingKey) -> list[Entry]:
+def save(made: AuditSeal, write_out: Callable[[AuditSeal], None] | None = None) -> None:
+    """Save a new seal, once it is written out. Raises IntegrityError if there is one of this number."""
+    with transaction.atomic(using=seals().db):
+        # Without signals, which invite packages that write whole rows down and stumble over the binary column.
+        AuditSeal.objects.using(seals().db).bulk_create([made])
+        if write_out is not None:
+            write_out(made)
+
+
+def made_again(said: Mapping[str, Any], previous: AuditSeal | None) -> AuditSeal | None:
+    """Return the unsaved seal that is described so, made again from its rows; None if they do not give the same one.
+
+    What is written out before it is committed may have remained alone.
+    """
     try:
-        return [entry(row, key) for row in sealable(events.values_list(*COLUMNS))]
-    except Exception as error:
-        if not is_unreadable(error):
-            raise
-        raise SealError(f"A row that is to be sealed holds what its column cannot: {error}.") from error
+        key = {key.id: key for key in sealing_keys()}[said["key_id"]]
+        form = seal_formats.FORMATS[said["format"]]
+        made_at = datetime.fromisoformat(said["made_at"])
+        number, last, count = (int(said[name]) for name in ("number", "last_id", "count"))
+    except (KeyError, ValueError, TypeError):
+        return None
+    entries = _entries(_after(previous).filter(pk__lte=last), key, form, count + 1)
+    made = made_of(entries, previous, key, made_at, form, number) if entries else None
+    return made if made is not None and made.described() == said else None
+
+
+def _entries(events: QuerySet[AuditEvent], key: SealingKey, form: Format, most: int) -> list[Entry]:
+    return [entry(row, key, form) for row in Reader(form.columns, events.db).rows(events, most)]
 
 
 def _after(previous: AuditSeal | None) -> QuerySet[AuditEvent]:

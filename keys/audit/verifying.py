@@ -1,6 +1,6 @@
 """Verifies the audit log against its seals, and names the differences."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from heapq import merge
@@ -8,14 +8,15 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from ..conf import conf
-from ..models import AuditEvent, AuditSeal
-from . import retention, sealing
+from ..models import AuditSeal
+from ..redaction import printable
+from . import retention, seal_formats, sealing
 from .retention import Pruning
-from .sealing import COLUMNS, MICROSECOND, Entry, SealError, SealingKey, Values
+from .seal_formats import MICROSECOND, Format, Reader
+from .sealing import Entry, SealError, SealingKey
 
 MOST_NAMED = 100  # problems; the others are only counted
 KINDS = ("altered", "missing", "added")
@@ -65,10 +66,14 @@ class Findings:
     concluded_later: Tally = field(default_factory=Tally)
     # Rows whose time is earlier than that of rows which came more than `SEAL_AFTER` before them.
     back_dated: Tally = field(default_factory=Tally)
+    # Rows with a value in a column that the format of their seal does not have: it came later, or from a later release.
+    filled_later: Tally = field(default_factory=Tally)
     unsealed: int = 0
     last_sealed: datetime | None = None
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     problems: list[Problem] = field(default_factory=list)
+    # Seals that are gone, as the first one of a new chain says.
+    lost: list[Problem] = field(default_factory=list)
 
     def add(self, problem: Problem) -> None:
         self.counts[problem.kind] += 1
@@ -103,12 +108,15 @@ def _verify(elsewhere: Mapping[int, Sequence[Mapping[str, Any]]], permitted: Ret
             problems.append(Problem("altered", number, None, f"Seal {number} is not the one that was kept elsewhere."))
         for problem in problems:
             findings.add(problem)
+        if chain.begun:
+            findings.lost += _lost(chain.begun, number, elsewhere)
         if seal is not None:
             findings.seals += 1
             findings.last_sealed = seal.made_at
             newest = _verify_rows(seal, chain.start, keys[seal.key_id], permitted, findings, newest)
     for number in sorted(number for number in elsewhere if number > chain.number):
-        findings.add(Problem("missing", number, None, f"Seal {number} was kept elsewhere and is missing."))
+        text = f"{_described(elsewhere[number][-1])} was kept elsewhere and is missing."
+        findings.add(Problem("missing", number, None, text))
     if not chain.number and not findings.problems:
         raise SealError("There is no seal to verify the audit log by; keys_seal makes them.")
     findings.unsealed = (
@@ -117,8 +125,28 @@ def _verify(elsewhere: Mapping[int, Sequence[Mapping[str, Any]]], permitted: Ret
     return findings
 
 
+def _lost(begun: range, number: int, elsewhere: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[Problem]:
+    """Return what is known of the seals that were lost before this one began a new chain."""
+    those = f"Seal {begun[0]} was" if len(begun) == 1 else f"Seals {begun[0]} to {begun[-1]} were"
+    known = sorted(lost for lost in elsewhere if lost in begun)[:MOST_NAMED]
+    return [
+        Problem("lost", begun[0], None, f"{those} lost before seal {number} began a new chain."),
+        *(Problem("lost", lost, None, f"{_described(elsewhere[lost][-1])} was lost.") for lost in known),
+    ]
+
+
+def _described(line: Mapping[str, Any]) -> str:
+    """Return which seal was kept elsewhere, and of which rows, in words."""
+    said = (str(line.get(name, "?")) for name in ("number", "count", "first_id", "last_id", "since", "until"))
+    return printable("Seal {} ({} events, rows {} to {}, of {} to {})".format(*said))
+
+
 class Chain:
-    """The seals in order. A seal is valid only if its key signed it and it follows from the one before."""
+    """The seals in order. A seal is valid only if its key signed it and it follows from the one before.
+
+    One that skips numbers and names the last seal before them as the one it follows begins a new chain: whoever made it
+    said that those between were lost.
+    """
 
     def __init__(self, keys: Mapping[str, SealingKey]) -> None:
         self.keys = keys
@@ -126,42 +154,50 @@ class Chain:
         self.last_id: int | None = None
         # The first row of the current seal; None: the first row of the log.
         self.start: int | None = None
+        # The numbers of the seals that were lost, if the current one begins a new chain.
+        self.begun: range | None = None
         self._previous: AuditSeal | None = None
+        self._unknown: int | None = None  # the format of the one before, if it is not known
 
     def take(self, number: int) -> tuple[AuditSeal | None, list[Problem]]:
         """Return the next seal, or None if it is not valid, and what is wrong with it or before it."""
-        problems = []
-        if number > self.number + 1:
-            text = f"Seal {self.number + 1}" + ("" if number == self.number + 2 else f" and up to {number - 1}")
-            problems.append(Problem("missing", self.number + 1, None, f"{text} is missing."))
+        problems, skipped, is_first = [], range(self.number + 1, number), self.number == 0
+        self.number, self.begun = number, None
+        before, (seal, fault, self._unknown) = self._unknown, self._read(number)
+        follows = seal is not None and seal.previous == (self._previous.digest if self._previous else "")
+        if skipped and follows and (is_first or self._previous):
+            self.begun = skipped
+        elif skipped:
+            text = f"Seal {skipped[0]}" + ("" if len(skipped) == 1 else f" and up to {skipped[-1]}")
+            problems.append(Problem("missing", skipped[0], None, f"{text} is missing."))
             self._previous = None
-        self.number = number
-        seal, fault = self._read(number)
         if seal is None:
-            problems.append(Problem("altered", number, None, f"Seal {number} {fault}"))
-        elif self._previous is not None and self._previous.digest != seal.previous:
+            # Of many of one format the first is enough.
+            if self._unknown is None or self._unknown != before:
+                problems.append(Problem("altered", number, None, f"Seal {number} {fault}"))
+        elif self._previous is not None and not follows:
             problems.append(Problem("altered", number, None, f"Seal {number} does not follow from the one before it."))
         if seal is not None:
-            self.start = self._previous.last_id + 1 if self._previous else None if number == 1 else seal.first_id
+            begins = is_first and (number == 1 or self.begun is not None)
+            self.start = self._previous.last_id + 1 if self._previous else None if begins else seal.first_id
             self.last_id = seal.last_id
         self._previous = seal
         return seal, problems
 
-    def _read(self, number: int) -> tuple[AuditSeal | None, str]:
-        try:
-            seal = sealing.seals().get(number=number)
-            digest = seal.computed_digest()
-        except Exception as error:
-            if not sealing.is_unreadable(error):
-                raise
-            return None, "was altered."
-        if digest != seal.digest:
-            return None, "was altered."
+    def _read(self, number: int) -> tuple[AuditSeal | None, str, int | None]:
+        """Return the seal if it is valid, else None, what is wrong with it, and its format if that is unknown."""
+        seal = sealing.read_seal(number)
+        if seal is None:
+            return None, "was altered.", None
+        if seal.format not in seal_formats.FORMATS:
+            return None, seal_formats.unknown(seal.format), seal.format
+        if (digest := seal.computed_digest()) != seal.digest:
+            return None, "was altered.", None
         if seal.key_id not in self.keys:
-            return None, f"is signed with another key ({seal.key_id}) than those that are set."
+            return None, f"is signed with another key ({seal.key_id}) than those that are set.", None
         if seal.signature != self.keys[seal.key_id].sign(digest):
-            return None, "has a wrong signature: it is forged."
-        return seal, ""
+            return None, "has a wrong signature: it is forged.", None
+        return seal, "", None
 
 
 def _permitted(prunings: Sequence[Pruning], keep: timedelta) -> Retention:
@@ -178,14 +214,21 @@ def _verify_rows(
     seal: AuditSeal, start: int | None, key: SealingKey, permitted: Retention, findings: Findings, newest: int
 ) -> int:
     """Verify the rows against their seal, and return the time of the newest sealed row so far, in microseconds."""
-    rows, entries = sealing.log().filter(pk__lte=seal.last_id), sealing.unpack(bytes(seal.entries), seal.count)
-    found = _read(rows if start is None else rows.filter(pk__gte=start))
+    form, entries = seal_formats.FORMATS[seal.format], sealing.unpack(bytes(seal.entries), seal.count)
+    later = {column: kind for column, kind in seal_formats.newest().columns.items() if column not in form.columns}
+    rows = sealing.log().filter(pk__lte=seal.last_id)
+    found = Reader({**form.columns, **later}, rows.db).rows(rows if start is None else rows.filter(pk__gte=start))
     by_id = itemgetter(0)
     for _, group in groupby(merge(entries, found, key=by_id), key=by_id):
         both = list(group)
         sealed = [one for one in both if isinstance(one, Entry)]
         for row in (one for one in both if not isinstance(one, Entry)):
-            _verify_row(row, sealed, seal, key, findings)
+            if any(
+                not seal_formats.is_blank(name, value)
+                for name, value in zip(later, row[len(form.columns) :], strict=True)
+            ):
+                findings.filled_later.add(row[0])
+            _verify_row(row[: len(form.columns)], sealed, seal, key, form, findings)
         for entry in sealed:
             if permitted.may_have_taken(entry):
                 findings.pruned += 1
@@ -201,13 +244,15 @@ def _verify_rows(
     return newest
 
 
-def _verify_row(row: Values, sealed: list[Entry], seal: AuditSeal, key: SealingKey, findings: Findings) -> None:
+def _verify_row(
+    row: Sequence[Any], sealed: list[Entry], seal: AuditSeal, key: SealingKey, form: Format, findings: Findings
+) -> None:
     """Find the row among the sealed entries of its id, and remove its entry from them."""
     findings.rows += 1
     digests = [entry.digest for entry in sealed]
-    if (digest := key.digest(row)) in digests:
+    if (digest := key.digest(row, form)) in digests:
         del sealed[digests.index(digest)]
-    elif (digest := key.digest(sealing.without_outcome(row))) in digests:
+    elif (digest := key.digest(sealing.without_outcome(row, form), form)) in digests:
         del sealed[digests.index(digest)]
         findings.concluded_later.add(row[0])
     elif sealed:
@@ -221,23 +266,3 @@ def _verify_row(row: Values, sealed: list[Entry], seal: AuditSeal, key: SealingK
 def _named(entry: Entry, seal: AuditSeal) -> str:
     at = f"{sealing.moment(entry.at):%Y-%m-%d %H:%M:%S}{'' if sealing.log_keeps_local_time() else ' UTC'}"
     return f"Row {entry.id} of {at}, in seal {seal.number},"
-
-
-def _read(events: QuerySet[AuditEvent]) -> Iterator[Values]:
-    """Yield the rows one by one; of a row that cannot be read, and so was altered, only the id."""
-    last: int | None = None
-    try:
-        for row in sealing.sealable(events.values_list(*COLUMNS).iterator()):
-            yield row
-            last = row[0]
-    except Exception as error:
-        if not sealing.is_unreadable(error):
-            raise
-        rest = events if last is None else events.filter(pk__gt=last)
-        for pk in rest.values_list("pk", flat=True).iterator():
-            try:
-                yield from list(sealing.sealable(events.filter(pk=pk).values_list(*COLUMNS)))
-            except Exception as error:
-                if not sealing.is_unreadable(error):
-                    raise
-                yield (pk, *[None] * (len(COLUMNS) - 1))

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import actor, moments, tokens
 from ..redaction import printable
 from . import changes
-from .fields import MomentField
+from .fields import MomentField, SortedJSONField
 
 logger = logging.getLogger("api_keys")
 
@@ -131,7 +131,7 @@ class AuditEvent(models.Model):
     count = models.PositiveIntegerField(_("count"), default=1)
     detail = models.CharField(_("detail"), max_length=255, blank=True, default="")
     # Of a step in a key's life: field -> [old value, new value]; None for a request, and for the log's own events.
-    changes = models.JSONField(_("changes"), null=True, blank=True)
+    changes = SortedJSONField(_("changes"), null=True, blank=True)
     # Identifies a row in a stream, together with its time; None if it was written directly.
     ticket = models.BigIntegerField(null=True, editable=False)
 

@@ -225,6 +225,24 @@ class InstantField(_DateTimeColumn):
         return moments.instant(value) if connection.features.supports_timezones else value.replace(tzinfo=UTC)
 
 
+class SortedJSONField(models.JSONField):
+    """Django's field, whose text has the keys of objects in order: one spelling of one value, on every database."""
+
+    def deconstruct(self) -> tuple[str, str, Any, Any]:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.JSONField", args, kwargs
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        return super().get_db_prep_value(_in_order(value), connection, prepared)
+
+
+def _in_order(value: Any) -> Any:
+    """Return the value with the keys of its objects in order."""
+    if isinstance(value, dict):
+        return {key: _in_order(value[key]) for key in sorted(value, key=str)}
+    return [*map(_in_order, value)] if isinstance(value, list | tuple) else value
+
+
 def default_scopes() -> list[str]:
     """Return a new list for each new key, from `KEYS["DEFAULT_SCOPES"]`."""
     return list(conf.DEFAULT_SCOPES)

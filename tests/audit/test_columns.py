@@ -11,11 +11,11 @@ from django.db import connection, models
 from django.test import RequestFactory
 
 from keys.admin import export
-from keys.audit import outcomes, sealing, sql, statements
+from keys.audit import outcomes, seal_formats, sql, statements
 from keys.audit.entries import decode, encode, new_ticket
 from keys.models import AuditEvent
 from keys.models.audit_event import OUTCOME
-from keys.models.fields import MomentField
+from keys.models.fields import MomentField, SortedJSONField
 
 AT = datetime(2026, 3, 1, 12, 30, 59, 123_456, tzinfo=UTC)
 FIELDS: list[Any] = list(AuditEvent._meta.concrete_fields)
@@ -28,7 +28,7 @@ VALUES: dict[Any, Callable[[Any], tuple[Any, Any]]] = {
     MomentField: lambda field: (AT, AT.replace(microsecond=123_457)),
     models.ForeignKey: lambda field: (11, 12),
     models.GenericIPAddressField: lambda field: ("2001:db8::7", "192.0.2.1"),
-    models.JSONField: lambda field: ({"rate": ["", "5/min"]}, {"rate": ["", "6/min"]}),
+    SortedJSONField: lambda field: ({"rate": ["", "5/min"]}, {"rate": ["", "6/min"]}),
     models.PositiveIntegerField: lambda field: (70_000, 70_001),
     models.PositiveSmallIntegerField: lambda field: (418, 419),
 }
@@ -54,14 +54,12 @@ def test_no_value_is_that_of_a_blank_column() -> None:
 
 
 def test_each_column_is_sealed() -> None:
-    assert sorted(sealing.COLUMNS) == sorted(COLUMNS)
-
-
-@pytest.mark.parametrize("field", FIELDS, ids=COLUMNS)
-def test_another_value_in_any_column_is_another_row_to_a_seal(field: Any) -> None:
-    row = filled()
-    other = {**row, field.attname: VALUES[type(field)](field)[1]}
-    assert len({sealing.encoded([each[name] for name in sealing.COLUMNS]) for each in (row, other)}) == 2
+    forgotten = set(COLUMNS) - set(seal_formats.newest().columns)
+    assert not forgotten, (
+        f"No seal covers {', '.join(sorted(forgotten))}. In keys/audit/seal_formats.py add to FORMATS one with the next"
+        " number: the columns of the newest, and the new ones. Leave the others as they are: old seals are verified by"
+        " them."
+    )
 
 
 def test_each_column_of_a_request_goes_through_a_stream() -> None:

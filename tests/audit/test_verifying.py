@@ -12,7 +12,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from keys.audit import sealing, verifying
-from keys.audit.sealing import COLUMNS
+from keys.audit.seal_formats import FORMATS
 from keys.models import AuditEvent
 from tests.support.sealed_logs import (
     FULL,
@@ -35,7 +35,7 @@ OTHERS: dict[str, Any] = {
     "at": datetime(2001, 1, 1, tzinfo=UTC), "event": "changed", "reason": "rate", "api_key_id": 8, "key_name": "tts",
     "key_prefix": "fedcba98", "method": "PUT", "path": "/other", "endpoint": "other", "status": 418,
     "duration_ms": 999, "address": "192.0.2.9", "user_agent": "other", "request_id": "r-2", "actor": "nobody",
-    "count": 2, "detail": "x", "ticket": 1,
+    "count": 2, "detail": "x", "changes": {"rate": ["", "5/min"]}, "ticket": 1,
 }  # fmt: skip
 
 
@@ -177,9 +177,10 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "at": st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     "address": st.none() | st.ip_addresses().map(str),
     "status": NUMBER, "duration_ms": NUMBER, "count": st.integers(0, 32_767),
+    "changes": st.none() | st.dictionaries(TEXT, st.lists(TEXT, max_size=2), max_size=2),
     "api_key_id": st.none() | st.integers(1, 99), "ticket": st.none() | st.integers(0, 2**63 - 1),
 }  # fmt: skip
-MUTATIONS = st.just(_delete) | st.sampled_from([column for column in COLUMNS if column != "id"]).flatmap(
+MUTATIONS = st.just(_delete) | st.sampled_from([column for column in FORMATS[1].columns if column != "id"]).flatmap(
     lambda column: st.builds(_alter, st.just(column), VALUES.get(column, TEXT))
 )
 

@@ -7,9 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
-from keys.audit import verifying
+from keys.audit import seal_files, verifying
 from keys.audit.verifying import Findings
 from keys.management import arguments
 from keys.management.command import Encoder, KeysCommand
@@ -28,7 +28,7 @@ class Command(KeysCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--against", metavar="FILE", type=Path,
-            help="Compare the seals with those that keys_seal wrote to standard output. Without this, nobody can see"
+            help="Compare the seals with the lines that keys_seal wrote. Without this, nobody can see"
             " that the newest seals were cut off, or that all were made anew by somebody who has the key.",
         )  # fmt: skip
         parser.add_argument(
@@ -39,12 +39,13 @@ class Command(KeysCommand):
         parser.add_argument(
             "--json", action="store_true",
             help="Write a JSON object: ok, seals, rows, pruned, unsealed, last_sealed, counts (altered, missing, added)"
-            f" and problems, the first {verifying.MOST_NAMED}, each with kind, seal, row and text; and concluded_later"
-            " and back_dated, each with count and first.",
+            f" and problems, the first {verifying.MOST_NAMED}, each with kind, seal, row and text; concluded_later,"
+            " back_dated and filled_later, each with count and first; and lost, seals that were lost when a new chain"
+            " began, like problems.",
         )  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
-        kept = None if options["against"] is None else _seals_from(options["against"])
+        kept = None if options["against"] is None else seal_files.read(options["against"])
         keep = timedelta(0) if options["keep"] is None else arguments.duration(options["keep"])
         findings = verifying.verify(kept, keep)
         if options["json"]:
@@ -62,6 +63,8 @@ class Command(KeysCommand):
             self.stdout.write(self.style.ERROR(problem.text))
         if (more := sum(findings.counts.values()) - SHOWN) > 0:
             self.stdout.write(self.style.ERROR(f"And {more} more."))
+        for lost in findings.lost[:SHOWN]:
+            self.stdout.write(lost.text)
         last = f", the last of {exactly(findings.last_sealed)}" if findings.last_sealed else ""
         self.stdout.write(f"Seals: {findings.seals}{last}. Rows verified: {findings.rows}.")
         for text, count, first in (
@@ -69,26 +72,7 @@ class Command(KeysCommand):
             ("Not sealed yet", findings.unsealed, None),
             ("Got their outcome after the seal", findings.concluded_later.count, findings.concluded_later.first),
             ("Came late, or were given an earlier time", findings.back_dated.count, findings.back_dated.first),
+            ("Hold what their seal does not cover", findings.filled_later.count, findings.filled_later.first),
         ):
             if count:
                 self.stdout.write(f"{text}: {count}" + (f", the first of them row {first}." if first else "."))
-
-
-def _seals_from(path: Path) -> list[dict[str, Any]]:
-    """Return the seals in a file that keys_seal wrote. Raises CommandError."""
-    try:
-        lines = [(number, line) for number, line in enumerate(path.read_text().splitlines(), 1) if line.strip()]
-    except OSError as error:
-        raise CommandError(f"{path} cannot be read: {error.strerror}.") from error
-    seals = []
-    for number, line in lines:
-        try:
-            seal = json.loads(line)
-        except ValueError:
-            seal = None
-        if not isinstance(seal, dict) or not isinstance(seal.get("number"), int):
-            raise CommandError(f"Line {number} of {path} is not a seal.")
-        seals.append(seal)
-    if not seals:
-        raise CommandError(f"{path} holds no seals.")
-    return seals
