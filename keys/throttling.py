@@ -25,8 +25,8 @@ from .verification import UNAVAILABLE_DETAIL, Reason
 
 logger = logging.getLogger("api_keys")
 
-# The times of accepted requests, the latest first. ARGV: now, how many, in how many seconds. Returns whether this one is
-# accepted, and the times before.
+# The times of accepted requests, the latest first. ARGV: now, how many, in how many seconds. Returns whether this one
+# is accepted, and the times before.
 TAKE = """
 local now, most, duration = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local oldest = redis.call('LINDEX', KEYS[1], -1)
