@@ -70,6 +70,9 @@ class _Nowhere:
     def place(self) -> Place:
         return Place("nowhere")
 
+    def may_be_rolled_back(self) -> bool:
+        return False
+
     def insert(self, row: Row) -> RowHandle:
         return RowHandle(1, row["at"])
 
@@ -79,7 +82,7 @@ class _Nowhere:
     def count_again(self, counted: CountedRow) -> bool:
         return True
 
-    def count_later(self, counted: CountedRow, times: int) -> None:
+    def count_later(self, counted: CountedRow) -> None:
         pass
 
     def existing(self, handles: Sequence[RowHandle]) -> set[RowHandle]:

@@ -46,6 +46,8 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
             changed = ["changed"] if obj.change_lines else []
             return ["moment", "event", *subject, "actor", "count", detail, *changed]
         reason = ["reason"] if obj is not None and obj.reason else []
+        if obj is not None and obj.is_from_many_networks:
+            return ["moment", "event", *reason, "status", "count", "detail"]
         answer = ["method", "path", "endpoint", "status", "duration_ms"]
         return ["moment", "event", *reason, *subject, *answer, "address", "user_agent", "request_id", "count"]
 
@@ -125,6 +127,8 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
 
     @admin.display(description=_("who"), empty_value="-")
     def who(self, event: AuditEvent) -> str | None:
+        if event.is_from_many_networks:
+            return str(_("many networks"))
         if event.actor or event.address is None:
             return event.actor or None
         return format_html('{}<div class="keys-agent">{}</div>', event.address, event.user_agent)

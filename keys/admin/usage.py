@@ -40,7 +40,7 @@ class ApiLine:
         self.refusals += line.refusals
         self.last_at = max(line.last_at, self.last_at or line.last_at)
         self.last_used_at = max(filter(None, (line.last_used_at, self.last_used_at)), default=None)
-        self.came_from[line.address or "-"] = None
+        self.came_from[line.came_from or "-"] = None
 
     @property
     def addresses(self) -> list[str]:
@@ -81,7 +81,7 @@ def keys_used(lines: Iterable[ApiUsage]) -> list[KeyUsage]:
     for line in lines:
         identity = line.key_name if line.key_id is None else line.key_id
         holder = found.setdefault(identity, KeyUsage(line.key_name, line.key_prefix, line.key_id))
-        api = line.endpoint or line.one_path
+        api = line.endpoint or line.one_path or _("several APIs")
         holder.rows.setdefault(api, ApiLine(api, routes.get(api, line.one_path))).add(line)
     return list(found.values())
 

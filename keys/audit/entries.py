@@ -15,7 +15,17 @@ from django.db import models
 from django.db.backends.base.operations import BaseDatabaseOperations
 
 from .. import moments
-from ..models.audit_event import BLANK, DENIALS, EVENT_FIELDS, OUTCOME, TRAFFIC, AuditEvent, Row
+from ..models.audit_event import (
+    BLANK,
+    DENIALS,
+    EVENT_FIELDS,
+    MANY_NETWORKS,
+    OF_ONE_REQUEST,
+    OUTCOME,
+    TRAFFIC,
+    AuditEvent,
+    Row,
+)
 from ..networks import parse_address
 from ..redaction import printable
 
@@ -24,7 +34,6 @@ CHECK_BITS = 20  # of a ticket: they fit the row's time and no other
 RANDOM_BITS = 63 - CHECK_BITS
 # A dead clock says 1970. Beyond these years, a time in another zone may be none that Python knows.
 TIMES = (datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC))
-OF_STEPS = ("actor", "detail")  # columns that only life-cycle events fill
 STATUSES = range(100, 600)
 
 Event, Reason = AuditEvent.Event, AuditEvent.Reason
@@ -125,9 +134,14 @@ def _look_at_event(row: Row) -> None:
     """Raise EntryError unless the columns fit each other, as those of a use or of a refusal do."""
     if row["event"] not in TRAFFIC:
         raise EntryError("It is neither a use nor a refusal.")
-    if any(row[name] for name in OF_STEPS):
-        raise EntryError("It has a column that no request has.")
     is_refusal = row["event"] == Event.REFUSED
+    is_of_many = is_refusal and row["detail"] == MANY_NETWORKS
+    if row["actor"] or (row["detail"] and not is_of_many):
+        raise EntryError("It has a column that no request has.")
+    if is_of_many and any(
+        row[name] != BLANK[name] for name in ("api_key_id", "key_name", "key_prefix", *OF_ONE_REQUEST)
+    ):
+        raise EntryError("It counts refusals from many networks, and has what only one has.")
     if row["reason"] not in Reason.values or bool(row["reason"]) is not is_refusal:
         raise EntryError("Its reason does not fit its event.")
     is_open = row["status"] is None and row["duration_ms"] is None and not is_refusal

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import secrets
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,9 +30,6 @@ LIMIT = 10_000  # of pending outcomes, shared by the places, while one cannot be
 RETRY_DELAY = 1.0  # seconds before a failed write is retried without another request
 
 
-UNWRITTEN = 0  # instead of a number: the row has yet to be inserted
-
-
 class RowHandle(NamedTuple):
     """A row's id, in a stream its ticket, and its time: SQLite reuses the id of a row that was rolled back.
 
@@ -44,10 +42,30 @@ class RowHandle(NamedTuple):
 
 
 class CountedRow(RowHandle):
-    """The handle of a row that counts many refusals, with the row's values as this process knows them."""
+    """The handle of a row that counts many refusals, and the row itself.
+
+    `total` is its whole count, which only this process adds to: writing it again, after a write whose reply was lost,
+    counts nobody twice. Until `is_written` its number is a random ticket, by which it is found again.
+    """
 
     row: Row
-    counted_at: float = float("-inf")
+    total: int
+    is_written: bool
+    counted_at: float
+
+    @classmethod
+    def written(cls, handle: RowHandle, row: Row) -> CountedRow:
+        """Return the handle of a row that was inserted, for one refusal."""
+        counted = cls(*handle)
+        counted.row, counted.total, counted.is_written, counted.counted_at = {**row}, 1, True, float("-inf")
+        return counted
+
+    @classmethod
+    def unwritten(cls, row: Row, place: Place) -> CountedRow:
+        """Return the handle of a row that has yet to be inserted, for nobody so far."""
+        counted = cls.written(RowHandle(secrets.randbits(63), row["at"], place), row)
+        counted.total, counted.is_written = 0, False
+        return counted
 
 
 class Outcome(NamedTuple):
@@ -68,6 +86,9 @@ class Sink(Protocol):
     def place(self) -> Place:
         """Return where a row that is inserted now will be. Needs no query."""
 
+    def may_be_rolled_back(self) -> bool:
+        """Tell whether what is written now may be rolled back. Needs no query."""
+
     @property
     def shares_key_database(self) -> bool:
         """Whether rows and keys are in one database, so that one statement can find a key and record its use."""
@@ -79,10 +100,10 @@ class Sink(Protocol):
         """Add the outcome of a request to its row; `may_be_gone` if the row may have been rolled back since."""
 
     def count_again(self, counted: CountedRow) -> bool:
-        """Add one to the row's count; return False if the row no longer exists."""
+        """Write the row's count, which has grown by one; return False if the row no longer exists."""
 
-    def count_later(self, counted: CountedRow, times: int) -> None:
-        """Add `times` to the row's count, or insert the row with that count if it is `UNWRITTEN`, a moment later."""
+    def count_later(self, counted: CountedRow) -> None:
+        """Write the row's count, or the row with its count if it is not written yet, a moment later."""
 
     def existing(self, handles: Sequence[RowHandle]) -> set[RowHandle]:
         """Return those of these rows, all of one place, that were neither rolled back nor deleted."""
@@ -90,10 +111,10 @@ class Sink(Protocol):
 
 @dataclass
 class Batch:
-    """Pending outcomes of one place, and for each row of a flood how much to add to its count."""
+    """Pending outcomes of one place, and the whole count of each row of a flood that has grown."""
 
     outcomes: list[Outcome] = field(default_factory=list)
-    counts: dict[RowHandle, int] = field(default_factory=dict)
+    counts: dict[CountedRow, int] = field(default_factory=dict)
 
     @property
     def place(self) -> Place | None:
@@ -103,10 +124,7 @@ class Batch:
 
     def followed_by(self, later: Batch) -> Batch:
         """Return both as one batch."""
-        counts = {**self.counts}
-        for row, count in later.counts.items():
-            counts[row] = counts.get(row, 0) + count
-        return Batch([*self.outcomes, *later.outcomes], counts)
+        return Batch([*self.outcomes, *later.outcomes], {**self.counts, **later.counts})
 
 
 class Backlog:
@@ -139,17 +157,25 @@ class Backlog:
             del outcomes[: -(LIMIT // len(self._batches))]
         self._flush_within(outcome.place, delay)
 
-    def add_count(self, row: RowHandle, delay: float, times: int = 1) -> None:
-        """Add `times` to the count of a flood's row, to be written within about `delay` seconds."""
-        with self._batch_lock:
-            counts = self._batches.setdefault(row.place, Batch()).counts
-            counts[row] = counts.get(row, 0) + times
+    def add_count(self, row: CountedRow, delay: float) -> None:
+        """Add the count of a flood's row, to be written within about `delay` seconds."""
+        self._add_count(row)
         self._flush_within(row.place, delay)
+
+    def _add_count(self, row: CountedRow) -> None:
+        with self._batch_lock:
+            # Read here, so that no lower count replaces a higher one.
+            self._batches.setdefault(row.place, Batch()).counts[row] = row.total
 
     def retry(self, outcome: Outcome) -> None:
         """Add one outcome that could not be written, to be written by the timer."""
         with self._batch_lock:
             self._batches.setdefault(outcome.place, Batch()).outcomes.append(outcome)
+        self._start_timer(RETRY_DELAY)
+
+    def retry_count(self, row: CountedRow) -> None:
+        """Add the count of a row that could not be written, to be written by the timer."""
+        self._add_count(row)
         self._start_timer(RETRY_DELAY)
 
     def forget(self, place: Place | None = None) -> None:
@@ -241,8 +267,8 @@ class Backlog:
         try:
             self.flush()
         except Exception:
-            pending = sum(len(batch.outcomes) + sum(batch.counts.values()) for batch in self._batches.copy().values())
-            logger.exception("What became of %d requests could not be added to the audit log.", pending)
+            pending = sum(len(batch.outcomes) + len(batch.counts) for batch in self._batches.copy().values())
+            logger.exception("The outcomes or counts of %d rows could not be added to the audit log.", pending)
             return False
         finally:
             connections.close_all()

@@ -46,6 +46,16 @@ class Usage:
     last_at: datetime
     last_used_at: datetime | None
 
+    @property
+    def came_from(self) -> str:
+        """Its address for people; empty if it is unknown."""
+        return _came_from(self.address, self.path)
+
+
+def _came_from(address: str | None, path: str) -> str:
+    # Only a row that counts refusals from many networks names no path.
+    return address or ("" if path else _("many networks"))
+
 
 def usage(*, since: datetime, key: APIKey | str | None = None) -> list[Usage]:
     """Return who used what, from where, since that time: by key, the latest use first.
@@ -77,6 +87,11 @@ class ApiUsage:
     refusals: int
     last_at: datetime
     last_used_at: datetime | None
+
+    @property
+    def came_from(self) -> str:
+        """Its address for people; empty if it is unknown."""
+        return _came_from(self.address, self.one_path)
 
 
 def api_usage(*, since: datetime, key: APIKey | str | None = None) -> tuple[list[ApiUsage], datetime]:

@@ -17,6 +17,8 @@ from . import statements
 from .outcomes import Backlog, CountedRow, Outcome, RowHandle, Sink
 from .places import Place, at
 
+ASK_SECONDS = 1.0  # between two looks whether a row that counts is still there: each is a write beside the batches
+
 backlog = Backlog(statements.get_ready, statements.write_batch)
 AuditEventManager.flush = backlog.flush
 
@@ -31,6 +33,9 @@ class DatabaseSink:
 
     def place(self) -> Place:
         return statements.current_place()
+
+    def may_be_rolled_back(self) -> bool:
+        return statements.is_in_transaction()
 
     def insert(self, row: Row) -> RowHandle:
         return statements.insert(row)
@@ -51,19 +56,24 @@ class DatabaseSink:
             statements.insert(row, handle.place)
 
     def count_again(self, counted: CountedRow) -> bool:
-        delay = conf.OUTCOME_DELAY.total_seconds()
+        if statements.is_in_transaction(counted.place):
+            return statements.count_one_more(counted)
+        delay, now = conf.OUTCOME_DELAY.total_seconds(), monotonic()
         may_wait = statements.may_wait(counted.place)
-        if may_wait and monotonic() - counted.counted_at < delay:
+        if may_wait and delay and now - counted.counted_at < max(delay, ASK_SECONDS):
             backlog.add_count(counted, delay)
             return True
-        # Once per delay it is written at once, which shows whether the row still exists.
-        is_there = statements.count_again(counted)
-        if may_wait:
-            counted.counted_at = monotonic()
-        return is_there
+        # Now and then it is written at once, by one thread, which shows whether the row still exists.
+        counted.counted_at = now
+        try:
+            return statements.write_count(counted)
+        except Error:
+            if may_wait:
+                backlog.retry_count(counted)
+            raise
 
-    def count_later(self, counted: CountedRow, times: int) -> None:
-        backlog.add_count(counted, conf.OUTCOME_DELAY.total_seconds(), times)
+    def count_later(self, counted: CountedRow) -> None:
+        backlog.add_count(counted, conf.OUTCOME_DELAY.total_seconds())
 
     def existing(self, handles: Sequence[RowHandle]) -> set[RowHandle]:
         by_number = {handle.number: handle for handle in handles}

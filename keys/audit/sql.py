@@ -52,7 +52,16 @@ class SQL:
         same = f"{quote('id')} = %s AND {quote('at')} = %s"
         assignments = ", ".join(f"{quote(str(field.column))} = %s" for field in OUTCOME_FIELDS)
         self.outcome = f"UPDATE {self.events} SET {assignments} WHERE {same}"  # noqa: S608
-        self.recount = f"UPDATE {self.events} SET {quote('count')} = {quote('count')} + %s WHERE {same}"  # noqa: S608
+        count = quote("count")
+        self.count_one_more = f"UPDATE {self.events} SET {count} = {count} + 1 WHERE {same}"  # noqa: S608
+        # Never down: a thread with an earlier count may be late.
+        grown = f"CASE WHEN {count} < %s THEN %s ELSE {count} END"
+        self.recount = f"UPDATE {self.events} SET {count} = {grown} WHERE {same}"  # noqa: S608
+        # For rows that the process writes itself, with a ticket, as it may have to do it again.
+        ticketed = f"{quote('ticket')} = %s AND {quote('at')} = %s"
+        self.recount_ticketed = f"UPDATE {self.events} SET {count} = {grown} WHERE {ticketed}"  # noqa: S608
+        places = ", ".join(["%s"] * len(SHIPPED_FIELDS))
+        self.insert_ticketed = f"INSERT INTO {self.events} ({self.columns(SHIPPED_FIELDS)}) VALUES ({places})"  # noqa: S608
 
     def columns(self, fields: Any) -> str:
         """Return the names of the fields' columns, as a list in SQL."""

@@ -15,7 +15,7 @@ from django.db.backends.utils import CursorWrapper
 from ..models import APIKey
 from ..models.audit_event import Row, described
 from ..models.fields import in_database
-from .outcomes import UNWRITTEN, Batch, CountedRow, Outcome, RowHandle
+from .outcomes import Batch, CountedRow, Outcome, RowHandle
 from .places import Place, at, can_return_to, finds_other_tables, may_change, place_of
 from .sql import EVENT_NAMES, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SHIPPED_NAMES, dialect_of
 
@@ -276,11 +276,22 @@ def write_outcome(outcome: Outcome) -> bool:
     return _run(work, outcome.place)
 
 
-def count_again(row: RowHandle, times: int = 1) -> bool:
-    """Add `times` to the row's count; return False if the row does not exist."""
+def write_count(row: CountedRow) -> bool:
+    """Set the row's count, unless it is higher already; return False if the row does not exist."""
 
     def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> bool:
-        cursor.execute(_without_sync(connection, database, database.sql.recount), [times, *_adapted(connection, row)])
+        parameters = [row.total, row.total, *_adapted(connection, row)]
+        cursor.execute(_without_sync(connection, database, database.sql.recount), parameters)
+        return bool(cursor.rowcount > 0)
+
+    return _run(work, row.place)
+
+
+def count_one_more(row: RowHandle) -> bool:
+    """Add one to the row's count, in a transaction that may be rolled back; return False if it does not exist."""
+
+    def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> bool:
+        cursor.execute(database.sql.count_one_more, _adapted(connection, row))
         return bool(cursor.rowcount > 0)
 
     return _run(work, row.place)
@@ -310,15 +321,11 @@ def write_batch(batch: Batch) -> None:
 
     def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> None:
         outcomes = [_adapted(connection, outcome) for outcome in batch.outcomes]
-        counts = [[times, *_adapted(connection, row)] for row, times in batch.counts.items() if row.number != UNWRITTEN]
-        rows = [
-            _parameters(connection, {**row.row, "count": times}, EVENT_NAMES)
-            for row, times in batch.counts.items()
-            if row.number == UNWRITTEN and isinstance(row, CountedRow)
-        ]
+        counts = [[n, n, *_adapted(connection, row)] for row, n in batch.counts.items() if row.is_written]
+        rows = [(row, count) for row, count in batch.counts.items() if not row.is_written]
         # Built before the batch's own transaction starts.
         recount = _without_sync(connection, database, database.sql.recount)
-        is_one_statement = len(rows) + len(counts) + (1 if database.sql.outcomes and outcomes else len(outcomes)) == 1
+        is_one_statement = not rows and len(counts) + (1 if database.sql.outcomes and outcomes else len(outcomes)) == 1
         with nullcontext() if is_one_statement else transaction.atomic(using=connection.alias):
             if outcomes and database.sql.outcomes:
                 columns = [list(column) for column in zip(*outcomes, strict=True)]
@@ -327,8 +334,8 @@ def write_batch(batch: Batch) -> None:
                 _execute_each(cursor, database.sql.outcome, outcomes)
             if counts:
                 _execute_each(cursor, recount, counts)
-            for values in rows:
-                cursor.execute(database.sql.insert, values)
+            for row, count in rows:
+                _write_ticketed(cursor, connection, database, row, count)
 
     try:
         _run(work, batch.place)
@@ -336,6 +343,17 @@ def write_batch(batch: Batch) -> None:
         if not (batch.place and batch.place.schema and getattr(error.__cause__, "sqlstate", None) == NO_TABLE):
             raise
         logger.warning("A tenant's audit log is gone, and %d outcomes with it.", len(batch.outcomes))
+
+
+def _write_ticketed(
+    cursor: Any, connection: BaseDatabaseWrapper, database: Database, row: CountedRow, count: int
+) -> None:
+    """Insert the row with its count, or set the count if an earlier write of it went through after all."""
+    named = _adapted(connection, row)
+    cursor.execute(database.sql.recount_ticketed, [count, count, *named])
+    if cursor.rowcount == 0:
+        values = {**row.row, "count": count, "ticket": row.number}
+        cursor.execute(database.sql.insert_ticketed, _parameters(connection, values, SHIPPED_NAMES))
 
 
 def _execute_each(cursor: Any, statement: str, rows: Sequence[Sequence[Any]]) -> None:

@@ -20,7 +20,7 @@ from ..models.audit_event import Row
 from . import log_identity
 from .entries import encode, new_ticket
 from .log_identity import LogIdentityError
-from .outcomes import UNWRITTEN, Backlog, Batch, CountedRow, RowHandle
+from .outcomes import Backlog, Batch, CountedRow, RowHandle
 from .places import Place, has_schemas
 from .servers import AddressError, Servers
 
@@ -176,12 +176,15 @@ class StreamSink:
     def add_outcome(self, handle: RowHandle, row: Row, may_be_gone: bool) -> None:
         self._stream.append_again([{**row, "ticket": handle.number}])
 
+    def may_be_rolled_back(self) -> bool:
+        return False
+
     def count_again(self, counted: CountedRow) -> bool:
-        self.count_later(counted, 1)
+        self.count_later(counted)
         return True
 
-    def count_later(self, counted: CountedRow, times: int) -> None:
-        self._counts.add_count(counted, COUNT_DELAY, times)
+    def count_later(self, counted: CountedRow) -> None:
+        self._counts.add_count(counted, COUNT_DELAY)
 
     def existing(self, handles: Sequence[RowHandle]) -> set[RowHandle]:
         # No rollback removes an entry.
@@ -190,13 +193,9 @@ class StreamSink:
     def _write_counts(self, batch: Batch) -> None:
         if self._stream.length() >= conf.AUDIT_BACKLOG_LIMIT:
             raise BacklogFullError("The backlog of the audit log has reached its limit.")
-        rows = [(row, times) for row, times in batch.counts.items() if isinstance(row, CountedRow)]
-        counts = {row: times if row.number == UNWRITTEN else row.row["count"] + times for row, times in rows}
         self._stream.append_again(
-            [{**row.row, "count": count, "ticket": row.number or new_ticket(row.at)} for row, count in counts.items()]
+            [{**row.row, "count": count, "ticket": row.number} for row, count in batch.counts.items()]
         )
-        for row, count in counts.items():
-            row.row["count"] = count
 
 
 @cache

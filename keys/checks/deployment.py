@@ -4,11 +4,15 @@ from datetime import datetime
 
 from django.conf import settings
 from django.core import checks
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.filebased import FileBasedCache
+from django.core.cache.backends.locmem import LocMemCache
 from django.db import connections, router
 from django.utils import timezone
 
-from ..endpoints import endpoints
+from ..endpoints import Endpoint, endpoints
 from ..models import APIKey
+from ..throttling import APIKeyRateThrottle, backend_of
 
 
 @checks.register(checks.Tags.security, "keys", deploy=True)
@@ -67,3 +71,32 @@ def check_sqlite_waits_for_its_turn(**kwargs: object) -> list[checks.CheckMessag
             id="keys.W008",
         )
     ]
+
+
+@checks.register("keys", deploy=True)
+def check_rates_are_counted(**kwargs: object) -> list[checks.CheckMessage]:
+    hint = "Let CACHES name a cache that all processes share: Redis, Memcached or the database."
+    found: list[checks.CheckMessage] = []
+    for backend, endpoint in _caches_of_rates().items():
+        if issubclass(backend, DummyCache):
+            message = f"{backend.__name__} forgets everything, so no key's rate is enforced: {endpoint} and others."
+            found.append(checks.Error(message, hint=hint, id="keys.E030"))
+        elif issubclass(backend, LocMemCache):
+            message = f"Each process counts for itself in {backend.__name__}: with several of them, keys get their rate"
+            message += f" several times: {endpoint} and others."
+            found.append(checks.Warning(message, hint=hint, id="keys.W026"))
+        elif issubclass(backend, FileBasedCache):
+            message = f"{backend.__name__} may forget one of two requests at once, so keys get more than their rate:"
+            message += f" {endpoint} and others."
+            found.append(checks.Warning(message, hint=hint, id="keys.W026"))
+    return found
+
+
+def _caches_of_rates() -> dict[type, Endpoint]:
+    """Return the caches in which rates are counted, with a view each."""
+    return {
+        type(backend_of(throttle.cache)): endpoint
+        for endpoint in reversed(endpoints())
+        for throttle in endpoint.throttles
+        if isinstance(throttle, type) and issubclass(throttle, APIKeyRateThrottle)
+    }

@@ -231,6 +231,11 @@ class AuditEvent(models.Model):
                 words = []
         return "; ".join([*([note] if note else []), *words])
 
+    @property
+    def is_from_many_networks(self) -> bool:
+        """Whether it counts refusals beyond the bound of a flood, and so names neither an address nor a path."""
+        return self.event == AuditEvent.Event.REFUSED and self.detail == MANY_NETWORKS
+
     def __str__(self) -> str:
         at = moments.local(self.at)
         return f"{at:%Y-%m-%d %H:%M:%S} {self.get_event_display()} {self.key_name or self.get_reason_display()}"
@@ -245,6 +250,9 @@ EVENT_FIELDS = tuple(
     field for field in AuditEvent._meta.concrete_fields if field.name not in {"id", "changes", "ticket"}
 )
 WIDTHS: Mapping[str, int] = {field.attname: field.max_length for field in EVENT_FIELDS if field.max_length}
+# What a row that counts refusals from many networks leaves blank; its `detail` says what it is.
+OF_ONE_REQUEST = ("method", "path", "endpoint", "duration_ms", "address", "user_agent", "request_id")
+MANY_NETWORKS = "from many networks"
 BLANK: Row = {field.attname: field.get_default() if field.has_default() else None for field in EVENT_FIELDS}
 
 

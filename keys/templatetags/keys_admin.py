@@ -73,7 +73,8 @@ def event_subject(event: AuditEvent) -> SafeString:
     # The worker died, or the request is still being answered.
     status = event.status if event.status is not None else _("no answer")
     took = "" if event.duration_ms is None else f", {event.duration_ms} ms"
-    return format_html('{} {} <span class="keys-answer">→ {}{}</span>', event.method, event.path, status, took)
+    request = _("several paths") if event.is_from_many_networks else f"{event.method} {event.path}"
+    return format_html('{} <span class="keys-answer">→ {}{}</span>', request, status, took)
 
 
 @register.simple_tag(takes_context=True)

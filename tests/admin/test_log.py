@@ -18,6 +18,7 @@ from django.utils import timezone
 from keys.admin import log_list
 from keys.audit.retention import Pruning
 from keys.models import APIKey, AuditEvent
+from keys.models.audit_event import MANY_NETWORKS
 from tests.support.admin import LOG, staff, text_of
 from tests.support.log import body_of
 
@@ -257,3 +258,14 @@ def test_an_empty_log_says_what_to_do(admin_client: Client) -> None:
     assert "Call a guarded endpoint" in text_of(admin_client.get(LOG))
     event()
     assert "No event matches" in text_of(admin_client.get(LOG, {"event__exact": "refused"}))
+
+
+def test_a_row_of_many_networks_says_so(admin_client: Client) -> None:
+    fields = {"event": "refused", "reason": "unknown", "method": "", "path": "", "duration_ms": None, "status": 401}
+    one = event(**fields, detail=MANY_NETWORKS, count=812)
+    page = text_of(admin_client.get(LOG))
+    assert "many networks" in page
+    assert "several paths" in page
+    page = text_of(admin_client.get(f"{LOG}{one.pk}/change/"))
+    assert MANY_NETWORKS in page
+    assert "User agent" not in page

@@ -323,3 +323,10 @@ def test_an_empty_log_says_what_to_do(admin_client: Client) -> None:
     text = shown(admin_client.get(USAGE))
     assert "No request with a key is on record in this time" in text
     assert "Call a guarded endpoint" in text
+
+
+def test_refusals_from_many_networks_have_a_line(admin_client: Client) -> None:
+    record(at=timezone.now(), event="refused", reason="unknown", count=4, detail="from many networks")
+    page = shown(admin_client.get(USAGE))
+    assert "several APIs" in page
+    assert "many networks" in page

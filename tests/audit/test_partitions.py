@@ -9,7 +9,7 @@ from django.db import DEFAULT_DB_ALIAS, connection, transaction
 from django.utils import timezone
 
 from keys.audit import partitions, retention, statements, triggers
-from keys.audit.outcomes import Batch, Outcome
+from keys.audit.outcomes import Batch, CountedRow, Outcome
 from keys.audit.partitions import Partition, PartitionError, missing, month_of, present, strays
 from keys.audit.retention import Pruning
 from keys.models import AuditEvent
@@ -328,6 +328,6 @@ def test_what_a_request_writes_touches_no_partition_but_that_of_its_month() -> N
             assert handle is not None
             outcome = Outcome("used", "", 200, 5, *handle)
             assert statements.write_outcome(outcome)
-            statements.write_batch(Batch([outcome, outcome], {handle: 1}))
+            statements.write_batch(Batch([outcome, outcome], {CountedRow.written(handle, row()): 1}))
             touched = locked()
     assert touched == {f"keys_auditevent_{suffix(now)}"}

@@ -10,7 +10,7 @@ from django.forms.models import model_to_dict
 from django.utils import timezone
 
 from keys.audit import statements
-from keys.audit.outcomes import Batch, Outcome, RowHandle
+from keys.audit.outcomes import Batch, CountedRow, Outcome, RowHandle
 from keys.keyrings import DatabaseKeyring
 from keys.models import APIKey, AuditEvent, fields
 from keys.models.audit_event import EVENT_FIELDS
@@ -136,20 +136,37 @@ def test_adds_an_outcome_to_its_own_row_alone() -> None:
     assert AuditEvent.objects.get(pk=other.number).status is None
 
 
-def test_counts_again_on_its_own_row_alone() -> None:
+def counting(name: RowHandle, count: int) -> CountedRow:
+    counted = CountedRow.written(name, row())
+    counted.total = count
+    return counted
+
+
+def test_counts_on_its_own_row_alone_and_never_down() -> None:
     mine, other = neighbours()
-    assert statements.count_again(mine)
-    assert statements.count_again(mine, 41)
-    assert not statements.count_again(RowHandle(other.number, mine.at))
-    assert not statements.count_again(RowHandle(other.number + 1, other.at))
+    assert statements.count_one_more(mine)
+    assert statements.write_count(counting(mine, 43))
+    assert statements.write_count(counting(mine, 42))
+    for gone in (RowHandle(other.number, mine.at), RowHandle(other.number + 1, other.at)):
+        assert not statements.count_one_more(gone)
+        assert not statements.write_count(counting(gone, 2))
     assert list(AuditEvent.objects.order_by("id").values_list("count", flat=True)) == [43, 1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_is_written_late_is_written_once() -> None:
+    late = CountedRow.unwritten(row(event="refused", reason="unknown"), statements.current_place())
+    for count in (3, 3, 5, 4):
+        statements.write_batch(Batch(counts={late: count}))
+    assert list(AuditEvent.objects.values_list("reason", "count")) == [("unknown", 5)]
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="Only PostgreSQL can be told not to wait for the disk.")
 def test_leaves_the_durability_of_a_project_s_own_transaction_alone() -> None:
     mine, _ = neighbours()
     assert statements.write_outcome(outcome_of(mine))
-    assert statements.count_again(mine)
+    assert statements.count_one_more(mine)
+    assert statements.write_count(counting(mine, 3))
     with connection.cursor() as cursor:
         cursor.execute("SHOW synchronous_commit")
         assert cursor.fetchone() == ("on",)
@@ -162,7 +179,7 @@ def test_writes_a_batch_as_one_by_one(outcomes: int) -> None:
     lost = RowHandle(names[0].number, names[1].at)
     batch = Batch(
         [Outcome("used", "", 200 + n, n, *name) for n, name in enumerate(names[:outcomes])] + [outcome_of(lost)],
-        {names[-1]: 7, names[-2]: 1, lost: 100},
+        {counting(name, count): count for name, count in ((names[-1], 8), (names[-2], 2), (lost, 100))},
     )
     statements.write_batch(batch)
     expected = [[200 + n, n, 1] if n < outcomes else [None, None, 1] for n in range(100)]

@@ -12,7 +12,7 @@ import pytest
 from django.db import OperationalError
 
 from keys.audit.floods import WHOLE_ROWS, Floods
-from keys.audit.outcomes import UNWRITTEN, Backlog, Batch, CountedRow, Outcome, RowHandle
+from keys.audit.outcomes import Backlog, Batch, CountedRow, Outcome, RowHandle
 from keys.audit.places import Place
 from keys.networks import parse_address
 from tests.support.log import AT, row
@@ -29,7 +29,7 @@ class ListSink:
 
     def __init__(self) -> None:
         self.rows: list[int] = []  # the count of each
-        self.later: list[tuple[int, int]] = []  # what was left for later: the row's number and how many
+        self.later: list[tuple[bool, int]] = []  # what was left for later: whether the row is written, and its count
         self.may_insert = threading.Event()
         self.may_insert.set()
         self.is_waiting = threading.Semaphore(0)
@@ -37,6 +37,9 @@ class ListSink:
 
     def place(self) -> Place:
         return Place("list")
+
+    def may_be_rolled_back(self) -> bool:
+        return False
 
     def insert(self, row: dict[str, Any]) -> RowHandle:
         if not self.may_insert.is_set():
@@ -51,11 +54,11 @@ class ListSink:
         raise NotImplementedError
 
     def count_again(self, counted: CountedRow) -> bool:
-        self.rows[counted.number - 1] += 1
+        self.rows[counted.number - 1] = counted.total
         return True
 
-    def count_later(self, counted: CountedRow, times: int) -> None:
-        self.later.append((counted.number, times))
+    def count_later(self, counted: CountedRow) -> None:
+        self.later.append((counted.is_written, counted.total))
 
     def existing(self, handles: Any) -> set[RowHandle]:
         return {*handles}
@@ -109,12 +112,12 @@ def test_refusals_do_not_wait_for_the_counted_row(sink: ListSink, refuse: Any, f
     first.join()
     if fails:
         # Its own refusal was answered with 503; those of the others are counted in a row that comes later.
-        assert (sink.rows, sink.later) == ([1] * WHOLE_ROWS, [(UNWRITTEN, 3)])
+        assert (sink.rows, sink.later) == ([1] * WHOLE_ROWS, [(False, 3)])
     else:
-        assert (sink.rows, sink.later) == ([1] * (WHOLE_ROWS + 1), [(WHOLE_ROWS + 1, 3)])
+        assert (sink.rows, sink.later) == ([1] * (WHOLE_ROWS + 1), [(True, 4)])
     sink.fails = False
     refuse()
-    assert sum(sink.rows) + 3 == WHOLE_ROWS + 3 + (1 if fails else 2)
+    assert sink.rows == [1] * WHOLE_ROWS + [1 if fails else 5]
 
 
 def outcome(number: int, place: Place) -> Outcome:
@@ -226,7 +229,9 @@ print(status)
     "lock",
     [
         "floods._lock",
-        "next(iter(floods._buckets.values())).lock",
+        "floods._minutes[max(floods._minutes)]._lock",
+        "next(iter(floods._minutes[max(floods._minutes)]._buckets.values())).lock",
+        "floods._minutes[max(floods._minutes)]._room._lock",
         "backlog._batch_lock",
         "backlog._write_lock",
     ],

@@ -75,6 +75,20 @@ def test_sqlite_waits_for_its_turn(
         del connections["file"]
 
 
+@pytest.mark.parametrize(
+    ("backend", "found_ids"),
+    [("redis.RedisCache", set()), ("db.DatabaseCache", set()), ("locmem.LocMemCache", {"keys.W026"}),
+     ("filebased.FileBasedCache", {"keys.W026"}), ("dummy.DummyCache", {"keys.E030"})],
+)  # fmt: skip
+def test_caches_that_do_not_count(settings: Settings, backend: str, found_ids: set[str]) -> None:
+    settings.CACHES = {"default": {"BACKEND": f"django.core.cache.backends.{backend}", "LOCATION": "redis://nowhere"}}
+    serve(settings, Guarded.as_view(throttle_classes=[APIKeyRateThrottle]))
+    assert {name for name in ("keys.W026", "keys.E030") if found(name, deploy=True)} == found_ids
+    assert not found("keys.W026") + found("keys.E030")
+    serve(settings, Guarded.as_view())
+    assert not found("keys.W026", deploy=True) + found("keys.E030", deploy=True)
+
+
 @pytest.mark.django_db
 def test_a_key_with_every_scope() -> None:
     key = APIKey.objects.create(name="Too\nmuch", scopes=["users:read", "*"])

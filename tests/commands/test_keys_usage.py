@@ -192,3 +192,12 @@ def test_without_a_clear_order_nothing_is_pruned(arguments: list[str]) -> None:
     pruned = run("keys_prune", *arguments)
     assert (pruned.status, pruned.out) == (1, "")
     assert len(paths()) == 4
+
+
+@pytest.mark.django_db
+def test_refusals_from_many_networks_have_no_address() -> None:
+    record(at=timezone.now(), event="refused", reason="unknown", count=4, detail="from many networks")
+    record(at=timezone.now(), event="refused", reason="unknown", path="/a/")
+    many, one = sorted(run("keys_usage").out.splitlines()[1:], key=lambda line: "many networks" not in line)
+    assert "many networks" in many
+    assert one.split()[2:5] == ["/a/", "?", "0"]

@@ -1,12 +1,15 @@
 """One bucket for each key, in whatever cache there is, or is not."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import redis
 import time_machine
+from django.core.cache import cache
+from django.core.cache.backends.dummy import DummyCache
 from django.test import Client
 from django.urls import path
 from pytest_django import Settings
@@ -23,6 +26,13 @@ BACKENDS = "django.core.cache.backends"
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
+class Full(DummyCache):
+    """A cache that takes nothing, as Memcached when it is full."""
+
+    def add(self, *args: Any, **kwargs: Any) -> bool:
+        return False
+
+
 def use_redis(settings: Settings, location: str) -> None:
     prefix = f"{RUN}_{uuid4().hex}"
     settings.CACHES = {
@@ -35,9 +45,17 @@ def empty_cache(settings: Settings) -> None:
     settings.CACHES = {"default": {"BACKEND": f"{BACKENDS}.locmem.LocMemCache", "LOCATION": uuid4().hex}}
 
 
-@pytest.fixture(params=["locmem", "redis"])
+@pytest.fixture
+def files(settings: Settings, tmp_path: Path) -> None:
+    """A cache of which nothing is known but Django's own methods."""
+    settings.CACHES = {"default": {"BACKEND": f"{BACKENDS}.filebased.FileBasedCache", "LOCATION": str(tmp_path)}}
+
+
+@pytest.fixture(params=["locmem", "redis", "files"])
 def any_cache(request: pytest.FixtureRequest, settings: Settings, empty_cache: None) -> None:
-    if request.param == "redis":
+    if request.param == "files":
+        request.getfixturevalue("files")
+    elif request.param == "redis":
         shared = shared_redis()
         try:
             redis.Redis.from_url(shared).ping()
@@ -77,6 +95,36 @@ def test_every_period(rate: str, seconds: int) -> None:
         assert get(key).status_code == 200
 
 
+def test_a_key_gets_all_of_its_rate_and_no_more_in_any_minute(any_cache: None) -> None:
+    key, accepted = APIKey.objects.create(name="TTS", rate="3/min"), []
+    with time_machine.travel(NOON, tick=False) as clock:
+        for second in range(0, 300, 7):
+            if get(key).status_code == 200:
+                accepted.append(second)
+            clock.shift(timedelta(seconds=7))
+    assert all(accepted[n + 3] - accepted[n] >= 60 for n in range(len(accepted) - 3))
+    # Whoever asks every seven seconds is let in at the first of them that is a minute after the last but two.
+    assert accepted == [0, 7, 14, 63, 70, 77, 126, 133, 140, 189, 196, 203, 252, 259, 266]
+
+
+@pytest.mark.usefixtures("files")
+def test_a_request_counts_that_died_before_it_was_noted() -> None:
+    key = APIKey.objects.create(name="TTS", rate="3/day")
+    assert get(key).status_code == 200
+    bucket = f"throttle_api_key_{key.pk}"
+    number, times = cache.get(bucket)
+    assert cache.add(f"{bucket}:{number + 1}", [times[0] + 0.001, *times])
+    assert [get(key).status_code, get(key).status_code] == [200, 429]
+
+
+def test_a_cache_that_takes_nothing_lets_nobody_in_for_ever(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.CACHES = {"default": {"BACKEND": f"{__name__}.Full"}}
+    assert get(APIKey.objects.create(name="TTS", rate="1/day")).status_code == 503
+    assert "The rate of an API key cannot be checked: CannotCount" in caplog.text
+
+
 def test_a_key_without_a_rate_is_not_limited() -> None:
     key = APIKey.objects.create(name="TTS")
     assert {get(key).status_code for _ in range(20)} == {200}
@@ -106,7 +154,7 @@ def test_the_frameworks_own_throttle_has_a_bucket_for_each_service(settings: Set
     assert get(key.rotate()).status_code == 429
 
 
-def test_a_rate_that_was_lowered_says_when_to_come_back() -> None:
+def test_a_rate_that_was_lowered_says_when_to_come_back(any_cache: None) -> None:
     key = APIKey.objects.create(name="TTS", rate="10/min")
     with time_machine.travel(NOON, tick=False) as clock:
         for _ in range(10):
@@ -132,6 +180,12 @@ def test_a_rate_that_is_none_closes_and_breaks_nothing(rate: str) -> None:
     key = APIKey.objects.create(name="TTS")
     APIKey._base_manager.filter(pk=key.pk).update(rate=rate)
     assert get(key).status_code == 503
+
+
+def test_a_rate_of_nothing_says_so(any_cache: None) -> None:
+    key = APIKey.objects.create(name="TTS")
+    APIKey._base_manager.filter(pk=key.pk).update(rate="0/min")
+    assert [get(key).status_code, get(key)["Retry-After"]] == [429, "60"]
 
 
 class TestWithoutTheCache:

@@ -67,7 +67,7 @@ class Command(KeysCommand):
 
     def _line(self, line: Usage) -> Line:
         cells: list[str | int] = [
-            line.key_name or "(unknown key)", line.key_prefix, line.path, line.address or "?", line.user_agent,
+            line.key_name or "(unknown key)", line.key_prefix, line.path, line.came_from or "?", line.user_agent,
             line.uses, line.died, line.refusals, ago(line.last_at),
         ]  # fmt: skip
         return Line(cells, self.style.WARNING if line.refusals or line.died else str)
