@@ -89,7 +89,8 @@ def test_each_column_is_exported() -> None:
     written = {**filled(), "at": AT.isoformat()}
     assert json.loads(exported["jsonl"]) == written
     (line,) = csv.DictReader(exported["csv"].splitlines())
-    assert line == {name: str(value) for name, value in written.items()}
+    texts = {name: json.dumps(value) if isinstance(value, dict) else str(value) for name, value in written.items()}
+    assert line == texts
 
 
 def test_an_outcome_begins_with_what_is_added_to_a_use_and_ends_with_what_names_it() -> None:
