@@ -4,7 +4,7 @@ from contextlib import suppress
 
 from django.apps import AppConfig, apps
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models.signals import pre_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -20,10 +20,13 @@ class KeysConfig(AppConfig):
                 " go by 'keys': take the label out."
             )
         from . import checks  # noqa: F401  registers them
+        from .audit.triggers import make_way, put_back
         from .histories import watch_models
         from .migrations._takeover import look_before_migrating
 
         pre_migrate.connect(look_before_migrating, sender=self)
+        pre_migrate.connect(make_way, sender=self)
+        post_migrate.connect(put_back, sender=self)
 
         watch_models()
         if apps.is_installed("drf_spectacular"):

@@ -12,8 +12,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from ..audit.reach import reach
 from ..models import APIKey
-from ..templatetags.keys_admin import state_badges, time_ago
+from ..templatetags.keys_admin import last_use, state_badges
 from . import activity, charts
 
 SPARKLINE_DAYS = 7
@@ -26,7 +27,7 @@ def scope_list(key: APIKey) -> SafeString:
 
 
 class KeyChangeList(ChangeList):
-    """Adds what the log says about the keys on this page, in two queries for all of them."""
+    """Adds what the log says about the keys on this page, in a few queries for all of them."""
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[APIKey]:
         shown: Any = self.root_queryset
@@ -39,8 +40,9 @@ class KeyChangeList(ChangeList):
         # It stays a queryset, which `list_editable` needs, and keeps these instances.
         shown: Any = self.result_list
         recent = activity.by_day([key.pk for key in shown], SPARKLINE_DAYS, A_DAY)
+        known = reach()
         for key in shown:
-            key.recent = recent[key.pk]
+            key.recent, key.reach = recent[key.pk], known
 
 
 class KeyColumns:
@@ -70,8 +72,7 @@ class KeyColumns:
 
     @admin.display(description=gettext_lazy("last use"), ordering="last_used")
     def last_use(self, key: APIKey) -> str:
-        last_used = key.last_used if hasattr(key, "last_used") else key.last_used_at
-        return _("never") if last_used is None else time_ago(last_used)
+        return last_use(key)
 
     @admin.display(description=gettext_lazy("last 7 days"))
     def last_days(self, key: APIKey) -> str:

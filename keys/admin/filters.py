@@ -10,6 +10,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from .. import moments
+from ..audit.reach import FIRST, reach
 from ..conf import conf
 from ..models import APIKey, AuditEvent
 from ..models.api_key import STATES
@@ -52,23 +54,37 @@ class ScopeFilter(admin.SimpleListFilter):
 
 
 class UseFilter(admin.SimpleListFilter):
-    """The keys by their last use."""
+    """The keys by their last use, as far as the log reaches back."""
 
     title = _("last use")
     parameter_name = "use"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("never", _("never used")), ("90", _("not used for 90 days")), ("7", _("used in the last 7 days"))]
+        found: list[tuple[str, Any]] = [("never", _("never used"))]
+        known = reach()
+        if APIKey.objects.filter(known.older_keys()).exists():
+            found.append(("unknown", known.not_since))
+        return [*found, ("90", _("not used for 90 days")), ("7", _("used in the last 7 days"))]
 
     def queryset(self, request: HttpRequest, queryset: Keys) -> Keys:
         uses = AuditEvent.objects.filter(api_key=OuterRef("pk"), event=AuditEvent.Event.USED)
+        now = timezone.now()
         match self.value():
             case "never":
-                return queryset.filter(~Exists(uses))
+                return queryset.filter(~Exists(uses), ~reach().older_keys())
+            case "unknown":
+                known = reach()
+                return queryset.filter(
+                    ~Exists(uses.filter(at__gte=known.since) if known.since else uses), known.older_keys()
+                )
             case "90":
-                return queryset.filter(~Exists(uses.filter(at__gte=timezone.now() - timedelta(days=90))))
+                # A use with the time of a dead clock may have been at any time.
+                since = now - timedelta(days=90)
+                lately, known = uses.filter(Q(at__gte=since) | Q(at__lt=moments.kept(FIRST))), reach()
+                unused = queryset.filter(~Exists(lately))
+                return unused if known.knows(since) else unused.filter(~known.older_keys())
             case "7":
-                return queryset.filter(Exists(uses.filter(at__gte=timezone.now() - timedelta(days=7))))
+                return queryset.filter(Exists(uses.filter(at__gte=now - timedelta(days=7))))
         return queryset
 
 

@@ -13,10 +13,12 @@ from django.db import router, transaction
 from django.db.models import F, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from .. import actor
+from ..audit.reach import reach
 from ..audit.reports import retirement
 from ..models import APIKey, RotationError
 from ..models.fields import Digest
@@ -161,7 +163,8 @@ class LifeCycleSteps:
 
     def _lines(self, keys: Sequence[APIKey]) -> list[dict[str, Any]]:
         """Return what the log says about the use of each key."""
-        used = activity.clients([key.pk for key in keys], CLIENTS_DAYS)
+        used, known = activity.clients([key.pk for key in keys], CLIENTS_DAYS), reach()
+        since = timezone.now() - timedelta(days=CLIENTS_DAYS)
         return [
             {
                 "key": key,
@@ -169,6 +172,7 @@ class LifeCycleSteps:
                 "sentence": retirement(key).sentence,
                 "read_since": used[key.pk].read_since,
                 "clients": used[key.pk].found[:CLIENTS_SHOWN],
+                "is_known": known.knows(since) or known.knows(key.created_at),
                 "more": max(len(used[key.pk].found) - CLIENTS_SHOWN, 0),
             }
             for key in keys
@@ -177,4 +181,7 @@ class LifeCycleSteps:
     def _many(self, keys: Sequence[APIKey]) -> list[APIKey]:
         """Return the keys with their last use, the latest first."""
         listed = APIKey.objects.with_last_used().filter(pk__in=[key.pk for key in keys])
-        return list(listed.order_by(F("last_used").desc(nulls_last=True), "name"))
+        ordered, known = list(listed.order_by(F("last_used").desc(nulls_last=True), "name")), reach()
+        for key in ordered:
+            key.reach = known  # type: ignore[attr-defined]
+        return ordered

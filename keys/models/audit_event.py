@@ -169,6 +169,8 @@ class AuditEvent(models.Model):
 
 # Written with each request. The other events are those of keys and of the log, and are few.
 TRAFFIC = (AuditEvent.Event.USED, AuditEvent.Event.REFUSED)
+# The reasons for which a stranger is refused, of whom no key is known: such refusals share rows with a count.
+STRANGERS = (AuditEvent.Reason.UNKNOWN, AuditEvent.Reason.MALFORMED, AuditEvent.Reason.CONFLICT)
 # The columns of a request's row without what identifies it: its id, and its ticket in a stream. It has no `changes`.
 EVENT_FIELDS = tuple(
     field for field in AuditEvent._meta.concrete_fields if field.name not in {"id", "changes", "ticket"}

@@ -8,7 +8,7 @@ from django.core.management.color import no_style
 from django.db import DEFAULT_DB_ALIAS, connection, transaction
 from django.utils import timezone
 
-from keys.audit import partitions, retention, statements, triggers
+from keys.audit import grants, partitions, retention, statements
 from keys.audit.outcomes import Batch, Outcome
 from keys.audit.partitions import Partition, PartitionError, missing, month_of, present, strays
 from keys.audit.retention import Pruning
@@ -111,7 +111,7 @@ def test_a_check_says_that_events_found_no_partition() -> None:
 def test_a_role_that_can_but_write_and_read_the_log_is_told_the_same() -> None:
     role = runs.own("web")
     execute(f"CREATE ROLE {role}")
-    for statement in triggers.grants(role):
+    for statement in grants.grants(role):
         execute(statement)
     record(at=months_ago(-10))
     execute(f"SET LOCAL ROLE {role}")
