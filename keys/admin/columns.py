@@ -12,10 +12,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from ..audit.reach import reach
 from ..models import APIKey
 from ..templatetags.keys_admin import last_use, state_badges
 from . import activity, charts
+from .filters import known
 
 SPARKLINE_DAYS = 7
 A_DAY = 500  # rows counted of each key and day, so that fifty busy keys do not slow down the list
@@ -40,9 +40,8 @@ class KeyChangeList(ChangeList):
         # It stays a queryset, which `list_editable` needs, and keeps these instances.
         shown: Any = self.result_list
         recent = activity.by_day([key.pk for key in shown], SPARKLINE_DAYS, A_DAY)
-        known = reach()
         for key in shown:
-            key.recent, key.reach = recent[key.pk], known
+            key.recent, key.reach = recent[key.pk], known(request)
 
 
 class KeyColumns:

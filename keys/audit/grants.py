@@ -146,7 +146,8 @@ class Rights:
         """Yield the statements of `grants`."""
         powers = self._ask(POWERS, [role])
         if powers:
-            raise TriggerError(f"{role} {powers[0][1]}: no right in tables holds it back. Take another role.")
+            _, power = min(powers, key=lambda each: "superuser" not in each[1])
+            raise TriggerError(f"{role} {power}: no right in tables holds it back. Take another role.")
         quote, named, grantee = self.guarded.quote, self.guarded.named, self.guarded.quote(role)
         yield from self._owning(role)
         yield from self._guarding()

@@ -24,9 +24,10 @@ AHEAD = timedelta(hours=1)  # by so much clocks may differ
 
 @dataclass(frozen=True)
 class Reach:
-    """The time since which the log knows each use of a key; None if it is empty."""
+    """The time since which the log knows each use of a key; None if it is empty. `is_pruned`: retention took more."""
 
     since: datetime | None
+    is_pruned: bool = False
 
     def knows(self, moment: datetime) -> bool:
         """Tell whether the log knows the uses of keys since that moment."""
@@ -63,11 +64,10 @@ def has_dead_clock(moment: datetime) -> bool:
 
 def reach() -> Reach:
     """Return how far back the log reaches now. Reads few rows, however many there are."""
-    begins = _begins()
-    taken = pruned_before()
-    known = [moment for moment in (begins, taken) if moment is not None]
-    # Without a row there is nothing to be known since, not even since retention took the last.
-    return Reach(max(known, key=moments.instant) if begins is not None else None)
+    begins, taken = _begins(), pruned_before()
+    if begins is None or taken is None or moments.instant(taken) <= moments.instant(begins):
+        return Reach(begins)
+    return Reach(taken, is_pruned=True)
 
 
 def _begins() -> datetime | None:
@@ -84,6 +84,8 @@ def pruned_before() -> datetime | None:
     prunings = AuditEvent.objects.written().filter(method="", api_key=None, event=AuditEvent.Event.PRUNED).order_by()
     lately = moments.after(timezone.now(), -LATELY)
     latest, older = _latest(prunings.filter(at__gte=lately)), prunings.filter(at__lt=lately)
+    if latest is not None and moments.instant(latest) >= moments.instant(lately):
+        return latest
     earlier = _latest(older if latest is None else older.filter(at__gte=latest))
     return max(filter(None, (latest, earlier)), key=moments.instant, default=None)
 

@@ -15,7 +15,7 @@ from .. import environment, moments
 from ..models import APIKey, AuditEvent
 from ..models.audit_event import TRAFFIC
 from ..redaction import printable
-from .reach import FIRST, SLACK, day, has_dead_clock, reach
+from .reach import FIRST, SLACK, Reach, day, has_dead_clock, reach
 
 Event = AuditEvent.Event
 _USED = Q(event=Event.USED)
@@ -247,10 +247,14 @@ class Retirement:
         return _("Last used %(used)s from %(address)s, %(times)s since %(since)s: not yet safe to deactivate.")
 
 
-def retirement(key: APIKey) -> Retirement:
-    """Return when and from where the key was last used, and how often since it has a successor."""
+def retirement(key: APIKey, known: Reach | None = None) -> Retirement:
+    """Return when and from where the key was last used, and how often since it has a successor.
+
+    `known` is how far back the log reaches, where that has been asked for other keys already.
+    """
+    known = reach() if known is None else known
     uses = AuditEvent.objects.written().latest_of("api_key_id", key.pk).filter(event=Event.USED)
-    last, known = uses.values_list("at", "address").first() or (None, None), reach()
+    last = uses.values_list("at", "address").first() or (None, None)
     if known.last_use(last[0]) is None:
         last = (None, None)
     replaced_at = key.replaced_by.created_at if key.replaced_by is not None else None

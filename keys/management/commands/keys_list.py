@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from keys import lifecycle, signals
-from keys.audit.reach import Reach, reach
+from keys.audit.reach import Reach, day, reach
 from keys.audit.reports import age_mark, ago, expiring, untold, unused
 from keys.management import arguments
 from keys.management.command import KeysCommand, Line, write_table
@@ -60,8 +60,8 @@ class Command(KeysCommand):
             period = arguments.duration(unused_for)
             reminders.append((signals.key_unused, unused(period)))
             if count := untold(period):
-                text = f"Whether {count} keys were unused for {unused_for} nobody can tell: no use is on record"
-                self.note(f"{text} {self._known.not_since}.")
+                begins = "is empty" if self._known.since is None else f"begins on {day(self._known.since)}"
+                self.note(f"The log {begins}: it cannot tell whether {count} keys were unused for {unused_for}.")
         due: dict[int, APIKey] = {}
         for signal, keys in reminders:
             due |= {key.pk: key for key in keys}
@@ -90,7 +90,8 @@ class Command(KeysCommand):
         notes = [AGE_NOTES[mark]] if (mark := age_mark(key)) else []
         notes += ["typed by hand"] if key.typed_by_hand else []
         last_used = key.last_used and self._known.last_use(key.last_used)  # type: ignore[attr-defined]
-        use = ago(last_used) if last_used else self._known.unused(key.created_at)
+        is_known = self._known.knows(key.created_at)
+        use = ago(last_used) if last_used else "none" if is_known else self._known.not_since
         cells = [
             key.pk, key.name, key.prefix, key.state, ", ".join(key.scopes), ago(key.created_at),
             use, ago(key.expires_at) if key.expires_at else "never",

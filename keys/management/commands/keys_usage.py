@@ -58,9 +58,10 @@ class Command(KeysCommand):
                 self.note(f"Not used in the last {days} days.")
         elif known.since is None:
             self.note("Nothing is on record yet.")
-        else:
-            text = "" if is_used else "Not used since then. "
-            self.note(f"The log begins on {day(known.since)}. {text}What was before, it does not know.")
+        elif not is_used:
+            self.note(f"Not used since {day(known.since)}, where the log begins.")
+        elif known.is_pruned or made is not None:
+            self.note(f"The log begins on {day(known.since)}: what was before is not counted.")
         if count := ahead():
             self.note(f"{count} events have a time that is yet to come: a clock was wrong.")
 
