@@ -21,10 +21,13 @@ class KeysConfig(AppConfig):
             )
         from . import checks  # noqa: F401  registers them
         from .audit import log_identity
+        from .audit.triggers import make_way, put_back
         from .histories import watch_models
         from .migrations._takeover import look_before_migrating
 
         pre_migrate.connect(look_before_migrating, sender=self)
+        pre_migrate.connect(make_way, sender=self)
+        post_migrate.connect(put_back, sender=self)
         post_migrate.connect(log_identity.begin, sender=self)
 
         watch_models()

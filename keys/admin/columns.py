@@ -13,8 +13,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from ..models import APIKey
-from ..templatetags.keys_admin import state_badges, time_ago
+from ..templatetags.keys_admin import last_use, state_badges
 from . import activity, charts
+from .filters import known
 
 SPARKLINE_DAYS = 7
 A_DAY = 500  # rows counted of each key and day, so that fifty busy keys do not slow down the list
@@ -26,7 +27,7 @@ def scope_list(key: APIKey) -> SafeString:
 
 
 class KeyChangeList(ChangeList):
-    """Adds what the log says about the keys on this page, in two queries for all of them."""
+    """Adds what the log says about the keys on this page, in a few queries for all of them."""
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[APIKey]:
         shown: Any = self.root_queryset
@@ -40,7 +41,7 @@ class KeyChangeList(ChangeList):
         shown: Any = self.result_list
         recent = activity.by_day([key.pk for key in shown], SPARKLINE_DAYS, A_DAY)
         for key in shown:
-            key.recent = recent[key.pk]
+            key.recent, key.reach = recent[key.pk], known(request)
 
 
 class KeyColumns:
@@ -70,8 +71,7 @@ class KeyColumns:
 
     @admin.display(description=gettext_lazy("last use"), ordering="last_used")
     def last_use(self, key: APIKey) -> str:
-        last_used = key.last_used if hasattr(key, "last_used") else key.last_used_at
-        return _("never") if last_used is None else time_ago(last_used)
+        return last_use(key)
 
     @admin.display(description=gettext_lazy("last 7 days"))
     def last_days(self, key: APIKey) -> str:

@@ -10,11 +10,20 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from .. import moments
+from ..audit.reach import FIRST, Reach, reach
 from ..conf import conf
 from ..models import APIKey, AuditEvent
 from ..models.api_key import STATES
 
 Keys = QuerySet[APIKey]
+
+
+def known(request: HttpRequest) -> Reach:
+    """Return how far back the log reaches; asked once for a page."""
+    if not hasattr(request, "keys_reach"):
+        request.keys_reach = reach()  # type: ignore[attr-defined]
+    return request.keys_reach  # type: ignore[attr-defined,no-any-return]
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -52,23 +61,31 @@ class ScopeFilter(admin.SimpleListFilter):
 
 
 class UseFilter(admin.SimpleListFilter):
-    """The keys by their last use."""
+    """The keys by their last use, as far as the log reaches back."""
 
     title = _("last use")
     parameter_name = "use"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("never", _("never used")), ("90", _("not used for 90 days")), ("7", _("used in the last 7 days"))]
+        found = [("never", _("never used")), ("unknown", known(request).not_since)]
+        return [*found, ("90", _("not used for 90 days")), ("7", _("used in the last 7 days"))]
 
     def queryset(self, request: HttpRequest, queryset: Keys) -> Keys:
         uses = AuditEvent.objects.filter(api_key=OuterRef("pk"), event=AuditEvent.Event.USED)
+        now, log = timezone.now(), known(request)
         match self.value():
             case "never":
-                return queryset.filter(~Exists(uses))
+                return queryset.filter(~Exists(uses), ~log.older_keys())
+            case "unknown":
+                known_uses = uses if log.since is None else uses.filter(at__gte=log.since)
+                return queryset.filter(~Exists(known_uses), log.older_keys())
             case "90":
-                return queryset.filter(~Exists(uses.filter(at__gte=timezone.now() - timedelta(days=90))))
+                # A use with the time of a dead clock may have been at any time.
+                since = now - timedelta(days=90)
+                unused = queryset.filter(~Exists(uses.filter(Q(at__gte=since) | Q(at__lt=moments.kept(FIRST)))))
+                return unused if log.knows(since) else unused.filter(~log.older_keys())
             case "7":
-                return queryset.filter(Exists(uses.filter(at__gte=timezone.now() - timedelta(days=7))))
+                return queryset.filter(Exists(uses.filter(at__gte=now - timedelta(days=7))))
         return queryset
 
 

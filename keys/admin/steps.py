@@ -13,6 +13,7 @@ from django.db import router, transaction
 from django.db.models import F, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -21,6 +22,7 @@ from ..audit.reports import retirement
 from ..models import APIKey, RotationError
 from ..models.fields import Digest
 from . import activity, reveal
+from .filters import known
 from .finding import row_id
 from .forms import RotateForm
 from .pages import Pages, address
@@ -148,7 +150,9 @@ class LifeCycleSteps:
         return keys
 
     def _confirm(self, request: HttpRequest, step: str, keys: Sequence[APIKey], **context: Any) -> HttpResponse:
-        context |= {"lines": self._lines(keys)} if len(keys) <= LOOKED_INTO else {"many": self._many(keys)}
+        context |= (
+            {"lines": self._lines(request, keys)} if len(keys) <= LOOKED_INTO else {"many": self._many(request, keys)}
+        )
         question = _("Rotate %(what)s?") if step == "rotate" else _("Deactivate %(what)s?")
         several = ngettext("%(number)d key", "%(number)d keys", len(keys))
         title = question % {"what": keys[0] if len(keys) == 1 else several % {"number": len(keys)}}
@@ -159,22 +163,27 @@ class LifeCycleSteps:
         context |= {"action_url": address(self.admin_site, self.opts.model, step), "back_url": back_url}
         return reveal.answer(self, request, f"admin/keys/apikey/{step}.html", context)
 
-    def _lines(self, keys: Sequence[APIKey]) -> list[dict[str, Any]]:
+    def _lines(self, request: HttpRequest, keys: Sequence[APIKey]) -> list[dict[str, Any]]:
         """Return what the log says about the use of each key."""
-        used = activity.clients([key.pk for key in keys], CLIENTS_DAYS)
+        used, log = activity.clients([key.pk for key in keys], CLIENTS_DAYS), known(request)
+        since = timezone.now() - timedelta(days=CLIENTS_DAYS)
         return [
             {
                 "key": key,
                 "can_be_rotated": can_be_rotated(key),
-                "sentence": retirement(key).sentence,
+                "sentence": retirement(key, log).sentence,
                 "read_since": used[key.pk].read_since,
                 "clients": used[key.pk].found[:CLIENTS_SHOWN],
+                "is_known": log.knows(since) or log.knows(key.created_at),
                 "more": max(len(used[key.pk].found) - CLIENTS_SHOWN, 0),
             }
             for key in keys
         ]
 
-    def _many(self, keys: Sequence[APIKey]) -> list[APIKey]:
+    def _many(self, request: HttpRequest, keys: Sequence[APIKey]) -> list[APIKey]:
         """Return the keys with their last use, the latest first."""
         listed = APIKey.objects.with_last_used().filter(pk__in=[key.pk for key in keys])
-        return list(listed.order_by(F("last_used").desc(nulls_last=True), "name"))
+        ordered = list(listed.order_by(F("last_used").desc(nulls_last=True), "name"))
+        for key in ordered:
+            key.reach = known(request)  # type: ignore[attr-defined]
+        return ordered

@@ -11,11 +11,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import environment
+from ..audit.reach import Reach, has_dead_clock
 from ..audit.reports import ApiUsage, ago
 from ..endpoints import endpoints, environment_keyrings
 from ..keyrings import EnvironmentKeyring
 from ..models import APIKey, AuditEvent
-from ..models.audit_event import TRAFFIC, logged_name
+from ..models.audit_event import logged_name
 
 Event = AuditEvent.Event
 
@@ -112,32 +113,32 @@ def variables(used: Iterable[KeyUsage], only: str | None = None) -> list[KeyUsag
 
 @dataclass(frozen=True)
 class Period:
-    """The last `days`, which start at `since`, and the time of the oldest use or refusal in the log."""
+    """The last `days`, which start at `since`, and how far back the log reaches."""
 
     days: int
     since: datetime
-    log_begins: datetime | None
+    reach: Reach
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the log knows each use in this time."""
+        return self.reach.knows(self.since)
 
     def verdict(self, last_used: datetime | None, made: datetime | None = None) -> tuple[str, str]:
         """Return a word on a key's last use, `used`, `safe` to retire or too `early` to tell, and a sentence."""
         if last_used is not None and last_used >= self.since:
             return "used", ""
-        if last_used is None and made is not None and made > self.since:
+        if last_used is None and made is not None and made > self.since and self.reach.knows(made):
             return "early", _("Made %(made)s and not used yet.") % {"made": ago(made)}
-        if last_used is None and self.log_begins is None:
+        if self.reach.since is None:
             return "early", _("Nothing is on record yet.")
-        if last_used is None and self.log_begins is not None and self.log_begins > self.since:
+        if not self.is_known and not (made is not None and self.reach.knows(made)):
             text = _("No use on record, but the log begins only %(begins)s.")
-            return "early", text % {"begins": ago(self.log_begins)}
+            return "early", text % {"begins": ago(self.reach.since)}
+        if last_used is not None and has_dead_clock(last_used):
+            return "early", _("Used when a clock was wrong.")
         text = ngettext("Not used in the last day.", "Not used in the last %(days)d days.", self.days)
         return "safe", text % {"days": self.days}
-
-
-def log_begins() -> datetime | None:
-    """Return the time of the oldest use or refusal in the log; None if there is none."""
-    traffic = AuditEvent.objects.written().filter(event__in=TRAFFIC).order_by("at")
-    begins: datetime | None = traffic.values_list("at", flat=True).first()
-    return begins
 
 
 def judge_variable(variable: KeyUsage, period: Period) -> None:
@@ -161,5 +162,6 @@ def judged(keys: Iterable[APIKey], period: Period) -> list[KeyUsage]:
         verdict, sentence = period.verdict(key.last_used, key.created_at)  # type: ignore[attr-defined]
         # There were more requests in these days than are read.
         sentence = sentence or _("Used before the requests that are counted here.")
+        key.reach = period.reach  # type: ignore[attr-defined]
         found.append(KeyUsage(key.name, key.prefix, key.pk, key, verdict=verdict, sentence=sentence))
     return found

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import environment
+from ..audit.reach import reach
 from ..audit.reports import api_usage, idle, retirement
 from ..models import APIKey
 from . import reveal, usage
@@ -48,7 +49,7 @@ class UsagePage:
         if not self.has_usage_permission(request):
             raise PermissionDenied
         days, key = _days(request), _key(request)
-        period = usage.Period(days, timezone.now() - timedelta(days=days), usage.log_begins())
+        period = usage.Period(days, timezone.now() - timedelta(days=days), reach())
         lines, read_since = api_usage(since=period.since, key=key)
         context = {
             "title": _("Usage of keys"),

@@ -43,6 +43,32 @@ PARTITIONS = r"""
     ORDER BY 2, 3 NULLS FIRST
 """
 
+# Default privileges of a project give roles rights in each new table, and rights in a partition are asked for in place
+# of those in the log. What can be read there can be read in the log: dumps by a role that only reads need that.
+CLOSE = """
+    DO $$ DECLARE found record; BEGIN
+    FOR found IN SELECT part.oid::regclass AS part, log.relowner::regrole AS owner
+        FROM pg_inherits JOIN pg_class AS part ON part.oid = inhrelid JOIN pg_class AS log ON log.oid = inhparent
+        WHERE inhparent = '{log}'::regclass AND part.relowner <> log.relowner
+    LOOP EXECUTE format('ALTER TABLE %s OWNER TO %s', found.part, found.owner); END LOOP;
+    FOR found IN SELECT part.oid::regclass AS part, string_agg(DISTINCT privilege_type, ', ') AS rights,
+            CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END AS grantee
+        FROM pg_inherits JOIN pg_class AS part ON part.oid = inhrelid, LATERAL (
+            SELECT * FROM aclexplode(relacl)
+            UNION ALL SELECT granted.* FROM pg_attribute, aclexplode(attacl) AS granted WHERE attrelid = part.oid
+        ) AS granted
+        WHERE inhparent = '{log}'::regclass AND grantee <> relowner AND privilege_type <> 'SELECT'
+        GROUP BY part.oid, grantee
+    LOOP EXECUTE format('REVOKE %s ON %s FROM %s CASCADE', found.rights, found.part, found.grantee); END LOOP;
+    FOR found IN SELECT inhrelid::regclass AS part, tgname AS name, tgfoid::regproc AS function
+        FROM pg_inherits JOIN pg_trigger AS ours ON tgrelid = inhparent
+        WHERE inhparent = '{log}'::regclass AND tgname = '{name}_no_truncate' AND NOT EXISTS (
+            SELECT FROM pg_trigger AS theirs WHERE theirs.tgrelid = inhrelid AND theirs.tgname = ours.tgname)
+    LOOP EXECUTE format('CREATE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION %s()',
+        found.name, found.part, found.function); END LOOP;
+    END $$
+"""
+
 
 @dataclass(frozen=True)
 class Partition:
@@ -79,6 +105,7 @@ class PartitionedTable:
         for partition, limits in bounds.items():
             yield self.create(partition)
             yield self.attach(partition, limits)
+        yield self.close()
 
     def before(self) -> str:
         """Return the name of the partition for all time before the first month."""
@@ -99,6 +126,14 @@ class PartitionedTable:
     def detach(self, partition: str) -> str:
         # Not CONCURRENTLY: PostgreSQL refuses it if there is a default partition.
         return f"ALTER TABLE {self.quote(self.name)} DETACH PARTITION {self.quote(partition)}"
+
+    def close(self, log: str = "") -> str:
+        """Return the statement after which no partition is a way around the log. `log` may name it with its schema.
+
+        The partitions belong to the log's owner, no other role has a right in them but that to read, and as PostgreSQL
+        gives them the log's triggers on rows alone, they get the one against TRUNCATE too, where the log has it.
+        """
+        return " ".join(CLOSE.format(log=log or self.quote(self.name), name=self.name).split())
 
 
 def between(since: datetime | None, until: datetime) -> str:
@@ -305,7 +340,10 @@ def _retry_while_locked(patience: float, work: Callable[[], Result]) -> Result:
             with beside_tables(alias), transaction.atomic(using=alias):
                 execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
                 execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [LOCK, log_table().name])
-                return work()
+                result = work()
+                # Also those that were there: what became of their rights since nobody can tell.
+                execute(log_table().close())
+                return result
         except Error as error:
             state = getattr(getattr(error.__cause__, "diag", None), "sqlstate", None)
             if state == NOT_ALLOWED:

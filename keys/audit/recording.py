@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from ..conf import conf
 from ..models import AuditEvent
-from ..models.audit_event import BLANK, WIDTHS, Row
+from ..models.audit_event import BLANK, STRANGERS, WIDTHS, Row
 from ..networks import Address
 from ..redaction import printable, redacted
 from .floods import floods
@@ -73,7 +73,7 @@ def record_refusal(row: Row, address: Address | None, recorded: RowHandle | None
     try:
         if recorded is not None:
             sink().add_outcome(recorded, row, may_be_gone=True)
-        elif row["key_name"]:
+        elif row["key_name"] or row["reason"] not in STRANGERS:
             sink().insert(row)
         else:
             floods.record(row, address, sink())

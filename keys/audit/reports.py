@@ -1,6 +1,6 @@
 """Reports from the audit log: who used which key from where, and whether a replaced key can be deactivated."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from django.utils.translation import ngettext
 from .. import environment, moments
 from ..models import APIKey, AuditEvent
 from ..models.audit_event import TRAFFIC, AuditEventQuerySet
+from .reach import FIRST, SLACK, Reach, day, has_dead_clock, reach
 
 Event = AuditEvent.Event
 _USED = Q(event=Event.USED)
@@ -144,15 +145,30 @@ def expiring(within: timedelta) -> QuerySet[APIKey]:
 
 
 def unused(period: timedelta) -> QuerySet[APIKey]:
-    """Return the accepted keys that are older than the period and were not used in it, with `last_used`."""
+    """Return the accepted keys that are older than the period and were not used in it, with `last_used`.
+
+    None, if the log does not reach back so far: then nobody can tell, and `untold` counts them.
+    """
+    keys = _unused(period)
+    return keys if reach().knows(timezone.now() - period) else keys.none()
+
+
+def untold(period: timedelta) -> int:
+    """Return of how many keys the log cannot tell that they were not used in the period, as it knows a part of it."""
+    return 0 if reach().knows(timezone.now() - period) else _unused(period).count()
+
+
+def _unused(period: timedelta) -> QuerySet[APIKey]:
     since = timezone.now() - period
     return idle(since).filter(created_at__lte=since)
 
 
 def idle(since: datetime) -> QuerySet[APIKey]:
-    """Return the accepted keys of any age that were not used since that time, with `last_used`."""
-    uses = AuditEvent.objects.filter(api_key=OuterRef("pk"), event=Event.USED, at__gt=since)
-    return APIKey.objects.with_last_used().accepted().filter(~Exists(uses))
+    """Return the accepted keys of any age of which the log holds no use since that time, with `last_used`."""
+    uses = AuditEvent.objects.filter(api_key=OuterRef("pk"), event=Event.USED)
+    # A use with the time of a dead clock may have been at any time.
+    dead = uses.filter(at__lt=moments.kept(FIRST))
+    return APIKey.objects.with_last_used().accepted().filter(~Exists(uses.filter(at__gt=since)), ~Exists(dead))
 
 
 def age_mark(key: APIKey) -> str:
@@ -165,21 +181,41 @@ def age_mark(key: APIKey) -> str:
 
 @dataclass(frozen=True)
 class Retirement:
-    """Whether a replaced key is in use. `replaced_at` is None without a successor; `uses_since` ends at `MANY` + 1."""
+    """Whether a replaced key is in use. `replaced_at` is None without a successor; `uses_since` ends at `MANY` + 1.
+
+    `known_since` is the time since which the log knows its uses; None: since it was made.
+    """
 
     replaced_at: datetime | None
     uses_since: int
     last_used_at: datetime | None
     last_address: str | None
+    known_since: datetime | None = field(default=None, compare=False)
 
     @property
     def is_safe(self) -> bool:
-        """Whether the key was replaced and is out of use: no use for a week, or none since, and that for a day."""
+        """Whether the key was replaced and is out of use: no use for a week, or none since, and that for a day.
+
+        A time of which the log does not know is no time without a use.
+        """
         if self.replaced_at is None:
+            return False
+        if self.last_used_at is not None and has_dead_clock(self.last_used_at):
             return False
         now = timezone.now()
         is_quiet = self.last_used_at is None or now - self.last_used_at >= QUIET
-        return is_quiet or (not self.uses_since and now - self.replaced_at >= SETTLED)
+        is_settled = not self.uses_since and now - self.replaced_at >= SETTLED
+        return (is_quiet and self._is_known(now - QUIET)) or (is_settled and self._is_known(self.replaced_at))
+
+    def _is_known(self, since: datetime) -> bool:
+        return self.known_since is None or self.known_since <= since + SLACK
+
+    @property
+    def unused(self) -> str:
+        """What to say of a key without a use on record: `never`, or since when there was none."""
+        if self.known_since is None:
+            return _("never")
+        return _("not since %(date)s, where the log begins") % {"date": day(self.known_since)}
 
     @property
     def sentence(self) -> str:
@@ -189,7 +225,9 @@ class Retirement:
             "used": ago(self.last_used_at) if self.last_used_at else "",
             "replaced": ago(self.replaced_at) if self.replaced_at else "",
             "times": self._times(),
+            "begins": day(self.known_since) if self.known_since is not None else "",
         }
+        words["since"] = self._since() % words
         return self._template() % words
 
     def _times(self) -> str:
@@ -197,36 +235,48 @@ class Retirement:
             return _("more than %(number)d times") % {"number": MANY}
         return ngettext("once", "%(number)d times", self.uses_since) % {"number": self.uses_since}
 
+    def _since(self) -> str:
+        if self.replaced_at is None or self._is_known(self.replaced_at):
+            return _("its successor was made %(replaced)s")
+        return _("%(begins)s, where the log begins (its successor was made %(replaced)s)")
+
     def _template(self) -> str:
         if self.replaced_at is None:
-            if self.last_used_at is None:
+            if self.last_used_at is not None:
+                return _("Not replaced by a successor; last used %(used)s from %(address)s.")
+            if self.known_since is None:
                 return _("Not replaced by a successor; no use on record.")
-            return _("Not replaced by a successor; last used %(used)s from %(address)s.")
-        if not self.uses_since and not self.is_safe:
+            return _("Not replaced by a successor; not used since %(begins)s, where the log begins.")
+        if not self.uses_since and not self.is_safe and self.last_used_at is not None:
             return _(
                 "Last used %(used)s from %(address)s, before its successor was made %(replaced)s:"
                 " not yet safe to deactivate."
             )
         if not self.uses_since:
-            return _("Not used since its successor was made %(replaced)s: safe to deactivate.")
+            if self.is_safe:
+                return _("Not used since %(since)s: safe to deactivate.")
+            return _("Not used since %(since)s: not yet safe to deactivate.")
         if self.is_safe:
-            return _(
-                "Last used %(used)s from %(address)s, %(times)s since its successor was made %(replaced)s:"
-                " safe to deactivate."
-            )
-        return _(
-            "Last used %(used)s from %(address)s, %(times)s since its successor was made %(replaced)s:"
-            " not yet safe to deactivate."
-        )
+            return _("Last used %(used)s from %(address)s, %(times)s since %(since)s: safe to deactivate.")
+        return _("Last used %(used)s from %(address)s, %(times)s since %(since)s: not yet safe to deactivate.")
 
 
-def retirement(key: APIKey) -> Retirement:
-    """Return when and from where the key was last used, and how often since it has a successor."""
+def retirement(key: APIKey, known: Reach | None = None) -> Retirement:
+    """Return when and from where the key was last used, and how often since it has a successor.
+
+    `known` is how far back the log reaches, where that has been asked for other keys already.
+    """
+    known = reach() if known is None else known
     uses = AuditEvent.objects.written().latest_of("api_key_id", key.pk).filter(event=Event.USED)
     last = uses.values_list("at", "address").first() or (None, None)
+    if known.last_use(last[0]) is None:
+        last = (None, None)
     replaced_at = key.replaced_by.created_at if key.replaced_by is not None else None
-    uses_since = uses.filter(at__gte=replaced_at)[: MANY + 1].count() if replaced_at is not None else 0
-    return Retirement(replaced_at, uses_since, *last)
+    uses_since = 0
+    if replaced_at is not None and last[0] is not None:
+        uses_since = uses.filter(at__gte=replaced_at)[: MANY + 1].count()
+    known_since = None if known.knows(key.created_at) else known.since or timezone.now()
+    return Retirement(replaced_at, uses_since, last[0], last[1], known_since)
 
 
 def ago(moment: datetime) -> str:

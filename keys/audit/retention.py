@@ -97,13 +97,23 @@ def prune(
     """
     # Whole seconds, as the event's sentence shows them: no row may be deleted that it does not cover.
     before = before.replace(microsecond=0)
-    pruning, dropped = Pruning(before, life_cycle), 0
+    dropped = 0
     if partitions.is_allowed():
         for _, count in drop_months(before, life_cycle=life_cycle):
             dropped += count
             if progress is not None:
                 progress(dropped)
-    events = prunable(before, life_cycle=life_cycle)
+
+    def tell(deleted: int) -> None:
+        if progress is not None:
+            progress(dropped + deleted)
+
+    return dropped + _delete(Pruning(before, life_cycle), before, batch_size, tell)
+
+
+def _delete(pruning: Pruning, before: datetime, batch_size: int, progress: Callable[[int], None]) -> int:
+    """Delete the events from before that time, which the pruning covers, in batches, and return their number."""
+    events = prunable(before, life_cycle=pruning.life_cycle)
     remaining, deleted = events, 0
     try:
         while (batch := _oldest(remaining, batch_size))["until"] is not None:
@@ -113,14 +123,39 @@ def prune(
             deleted += remaining.filter(at__lte=batch["until"], pk__range=(batch["first"], batch["last"])).delete()[0]
             # Deleted rows stay in PostgreSQL's index until a vacuum, so the next batch starts after them.
             remaining = events.filter(at__gte=batch["until"])
-            if progress is not None:
-                progress(dropped + deleted)
+            progress(deleted)
             # SQLite has one writer at a time, and waiting writers only poll: leave them as much time as this batch
             # took, because requests write too.
             sleep(monotonic() - started)
     finally:
         pruning.conclude(deleted)
-    return dropped + deleted
+    return deleted
+
+
+def outside_months(before: datetime, *, life_cycle: bool = False) -> QuerySet[AuditEvent]:
+    """Return the events that `delete_outside_months` would delete."""
+    end = _end_of_past()
+    events = prunable(before, life_cycle=life_cycle)
+    return events.none() if end is None else events.filter(at__lt=end)
+
+
+def delete_outside_months(before: datetime, *, life_cycle: bool = False, batch_size: int = BATCH_SIZE) -> int:
+    """Delete what is older and lies in no month, in batches, and return the number of events. The log records it.
+
+    That are events of a dead clock, or of another system: they are in the partition of the time before all months.
+    What was done to keys stays there unless `life_cycle`.
+    """
+    before, end = before.replace(microsecond=0), _end_of_past()
+    if end is None or not outside_months(before, life_cycle=life_cycle).exists():
+        return 0
+    before = min(end, before)
+    return _delete(Pruning(before, life_cycle), before, batch_size, lambda deleted: None)
+
+
+def _end_of_past() -> datetime | None:
+    """Return the time until which events lie in no month; None if the log is a plain table."""
+    ends = [each.until for each in partitions.present() if each.since is None and each.until is not None]
+    return moments.kept(ends[0]) if ends else None
 
 
 def droppable(before: datetime) -> list[Partition]:

@@ -1,6 +1,6 @@
 """Checks of the databases: where the tables are; for `check --database`, keys with too many rights, and the upkeep."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.conf import settings
@@ -9,6 +9,7 @@ from django.db import connections, router
 from django.db.models import QuerySet, TextField
 from django.db.models.functions import Cast
 
+from ..audit import grants, triggers
 from ..audit.partitions import missing, present, strays
 from ..endpoints import Endpoint, endpoints
 from ..keyrings import DatabaseKeyring
@@ -86,6 +87,26 @@ def check_partitions_are_kept(databases: Collection[str] | None = None, **kwargs
 
 
 @checks.register(checks.Tags.database, "keys")
+def check_log_is_guarded(databases: Collection[str] | None = None, **kwargs: object) -> list[checks.CheckMessage]:
+    alias = router.db_for_write(AuditEvent)
+    if alias not in (databases or ()) or (faults := triggers.unmet()) is None:
+        return []
+    excess = grants.excess() if connections[alias].vendor == "postgresql" else []
+    found: list[checks.CheckMessage] = []
+    if faults:
+        hint = (
+            "Run `manage.py keys_guard install` with its --keep as the owner of the log. Or, if nobody wants them any "
+        )
+        text = f"The triggers of the audit log: {_first(fault.sentence for fault in faults)}"
+        found.append(checks.Warning(text, hint=f"{hint}more, `manage.py keys_guard remove`.", id="keys.W022"))
+    if excess:
+        hint = "Run the SQL of `manage.py keys_guard grants --role NAME` for each role of web processes."
+        text = f"Rights in the audit log: {_first(each.sentence for each in excess)}"
+        found.append(checks.Warning(text, hint=hint, id="keys.W023"))
+    return found
+
+
+@checks.register(checks.Tags.database, "keys")
 def check_log_takes_every_character(
     databases: Collection[str] | None = None, **kwargs: object
 ) -> list[checks.CheckMessage]:
@@ -155,6 +176,13 @@ def _named(keys: QuerySet[APIKey]) -> list[str]:
     if len(names) > NAMED:
         names[NAMED:] = [f"and {keys.count() - NAMED} more"]
     return [", ".join(names)] if names else []
+
+
+def _first(sentences: Iterable[str]) -> str:
+    """Return the first sentences, and the number of the others."""
+    listed = list(sentences)
+    more = len(listed) - NAMED
+    return " ".join([*listed[:NAMED], *([f"And {more} more."] if more > 0 else [])])
 
 
 def _ask(databases: Collection[str] | None, query: str, value: str) -> list[tuple[Any, ...]]:

@@ -121,7 +121,10 @@ class APIKey(Service, RecordedModel):
 
     @property
     def last_used_at(self) -> datetime | None:
-        """When the key was last used, from the audit log; None if the log holds no use."""
+        """When the key was last used, from the audit log; None if no use is on record.
+
+        Retention may have taken its uses, or it may be older than the log: `keys.audit.reach` knows.
+        """
         used = AuditEvent.objects.written().latest_of("api_key_id", self.pk).filter(event=Event.USED)
         last: datetime | None = used.values_list("at", flat=True).first()
         return last

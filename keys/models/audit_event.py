@@ -245,6 +245,8 @@ class AuditEvent(models.Model):
 TRAFFIC = (AuditEvent.Event.USED, AuditEvent.Event.REFUSED)
 # The reasons for which a use becomes a refusal when its response is done.
 DENIALS = (AuditEvent.Reason.SCOPE, AuditEvent.Reason.RATE)
+# The reasons for which a stranger is refused, of whom no key is known: such refusals share rows with a count.
+STRANGERS = (AuditEvent.Reason.UNKNOWN, AuditEvent.Reason.MALFORMED, AuditEvent.Reason.CONFLICT)
 # The columns of a request's row without what identifies it: its id, and its ticket in a stream. It has no `changes`.
 EVENT_FIELDS = tuple(
     field for field in AuditEvent._meta.concrete_fields if field.name not in {"id", "changes", "ticket"}

@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from .. import moments
+from ..audit.reach import reach
 from ..audit.reports import age_mark, ago
 from ..audit.retention import Pruning
 from ..models import APIKey, AuditEvent
@@ -75,6 +76,15 @@ def event_subject(event: AuditEvent) -> SafeString:
     took = "" if event.duration_ms is None else f", {event.duration_ms} ms"
     request = _("several paths") if event.is_from_many_networks else f"{event.method} {event.path}"
     return format_html('{} <span class="keys-answer">→ {}{}</span>', request, status, took)
+
+
+@register.simple_tag
+def last_use(key: APIKey) -> str:
+    """Return when the key was last used, as far as the log knows. A list has asked once for all its keys."""
+    last_used = key.last_used if hasattr(key, "last_used") else key.last_used_at
+    known = getattr(key, "reach", None) or reach()
+    told = known.last_use(last_used)
+    return known.unused(key.created_at) if told is None else time_ago(told)
 
 
 @register.simple_tag(takes_context=True)

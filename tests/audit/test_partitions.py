@@ -1,5 +1,6 @@
 """The audit log's partitions on PostgreSQL: which there are, where events find a place, and what is dropped."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,14 +9,14 @@ from django.core.management.color import no_style
 from django.db import DEFAULT_DB_ALIAS, connection, transaction
 from django.utils import timezone
 
-from keys.audit import partitions, retention, statements, triggers
+from keys.audit import grants, partitions, retention, statements
 from keys.audit.outcomes import Batch, CountedRow, Outcome
 from keys.audit.partitions import Partition, PartitionError, missing, month_of, present, strays
 from keys.audit.retention import Pruning
 from keys.models import AuditEvent
 from keys.models.fields import digest
 from tests.support import runs
-from tests.support.commands import found
+from tests.support.commands import found, run
 from tests.support.keys import make_key
 from tests.support.log import record, row
 from tests.support.tables import (
@@ -111,7 +112,7 @@ def test_a_check_says_that_events_found_no_partition() -> None:
 def test_a_role_that_can_but_write_and_read_the_log_is_told_the_same() -> None:
     role = runs.own("web")
     execute(f"CREATE ROLE {role}")
-    for statement in triggers.grants(role):
+    for statement in grants.grants(role):
         execute(statement)
     record(at=months_ago(-10))
     execute(f"SET LOCAL ROLE {role}")
@@ -272,6 +273,34 @@ class TestDropping:
         assert row_counts() == {"past": 2, suffix(months_ago(1)): 2, suffix(months_ago(0)): 5}
         # It says so before it deletes the rest.
         assert [event.count for event in AuditEvent.objects.filter(event="pruned")] == [1, 0, 2, 2]
+
+    def test_what_lies_in_no_month_goes_too(self) -> None:
+        long_ago = [datetime(1970, 1, 1, tzinfo=UTC), months_ago(30)]
+        for at in long_ago:
+            record(self.key, at=at)
+            record(self.key, event="created", at=at)
+        planned = run("keys_partition", "--older-than", "1d", "--dry-run")
+        assert "2 events from the time before all months would be deleted." in planned.err
+        done = run("keys_partition", "--older-than", "1d", "--json")
+        assert "Deleted 2 events from the time before all months." in done.err
+        past = json.loads(done.out)[3]
+        assert (past["name"], past["action"]) == ("keys_auditevent_past", "pruned")
+        # What was done to keys is kept, as that of the months.
+        kept = AuditEvent.objects.filter(at__lt=months_ago(0))
+        assert list(kept.order_by("event").values_list("event", flat=True).distinct()) == ["created"]
+        assert kept.count() == 5
+        assert [event.count for event in AuditEvent.objects.filter(event="pruned").order_by("id")][-2:] == [0, 2]
+        again = run("keys_partition", "--older-than", "1d")
+        assert again.err == ""
+        assert "from the time before" in run("keys_partition", "--older-than", "1d", "--life-cycle").err
+        assert "past" not in row_counts()
+
+    def test_of_a_young_log_only_what_is_old_enough_goes(self) -> None:
+        record(at=months_ago(9))
+        record(at=months_ago(5))
+        age = (timezone.now() - months_ago(7)).days
+        assert "Deleted 1 events" in run("keys_partition", "--older-than", f"{age}d").err
+        assert row_counts()["past"] == 1
 
     def test_pruning_goes_on_without_where_the_database_user_may_not(self) -> None:
         role = runs.own("writer")

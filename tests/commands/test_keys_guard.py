@@ -28,7 +28,8 @@ class TestGuard:
     def test_rights_are_written_as_sql(self) -> None:
         done = run("keys_guard", "grants", "--role", "web")
         assert done.status == 0
-        assert all(line.endswith(' "web";') for line in done.out.splitlines())
+        assert all(line.endswith(";") for line in done.out.splitlines())
+        assert done.out.splitlines()[-1].endswith(' TO "web";')
 
     @pytest.mark.skipif(connection.vendor == "postgresql", reason="PostgreSQL has roles.")
     def test_rights_need_roles(self) -> None:

@@ -114,6 +114,7 @@ def test_programs_get_json() -> None:
         "created_at": iso(key.created_at),
         "expires_at": iso(key.expires_at),
         "last_used_at": iso(used.at),
+        "known_since": iso(key.created_at),
         "age": "",
         "typed_by_hand": False,
         "replaced_by": successor.pk,
@@ -131,12 +132,15 @@ def test_without_keys_there_is_an_empty_table_or_array() -> None:
     assert json.loads(run("keys_list", "--json").out) == []
 
 
-def test_any_number_of_keys_is_one_query() -> None:
+def test_any_number_of_keys_takes_the_same_queries() -> None:
+    counts = []
     for number in range(5):
         record(make_key(f"Key-{number}"), at=timezone.now())
-    with CaptureQueriesContext(connection) as queries:
-        run("keys_list")
-    assert len(queries) == 1
+        with CaptureQueriesContext(connection) as queries:
+            run("keys_list")
+        counts.append(len(queries))
+    assert set(counts) == {counts[0]}
+    assert counts[0] <= 4
 
 
 def test_control_characters_in_a_name_do_not_reach_the_terminal() -> None:
@@ -160,7 +164,9 @@ def test_keys_about_to_expire_are_listed_signalled_and_fail_the_command() -> Non
 def test_unused_keys_are_listed_signalled_and_fail_the_command() -> None:
     old = timezone.now() - timedelta(days=100)
     make_key("Idle", created_at=old)
-    record(make_key("Busy", created_at=old), at=timezone.now())
+    busy = make_key("Busy", created_at=old)
+    for at in (old, timezone.now()):
+        record(busy, at=at)
     with listening(key_expiring) as expiring, listening(key_unused) as unused:
         listed = run("keys_list", "--unused", "90d", "--json")
     assert listed.status == 1
@@ -174,7 +180,7 @@ def test_both_reminders_can_be_had_at_once() -> None:
     make_key("Both", created_at=old, expires_at=soon)
     make_key("Expiring", expires_at=soon)
     make_key("Idle", created_at=old)
-    make_key("Neither")
+    record(make_key("Neither"), at=old)
     listed = run("keys_list", "--expiring", "14d", "--unused", "90d", "--json")
     assert listed.status == 1
     assert [row["name"] for row in json.loads(listed.out)] == ["Both", "Expiring", "Idle"]

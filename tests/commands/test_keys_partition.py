@@ -102,7 +102,10 @@ class TestKeeping:
         before, lay = present(), row_counts()
         planned = run("keys_partition", "--dry-run", "--older-than", "1d", "--ahead", "3", "--json")
         assert planned.status == 0
-        assert planned.err == "Nothing is done: 2 partitions would be made and 2 dropped.\n"
+        assert planned.err.splitlines() == [
+            "Nothing is done: 2 partitions would be made and 2 dropped.",
+            "1 events have a time that is yet to come: a clock was wrong, and no age reaches them.",
+        ]
         assert [(each["name"][16:], each["action"]) for each in json.loads(planned.out) if each["action"]] == [
             (suffix(months_ago(2)), "dropped"),
             (suffix(months_ago(1)), "dropped"),
@@ -141,7 +144,8 @@ class TestTogether:
 
         age = (timezone.now() - months_ago(2)).days
         runs = [Thread(lambda: partition("--older-than", f"{age}d")) for _ in range(4)]
-        done = [line for each in runs for line in each.result()]
+        said = [line for each in runs for line in each.result()]
+        done = [line for line in said if line.startswith(("Made ", "Dropped ", "Deleted "))]
         assert len(done) == len(set(done)), done
         assert row_counts() == {suffix(months_ago(0)): 22, suffix(months_ago(-20)): 1}
         assert AuditEvent.objects.filter(event="pruned").count() == 2

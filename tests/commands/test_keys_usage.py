@@ -108,6 +108,7 @@ def test_a_name_covers_a_key_and_its_successor() -> None:
 @pytest.mark.parametrize("name", ["TTS-Backend", "env:WEBHOOK_API_KEY"])
 def test_a_key_that_is_not_used_has_an_empty_report(name: str) -> None:
     make_key()
+    record(at=timezone.now() - timedelta(days=31))
     reported = run("keys_usage", "--key", name)
     assert (reported.status, reported.out) == (0, "")
     assert "Not used in the last 30 days." in reported.err

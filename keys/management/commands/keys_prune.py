@@ -7,6 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
 from keys.audit import retention
+from keys.audit.reach import ahead
 from keys.management import arguments
 from keys.management.command import KeysCommand
 from keys.moments import exactly
@@ -37,7 +38,9 @@ class Command(KeysCommand):
         if self.stderr.isatty() and options["verbosity"] > 0:
             progress = self._progress(retention.prunable(before, life_cycle=life_cycle).count())
         deleted = retention.prune(before, life_cycle=life_cycle, batch_size=options["batch_size"], progress=progress)
-        self.note(f"Deleted {deleted} events from before {exactly(before)}.")
+        self.note(f"Deleted {deleted} events from before {exactly(before)}. Reports begin there.")
+        if count := ahead():
+            self.note(f"{count} events have a time that is yet to come: a clock was wrong, and no age reaches them.")
 
     def _progress(self, total: int) -> Callable[[int], None]:
         def show(deleted: int) -> None:

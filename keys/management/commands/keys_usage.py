@@ -1,13 +1,14 @@
 """Report who used which key, from where, and when last."""
 
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.db.models import Q
 from django.utils import timezone
 
+from keys.audit.reach import ahead, day, reach
 from keys.audit.reports import Usage, ago, usage
 from keys.endpoints import environment_keyrings
 from keys.management import arguments
@@ -38,15 +39,31 @@ class Command(KeysCommand):
         if not 1 <= options["days"] <= 36_500:
             raise CommandError("--days is a number from 1 to 36500.")
         key = None if options["key"] is None else self._named(options["key"])
-        lines = usage(since=timezone.now() - timedelta(days=options["days"]), key=key)
+        since = timezone.now() - timedelta(days=options["days"])
+        lines = usage(since=since, key=key)
         if not lines and isinstance(key, str):
             self._refuse_unknown(key)
         if options["json"]:
             self.write_json([{**asdict(line), "count": line.uses + line.refusals} for line in lines])
         elif lines:
             write_table(self.stdout, HEADINGS, [self._line(line) for line in lines], self.style.MIGRATE_HEADING)
-        else:
-            self.note(f"Not used in the last {options['days']} days.")
+        self._say_what_is_known(since, key, options["days"], bool(lines))
+
+    def _say_what_is_known(self, since: datetime, key: APIKey | str | None, days: int, is_used: bool) -> None:
+        known, keys = reach(), _meant(key)
+        # Of the time before the oldest of the keys there is nothing to be known.
+        made = None if keys is None else min((one.created_at for one in keys), default=None)
+        if known.knows(since) or (made is not None and known.knows(made)):
+            if not is_used:
+                self.note(f"Not used in the last {days} days.")
+        elif known.since is None:
+            self.note("Nothing is on record yet.")
+        elif not is_used:
+            self.note(f"Not used since {day(known.since)}, where the log begins.")
+        elif known.is_pruned or made is not None:
+            self.note(f"The log begins on {day(known.since)}: what was before is not counted.")
+        if count := ahead():
+            self.note(f"{count} events have a time that is yet to come: a clock was wrong.")
 
     def _named(self, text: str) -> APIKey | str:
         arguments.refuse_secret(text)
@@ -71,3 +88,13 @@ class Command(KeysCommand):
             line.uses, line.died, line.refusals, ago(line.last_at),
         ]  # fmt: skip
         return Line(cells, self.style.WARNING if line.refusals or line.died else str)
+
+
+def _meant(key: APIKey | str | None) -> list[APIKey] | None:
+    """Return the keys that are reported; None if they are variables too, which have no age."""
+    if isinstance(key, APIKey):
+        return [key]
+    if key is not None and key.startswith("env:"):
+        return None
+    keys = APIKey.objects.all() if key is None else APIKey.objects.filter(Q(name=key) | Q(prefix=key))
+    return list(keys.order_by("created_at")[:1])
