@@ -60,6 +60,15 @@ def read() -> str:
     return log
 
 
+def is_copy() -> bool:
+    """Tell whether this database is known to be a copy of the one in which the log's id was made."""
+    try:
+        _find(router.db_for_write(AuditLog))
+    except LogIdentityError:
+        return True
+    return False
+
+
 def forget() -> None:
     """Read the id again when it is needed next."""
     _known.clear()

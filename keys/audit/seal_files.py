@@ -3,7 +3,6 @@
 A line is written before its seal is committed. So a killed process may leave a line alone, or half a line.
 """
 
-import fcntl
 import json
 import os
 import stat
@@ -15,7 +14,7 @@ from typing import Any
 from django.db import IntegrityError
 
 from ..models import AuditSeal
-from . import sealing
+from . import log_identity, sealing
 from .sealing import SealError
 
 Line = Mapping[str, Any]
@@ -80,8 +79,13 @@ class SealFile:
 
         A seal of which only the line is left is made again, if its rows still give it; lines that the file lacks are
         appended. Raises SealError if the file's last seal is none of this database's, unless a new chain is to begin,
-        and if one is to begin without need.
+        if one is to begin without need, and if the database is a copy.
         """
+        if log_identity.is_copy():
+            raise SealError(
+                "This database is a copy of the one whose audit log was sealed. With --moved, once, it goes on from"
+                " here: with the same file if it replaces the original, else with one of its own."
+            )
         newest = sealing.newest_seal()
         common, ahead = self._last_lines(newest.number if newest else 0)
         if common is not None and not _is_of_this_database(common):
@@ -151,13 +155,17 @@ def _is_of_this_database(line: Line) -> bool:
 def opened(path: Path) -> Iterator[SealFile]:
     """Open a file to append to, which is made if there is none, once no other process has it. Raises SealError."""
     try:
+        from fcntl import LOCK_EX, flock
+    except ModuleNotFoundError as error:
+        raise SealError("This system cannot lock a file: leave --append out, and redirect standard output.") from error
+    try:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     except OSError as error:
         raise SealError(f"{path} cannot be opened: {error.strerror}.") from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise SealError(f"{path} is no file.")
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        flock(descriptor, LOCK_EX)
         yield SealFile(path, descriptor)
     finally:
         os.close(descriptor)

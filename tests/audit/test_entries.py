@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from keys.audit.entries import EntryError, decode, encode, merged, new_ticket
+from keys.models.audit_event import MANY_NETWORKS
 from tests.support.log import AT, row, ticketed
 
 AT_AS_TEXT = AT.isoformat()
@@ -29,11 +30,22 @@ def read(fields: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "fields",
-    [holding(), stranger(), stranger(count=7), holding(status=499, duration_ms=0), holding(api_key_id=2**63 - 1),
+    [holding(), stranger(), stranger(count=7), stranger(count=7, detail=MANY_NETWORKS), holding(status=499, duration_ms=0), holding(api_key_id=2**63 - 1),
      holding(address="2001:db8::7", path="é" * 255), holding(event="refused", reason="rate", status=429, key_name="A")],
 )  # fmt: skip
 def test_what_requests_make_is_read(fields: dict[str, Any]) -> None:
     assert read(fields).items() >= {**json.loads(fields["row"]), "at": AT}.items()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [holding(detail=MANY_NETWORKS), stranger(detail=MANY_NETWORKS, key_name="A"),
+     stranger(detail=MANY_NETWORKS, api_key_id=1), stranger(detail=MANY_NETWORKS, address="192.0.2.1"),
+     stranger(detail=MANY_NETWORKS, path="/")],
+)  # fmt: skip
+def test_what_counts_many_networks_has_nothing_of_one_request(fields: dict[str, Any]) -> None:
+    with pytest.raises(EntryError):
+        read(fields)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from pytest_django import Settings
 
 from keys.audit import sealing
-from keys.models import AuditEvent, AuditSeal
+from keys.models import AuditEvent, AuditLog, AuditSeal
 from tests.support.commands import Run, finish, run, start
 from tests.support.processes import ROOT, database_url
 from tests.support.sealed_logs import FULL, numbers, undone, write, write_and_seal
@@ -290,3 +291,37 @@ class TestBegin:
         assert append(kept).status == 0
         assert lines(kept) == described()
         assert list(sealing.seal()) == []
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="Elsewhere a copy cannot be told from its original.")
+class TestCopies:
+    """A copy finds the number of another server, or the name of another database, beside its log's id."""
+
+    @pytest.fixture(autouse=True)
+    def copied(self, seal_key: None, kept: Path) -> None:
+        AuditLog.objects.all().delete()
+        AuditLog.objects.create(home="7/production/public")
+        write(FULL)
+
+    def test_writes_into_no_file(self, kept: Path, tmp_path: Path) -> None:
+        before = kept.read_text()
+        for path in (kept, tmp_path / "another.jsonl"):
+            refused = append(path)
+            assert (refused.status, numbers()) == (1, [1, 2, 3])
+            assert "This database is a copy" in refused.err
+        assert kept.read_text() == before
+
+    def test_goes_on_once_it_is_told(self, kept: Path) -> None:
+        assert append(kept, "--moved").status == 0
+        assert append(kept).status == 0
+        assert [line["number"] for line in lines(kept)] == numbers() == [1, 2, 3, 4]
+        again = append(kept, "--moved")
+        assert (again.status, "no copy" in again.err) == (1, True)
+
+    def test_behind_a_stream_keys_ship_is_told(self, kept: Path, settings: Settings) -> None:
+        settings.KEYS = {"AUDIT_SINK": "redis://127.0.0.1:1/0"}
+        refused = append(kept, "--moved")
+        assert (refused.status, "keys_ship --moved" in refused.err) == (1, True)
+
+    def test_without_a_file_there_is_nothing_to_move(self) -> None:
+        assert run("keys_seal", "--moved").status == 1

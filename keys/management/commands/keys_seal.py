@@ -1,15 +1,16 @@
 """Seal the audit log."""
 
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from keys.audit import seal_files, sealing
+from keys.audit import log_identity, seal_files, sealing
 from keys.audit.sealing import SealError
+from keys.conf import DATABASE, configured
 from keys.management.command import KeysCommand
+from keys.management.output import OutputError
 from keys.models import AuditSeal
 
 
@@ -37,6 +38,11 @@ class Command(KeysCommand):
             help="Begin a new chain in the file of --append, after the database was restored from an older state.",
         )  # fmt: skip
         parser.add_argument(
+            "--moved", action="store_true",
+            help="With --append, once: this database is a copy, and goes on from here. It was moved or restored to"
+            " another server, or it is a clone that has a file of its own.",
+        )  # fmt: skip
+        parser.add_argument(
             "--again", action="store_true",
             help="Make no seal: write out the lines of those that there are. Needs no key.",
         )  # fmt: skip
@@ -56,6 +62,8 @@ class Command(KeysCommand):
             return
         if options["begin"] and options["append"] is None:
             raise CommandError("--begin needs --append: the file says which seals were lost.")
+        if options["moved"]:
+            self._move(options["append"])
         made = rows = 0
         with nullcontext() if options["append"] is None else seal_files.opened(options["append"]) as file:
             lost = 0 if file is None else file.match(begin=options["begin"])
@@ -69,9 +77,15 @@ class Command(KeysCommand):
         """Write the line of a seal to standard output. Raises SealError if it cannot be written."""
         try:
             self.stdout.write(seal_files.written(seal))
-            self.stdout.flush()
-        except (OSError, ValueError, AttributeError) as error:  # the last ones: it is closed
-            if getattr(self.stdout, "_out", None) is sys.stdout:
-                sys.stdout = None  # Python would try again, and complain, when it exits.
-            reason = getattr(error, "strerror", None) or "it is closed"
-            raise SealError(f"Seal {seal.number} cannot be written to standard output: {reason}.") from error
+            self.output.deliver()
+        except OutputError as error:
+            raise SealError(f"Seal {seal.number} cannot be written to standard output: {error.reason}.") from error
+
+    def _move(self, file: Path | None) -> None:
+        if file is None:
+            raise CommandError("--moved needs --append: without a file, any copy may be sealed.")
+        if configured()["AUDIT_SINK"] != DATABASE:
+            raise CommandError("The audit log has a stream: run `keys_ship --moved` or `keys_ship --new-log` instead.")
+        if not log_identity.is_copy():
+            raise CommandError("This database is no copy, as far as can be told: leave --moved out.")
+        log_identity.make_new()
