@@ -17,7 +17,7 @@ from ..models.audit_event import Row, described
 from ..models.fields import in_database
 from .outcomes import Batch, CountedRow, Outcome, RowHandle
 from .places import Place, at, can_return_to, finds_other_tables, may_change, place_of
-from .sql import EVENT_NAMES, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SHIPPED_NAMES, dialect_of
+from .sql import EVENT_NAMES, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SHIPPED_NAMES, SQL, dialect_of
 
 logger = logging.getLogger("api_keys")
 
@@ -268,33 +268,26 @@ def despite_rollback() -> Iterator[None]:
 
 def write_outcome(outcome: Outcome) -> bool:
     """Add the outcome to its row; return False if the row does not exist."""
-
-    def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> bool:
-        cursor.execute(_without_sync(connection, database, database.sql.outcome), _adapted(connection, outcome))
-        return bool(cursor.rowcount > 0)
-
-    return _run(work, outcome.place)
+    return _update(outcome, lambda sql: sql.outcome)
 
 
 def write_count(row: CountedRow) -> bool:
     """Set the row's count, unless it is higher already; return False if the row does not exist."""
-
-    def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> bool:
-        parameters = [row.total, row.total, *_adapted(connection, row)]
-        cursor.execute(_without_sync(connection, database, database.sql.recount), parameters)
-        return bool(cursor.rowcount > 0)
-
-    return _run(work, row.place)
+    return _update(row, lambda sql: sql.recount, row.total, row.total)
 
 
 def count_one_more(row: RowHandle) -> bool:
     """Add one to the row's count, in a transaction that may be rolled back; return False if it does not exist."""
+    return _update(row, lambda sql: sql.count_one_more)
 
+
+def _update(named: Outcome | RowHandle, statement: Callable[[SQL], str], *values: int) -> bool:
     def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> bool:
-        cursor.execute(database.sql.count_one_more, _adapted(connection, row))
+        text = _without_sync(connection, database, statement(database.sql))
+        cursor.execute(text, [*values, *_adapted(connection, named)])
         return bool(cursor.rowcount > 0)
 
-    return _run(work, row.place)
+    return _run(work, named.place)
 
 
 def _without_sync(connection: BaseDatabaseWrapper, database: Database, statement: str) -> str:
