@@ -20,7 +20,7 @@ class KeysConfig(AppConfig):
                 " go by 'keys': take the label out."
             )
         from . import checks  # noqa: F401  registers them
-        from .audit.triggers import make_way, put_back
+        from .audit.guarded_migrations import make_way, put_back
         from .histories import watch_models
         from .migrations._takeover import look_before_migrating
 
