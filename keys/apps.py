@@ -21,7 +21,7 @@ class KeysConfig(AppConfig):
             )
         from . import checks  # noqa: F401  registers them
         from .audit import log_identity
-        from .audit.triggers import make_way, put_back
+        from .audit.guarded_migrations import make_way, put_back
         from .histories import watch_models
         from .migrations._takeover import look_before_migrating
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import secrets
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from django.db import connections
 
+from .entries import new_ticket
 from .places import Place
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class CountedRow(RowHandle):
     @classmethod
     def unwritten(cls, row: Row, place: Place) -> CountedRow:
         """Return the handle of a row that has yet to be inserted, for nobody so far."""
-        counted = cls.written(RowHandle(secrets.randbits(63), row["at"], place), row)
+        counted = cls.written(RowHandle(new_ticket(row["at"]), row["at"], place), row)
         counted.total, counted.is_written = 0, False
         return counted
 

@@ -1,11 +1,10 @@
-"""Makes the database keep the audit log append-only, by triggers. They are opt-in, and come back after `migrate`.
+"""Makes the database keep the audit log append-only, by triggers. They are opt-in.
 
 What was asked for is kept in the database, apart from the tables: PostgreSQL's trigger function and its comment, and
 on SQLite a view. So it is known when a migration, or whoever was killed during one, has taken the triggers.
 """
 
 import hashlib
-import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +13,12 @@ from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 from django.conf import settings
-from django.core.management import CommandError
-from django.db import Error, connections, router, transaction
+from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..models import AuditEvent, AuditSeal
 from ..models.audit_event import OUTCOME, STRANGERS, TRAFFIC
-from .places import beside_tables, migrated_place, place_of
-
-logger = logging.getLogger("api_keys")
+from .places import beside_tables, place_of
 
 Event = AuditEvent.Event
 
@@ -145,47 +141,6 @@ def unmet() -> list[Fault] | None:
 def missing() -> list[str]:
     """Return the names of the triggers that do not exist, are disabled or were made for other columns."""
     return list(dict.fromkeys(fault.name for fault in faults()))
-
-
-def make_way(*, using: str, plan: Sequence[tuple[Any, bool]] = (), **kwargs: object) -> None:
-    """Receiver of `pre_migrate`: drop the triggers, which name columns that a migration may take away or change.
-
-    SQLite refuses such a migration, PostgreSQL drops the trigger with the column. Raises CommandError.
-    """
-    if not any(migration.app_label == "keys" for migration, _ in plan) or (guarded := _migrated(using)) is None:
-        return
-    if guarded.wanted() is not None:
-        try:
-            guarded.drop()
-        except Error as error:
-            raise CommandError(
-                "The triggers of keys_guard stand in the way of a migration, and this database user may not drop them:"
-                " migrate as the user that owns the audit log."
-            ) from error
-
-
-def put_back(*, using: str, **kwargs: object) -> None:
-    """Receiver of `post_migrate`: create the triggers that were asked for, for the columns that there are now.
-
-    Whatever has taken them: this migration, or an earlier one that was killed.
-    """
-    if (guarded := _migrated(using)) is None or (wanted := guarded.wanted()) is None:
-        return
-    try:
-        if LOG not in guarded.columns:
-            guarded.remove()
-        elif guarded.faults(wanted):
-            guarded.install(wanted)
-    except (Error, TriggerError) as error:
-        logger.error("The triggers of the audit log are not as they should be; run keys_guard install: %s", error)
-
-
-def _migrated(using: str) -> "Guarded | None":
-    """Return the log that `migrate` works on; None where there is none, or no triggers are possible."""
-    connection = connections[using]
-    if connection.vendor not in VENDORS or migrated_place(using) is None:
-        return None
-    return Guarded(connection)
 
 
 def connection_to(*vendors: str) -> BaseDatabaseWrapper:

@@ -30,7 +30,8 @@ def read(fields: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "fields",
-    [holding(), stranger(), stranger(count=7), stranger(count=7, detail=MANY_NETWORKS), holding(status=499, duration_ms=0), holding(api_key_id=2**63 - 1),
+    [holding(), stranger(), stranger(count=7), stranger(count=7, detail=MANY_NETWORKS),
+     holding(status=499, duration_ms=0), holding(api_key_id=2**63 - 1),
      holding(address="2001:db8::7", path="é" * 255), holding(event="refused", reason="rate", status=429, key_name="A")],
 )  # fmt: skip
 def test_what_requests_make_is_read(fields: dict[str, Any]) -> None:

@@ -225,7 +225,7 @@ def guards_of_others_stay() -> None:
     finally:
         run("tenant_command", "--schema", "public", "keys_guard", "remove")
     written = run("tenant_command", "--schema", "acme", "keys_guard", "grants", "--role", "web")
-    assert written.count('"acme"."keys_') == written.count('"keys_') == 4, written
+    assert written.count('"acme"."keys_') == written.count('"keys_') > 4, written
 
 
 def in_a_thread(act: Callable[[], object]) -> None:
