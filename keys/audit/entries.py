@@ -5,8 +5,6 @@ would have written it, or none. A later entry of the same row may add its outcom
 """
 
 import json
-import secrets
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -28,10 +26,9 @@ from ..models.audit_event import (
 )
 from ..networks import parse_address
 from ..redaction import printable
+from .outcomes import is_ticket_of
 
 LONGEST = 16_384  # bytes of an entry; the longest that a request makes is below 6000
-CHECK_BITS = 20  # of a ticket: they fit the row's time and no other
-RANDOM_BITS = 63 - CHECK_BITS
 # A dead clock says 1970. Beyond these years, a time in another zone may be none that Python knows.
 TIMES = (datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC))
 STATUSES = range(100, 600)
@@ -41,15 +38,6 @@ Event, Reason = AuditEvent.Event, AuditEvent.Reason
 
 class EntryError(ValueError):
     """An entry is no row that a web server has appended. The text is a sentence that shows none of its values."""
-
-
-def new_ticket(at: datetime) -> int:
-    """Return a random ticket for a row of that time. The same row with another time is refused."""
-    return secrets.randbits(RANDOM_BITS) << CHECK_BITS | _check_of(at)
-
-
-def _check_of(at: datetime) -> int:
-    return zlib.crc32(moments.instant(at).isoformat().encode()) >> (32 - CHECK_BITS)
 
 
 def encode(row: Row) -> str:
@@ -71,7 +59,7 @@ def decode(fields: Mapping[bytes, bytes]) -> Row:
     for name, is_possible in _RULES.items():
         if not is_possible(row[name]):
             raise EntryError(f"Its {name} is not possible.")
-    if row["ticket"] & (1 << CHECK_BITS) - 1 != _check_of(row["at"]):
+    if not is_ticket_of(row["ticket"], row["at"]):
         raise EntryError("Its ticket is that of another time.")
     _look_at_event(row)
     return row

@@ -11,7 +11,7 @@ from django.utils import timezone
 from ..models import APIKey
 from ..models.audit_event import BLANK, AuditEvent, Row
 from . import statements
-from .entries import new_ticket
+from .outcomes import new_ticket
 
 # Classes of SQLSTATEs that no row is the reason of: connections, transactions (a deadlock, a database that cannot be
 # written), rights to connect, resources, locks, operators, files.

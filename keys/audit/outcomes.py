@@ -9,7 +9,9 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import secrets
 import threading
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from django.db import connections
 
-from .entries import new_ticket
+from .. import moments
 from .places import Place
 
 if TYPE_CHECKING:
@@ -28,6 +30,24 @@ logger = logging.getLogger("api_keys")
 
 LIMIT = 10_000  # of pending outcomes, shared by the places, while one cannot be reached; the oldest are dropped first
 RETRY_DELAY = 1.0  # seconds before a failed write is retried without another request
+
+
+CHECK_BITS = 20  # of a ticket: they fit the row's time and no other
+RANDOM_BITS = 63 - CHECK_BITS
+
+
+def new_ticket(at: datetime) -> int:
+    """Return a random ticket for a row of that time."""
+    return secrets.randbits(RANDOM_BITS) << CHECK_BITS | _check_of(at)
+
+
+def is_ticket_of(ticket: int, at: datetime) -> bool:
+    """Tell whether the ticket is that of a row of that time, and not of the same row with another one."""
+    return ticket & (1 << CHECK_BITS) - 1 == _check_of(at)
+
+
+def _check_of(at: datetime) -> int:
+    return zlib.crc32(moments.instant(at).isoformat().encode()) >> (32 - CHECK_BITS)
 
 
 class RowHandle(NamedTuple):

@@ -18,9 +18,9 @@ from ..conf import conf
 from ..models import APIKey
 from ..models.audit_event import Row
 from . import log_identity
-from .entries import encode, new_ticket
+from .entries import encode
 from .log_identity import LogIdentityError
-from .outcomes import Backlog, Batch, CountedRow, RowHandle
+from .outcomes import Backlog, Batch, CountedRow, RowHandle, new_ticket
 from .places import Place, has_schemas
 from .servers import AddressError, Servers
 

@@ -12,7 +12,8 @@ from django.test import RequestFactory
 
 from keys.admin import export
 from keys.audit import outcomes, seal_formats, sql, statements
-from keys.audit.entries import decode, encode, new_ticket
+from keys.audit.entries import decode, encode
+from keys.audit.outcomes import new_ticket
 from keys.models import AuditEvent
 from keys.models.audit_event import OUTCOME
 from keys.models.fields import MomentField, SortedJSONField

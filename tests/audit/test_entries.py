@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from keys.audit.entries import EntryError, decode, encode, merged, new_ticket
+from keys.audit.entries import EntryError, decode, encode, merged
+from keys.audit.outcomes import new_ticket
 from keys.models.audit_event import MANY_NETWORKS
 from tests.support.log import AT, row, ticketed
 

@@ -10,7 +10,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from keys.audit import sealing, triggers, verifying
-from keys.audit.entries import encode, new_ticket
+from keys.audit.entries import encode
+from keys.audit.outcomes import new_ticket
 from keys.audit.sealing import SealError
 from keys.audit.stream import Stream
 from keys.models import APIKey, AuditEvent, AuditSeal

@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from keys.audit.entries import new_ticket
+from keys.audit.outcomes import new_ticket
 from keys.models import APIKey, AuditEvent
 
 # When something happened long ago.

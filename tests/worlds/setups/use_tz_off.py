@@ -98,7 +98,7 @@ def the_hour_that_comes_twice() -> None:
     from django.db import connection
     from django.test import Client
 
-    from keys.audit import entries, verifying
+    from keys.audit import entries, outcomes, verifying
     from keys.models import APIKey, AuditEvent
     from tests.worlds.commands import run
 
@@ -133,7 +133,7 @@ def the_hour_that_comes_twice() -> None:
             event = AuditEvent.objects.get(pk=write(ended))
             found.append(event.at)
             # A stream keeps the instant wherever the row ends.
-            written = entries.encode({"at": event.at, "event": "used", "ticket": entries.new_ticket(event.at)})
+            written = entries.encode({"at": event.at, "event": "used", "ticket": outcomes.new_ticket(event.at)})
             shown = entries.decode({b"row": written.encode()})["at"]
             assert shown == event.at == datetime(2026, 10, 25, 2, 30)  # noqa: DTZ001
         assert [at.fold for at in found] == [0, 1 if keeps_instants else 0], found
