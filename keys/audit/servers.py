@@ -36,6 +36,12 @@ TIMEOUTS = {"socket_connect_timeout": 1, "socket_timeout": 2}  # seconds; the ad
 # Of those that are asked where the primary is: one that does not answer is passed over.
 GUIDES_TIMEOUTS = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}
 PORTS = {"sentinel": 26379, "cluster": 6379}
+# What an address may set. redis-py has further options, which are objects, or change the form of its answers.
+_OPTION = re.compile(
+    "db|username|password|client_name|max_connections|health_check_interval|retry_on_timeout"
+    "|socket_(?:timeout|connect_timeout|keepalive|read_size)|ssl_.+"
+)
+_SECONDS = re.compile(r"\d{0,4}\.?\d{1,4}", re.ASCII)
 SECONDS_TO_TRY_AGAIN = 0.5  # a request whose first attempt failed within these makes a second one
 
 # What a server answers that may not be the primary any more. The codes are also in the middle of a text: Redis 6 quotes
@@ -132,13 +138,18 @@ def _said(error: RedisError) -> str:
 def _client(address: str, stream: str) -> Any:
     scheme, _, rest = address.partition("://")
     transport, _, kind = scheme.partition("+")
-    if kind not in PORTS or transport not in ("redis", "rediss"):
-        return Redis.from_url(address, **ONCE, **TIMEOUTS)
     authority, _, query = rest.partition("?")
+    if "#" in authority:  # redis-py would leave out what follows
+        raise AddressError("A # in the address of a Redis stream is written as %23.")
     authority, _, path = authority.partition("/")
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    _look_at(parameters)
+    if kind not in PORTS or transport not in ("redis", "rediss"):
+        if transport != "unix" and not re.fullmatch(r"\d*/?", path, re.ASCII):  # redis-py would take database 0
+            raise AddressError("The database in the address of a Redis stream is no number.")
+        return Redis.from_url(address, **ONCE, **TIMEOUTS)
     login, at, hosts = authority.rpartition("@")
     nodes = [_host_and_port(each, PORTS[kind]) for each in hosts.split(",")]
-    parameters = dict(parse_qsl(query, keep_blank_values=True))
     own = {name: parameters.pop(name) for name in [*parameters] if name.startswith("sentinel_")}
     known = {**TIMEOUTS, **_parsed(f"{transport}://{login}{at}localhost", parameters), **ONCE}
     if kind == "sentinel":
@@ -154,6 +165,16 @@ def _client(address: str, stream: str) -> Any:
             raise AddressError("An address of a Redis in cluster mode has no options for sentinels.")
         service, guides = stream, Cluster(nodes, sentinel_kwargs={**known, **GUIDES_TIMEOUTS})
     return Redis(connection_pool=SentinelConnectionPool(service, guides, **known))  # type: ignore[no-untyped-call]
+
+
+def _look_at(parameters: Mapping[str, str]) -> None:
+    """Raise ValueError for an option that an address cannot have."""
+    for name, text in parameters.items():
+        option = name.removeprefix("sentinel_")
+        if not _OPTION.fullmatch(option):
+            raise ValueError("An option is none that text can set.")
+        if option in TIMEOUTS and not (_SECONDS.fullmatch(text) and float(text)):
+            raise ValueError("A time-out is no number of seconds.")
 
 
 def _service_and_database(path: str) -> tuple[str, str]:
