@@ -90,7 +90,7 @@ def measure(stream: Stream) -> Lag:
         pipeline.time()
         waiting, oldest, set_aside, (seconds, microseconds) = pipeline.execute()
     now = datetime.fromtimestamp(seconds + microseconds / 1_000_000, UTC)
-    since = appended_at(*oldest[0], now) if oldest else now
+    since = appended_at(oldest[0], now) if oldest else now
     consumers = _consumers(stream)
     return Lag(
         waiting=waiting,

@@ -79,8 +79,11 @@ class Servers:
         self.client: Any = _client(address, stream)
         pool = self.client.connection_pool
         pool.connection_kwargs.update(options)
-        # Raises for an option that redis-py does not know, which otherwise the first request would.
-        pool.connection_class(**pool.connection_kwargs)
+        try:
+            # Raises for an option that redis-py does not know, which otherwise the first request would.
+            pool.connection_class(**pool.connection_kwargs)
+        except RedisError as error:
+            raise ValueError("An option has a value that is none.") from error
         self._milliseconds = round((pool.connection_kwargs.get("socket_timeout") or 2) * 500)
 
     def run(self, work: Callable[[], Result]) -> Result:
@@ -157,7 +160,7 @@ def _client(address: str, stream: str) -> Any:
         known["db"] = int(database or known.get("db", 0))
         tls = {name: value for name, value in known.items() if name.startswith("ssl")}
         given = _parsed(f"{transport}://localhost", {name.removeprefix("sentinel_"): own[name] for name in own})
-        guides = Sentinel(nodes, sentinel_kwargs={**ONCE, **GUIDES_TIMEOUTS, **tls, **given})  # type: ignore[no-untyped-call]
+        guides: Sentinel = Sentinels(nodes, sentinel_kwargs={**ONCE, **GUIDES_TIMEOUTS, **tls, **given})  # type: ignore[no-untyped-call]
     else:
         if path not in ("", "0") or known.pop("db", 0):
             raise AddressError("A Redis in cluster mode has no database but 0: write none.")
@@ -201,6 +204,17 @@ def _parsed(server: str, parameters: Mapping[str, str]) -> dict[str, Any]:
     has_tls = parsed.pop("connection_class", None) is not None
     del parsed["host"]
     return {**parsed, "ssl": True} if has_tls else parsed
+
+
+class Sentinels(Sentinel):
+    """redis-py's, whose errors show the options of its connections."""
+
+    def discover_master(self, service_name: str) -> Any:
+        """Return the host and port of the primary of the service. Raises MasterNotFoundError."""
+        try:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except MasterNotFoundError:
+            raise MasterNotFoundError("No sentinel names a primary of the service.") from None
 
 
 class Cluster(Sentinel):

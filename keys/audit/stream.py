@@ -12,10 +12,11 @@ from functools import cache, partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.db import OperationalError, connections, router
 
 from .. import moments
-from ..conf import conf
+from ..conf import NO_SINK, conf
 from ..models import APIKey
 from ..models.audit_event import Row
 from . import log_identity
@@ -24,7 +25,6 @@ from .log_identity import LogIdentityError
 from .outcomes import Backlog, Batch, CountedRow, RowHandle, new_ticket
 from .places import Place, has_schemas
 from .servers import AddressError, Servers
-from .statements import is_in_event_loop
 
 DEFAULT_NAME = "keys:audit"
 GROUP = "keys_ship"  # the consumer group of the shippers
@@ -106,10 +106,14 @@ class Stream:
         """Append as this log, or as what another process has made of it since this one read its id."""
         try:
             self._add(rows, limit, log)
-        except ForeignStreamError:
-            if is_in_event_loop() or log_identity.current() == log:
+        except ForeignStreamError as foreign:
+            try:
+                now = log_identity.current()
+            except SynchronousOnlyOperation:  # an event loop must not be blocked by a query
+                raise foreign from None
+            if now == log:
                 raise
-            self._add(rows, limit, log_identity.current())
+            self._add(rows, limit, now)
 
     def _add(self, rows: Sequence[Row], limit: int | str, log: str) -> None:
         arguments = [log, limit, *map(encode, rows)]
@@ -150,16 +154,17 @@ class Stream:
     def waiting_since(self) -> datetime | None:
         """Return when the oldest entry was appended; None if there is none. Raises StreamError."""
         oldest = self.servers.run(lambda: self.client.xrange(self.name, count=1))
-        return appended_at(*oldest[0], datetime.now(UTC)) if oldest else None
+        return appended_at(oldest[0], datetime.now(UTC)) if oldest else None
 
 
-def appended_at(entry: bytes, fields: Mapping[bytes, bytes], now: datetime) -> datetime:
+def appended_at(entry: tuple[bytes, Mapping[bytes, bytes]], now: datetime) -> datetime:
     """Return when an entry was appended, by its id.
 
     Once an id is of the future, by a wrong clock or by somebody's choice, so are all that follow. Then it is the time
     of the entry's row, and of one that holds none, the earliest of all.
     """
-    milliseconds = int(entry.partition(b"-")[0])
+    number, fields = entry
+    milliseconds = int(number.partition(b"-")[0])
     if milliseconds <= now.timestamp() * 1000:
         return datetime.fromtimestamp(milliseconds / 1000, UTC)
     try:
@@ -219,8 +224,13 @@ class StreamSink:
 
 @cache
 def stream_at(address: str) -> Stream:
-    """Return the stream at that address, with the timeouts of requests."""
-    return Stream(address)
+    """Return the stream at that address, with the timeouts of requests. Raises ImproperlyConfigured."""
+    try:
+        return Stream(address)
+    except (TypeError, ValueError) as error:
+        # Without its cause, whose text may hold a part of the address, and so of a password.
+        sentence = f'KEYS["AUDIT_SINK"]: {error}' if isinstance(error, AddressError) else NO_SINK.message
+    raise ImproperlyConfigured(sentence)
 
 
 @cache

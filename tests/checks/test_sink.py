@@ -23,7 +23,7 @@ HERE = "redis://localhost:6379/0"
        for option in ("decode_responses=1", "encoding=utf-16", "protocol=3", "retry=3", "retry_on_error=x",
                       "credential_provider=x", "socket_timeout=0", "socket_timeout=-1", "socket_timeout=inf",
                       "socket_timeout=nan", "socket_connect_timeout=1e300")),
-     "redis+sentinel://host/service?sentinel_decode_responses=1", "redis+sentinel://h/s?sentinel_socket_timeout=inf",
+     "rediss://host?ssl_cert_reqs=s3cret", "redis+sentinel://host/service?sentinel_decode_responses=1", "redis+sentinel://h/s?sentinel_socket_timeout=inf",
      None, 1, b"database", ["database"]],
 )  # fmt: skip
 def test_a_sink_that_is_none(settings: Settings, address: Any) -> None:

@@ -11,7 +11,7 @@ from pytest_django import Settings
 
 from keys.audit.entries import encode
 from keys.audit.stream import GROUP
-from tests.support.commands import run
+from tests.support.commands import Run, run
 from tests.support.failovers import redis_pair
 from tests.support.log import AT, ticketed
 from tests.support.processes import eventually
@@ -199,6 +199,11 @@ class TestMistakes:
         ended = run("keys_ship", "--once")
         expected = f": {sentence}" if sentence else " is not the address of a Redis stream."
         assert (ended.status, ended.err) == (1, f'KEYS["AUDIT_SINK"]{expected}')
+
+    def test_without_a_primary(self, settings: Settings) -> None:
+        settings.KEYS = {"AUDIT_SINK": "redis+sentinel://:s3cret@127.0.0.1:1/service?sentinel_password=s3cret"}
+        sentence = "Redis answered: MasterNotFoundError: No sentinel names a primary of the service."
+        assert run("keys_ship", "--status") == Run(1, "", sentence)
 
     @pytest.mark.parametrize("arguments", [["--status"], ["--once"]])
     @on_postgresql
