@@ -41,7 +41,7 @@ def check_the_stream_can_be_shipped(**kwargs: object) -> list[checks.CheckMessag
         return []
     return [
         checks.Error(
-            f'KEYS["AUDIT_SINK"] names a stream, and keys_ship cannot bring it into {connection.display_name}.',
+            'KEYS["AUDIT_SINK"] names a stream, and keys_ship cannot bring it into this database.',
             hint='Use PostgreSQL, or write "database".',
             id="keys.E020",
         )
