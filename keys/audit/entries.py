@@ -20,6 +20,7 @@ from ..models.audit_event import (
     MANY_NETWORKS,
     OF_ONE_REQUEST,
     OUTCOME,
+    STRANGERS,
     TRAFFIC,
     AuditEvent,
     Row,
@@ -126,16 +127,16 @@ def _look_at_event(row: Row) -> None:
     is_of_many = is_refusal and row["detail"] == MANY_NETWORKS
     if row["actor"] or (row["detail"] and not is_of_many):
         raise EntryError("It has a column that no request has.")
-    if is_of_many and any(
-        row[name] != BLANK[name] for name in ("api_key_id", "key_name", "key_prefix", *OF_ONE_REQUEST)
-    ):
+    is_of_stranger = row["reason"] in STRANGERS and not row["key_name"] and row["api_key_id"] is None
+    is_blank = all(row[name] == BLANK[name] for name in ("key_prefix", *OF_ONE_REQUEST))
+    if is_of_many and not (is_of_stranger and is_blank):
         raise EntryError("It counts refusals from many networks, and has what only one has.")
     if row["reason"] not in Reason.values or bool(row["reason"]) is not is_refusal:
         raise EntryError("Its reason does not fit its event.")
     is_open = row["status"] is None and row["duration_ms"] is None and not is_refusal
     if not is_open and row["status"] not in STATUSES:
         raise EntryError("Its status is not possible.")
-    if row["count"] != 1 and (row["count"] < 1 or row["key_name"] or not is_refusal):
+    if row["count"] != 1 and (row["count"] < 1 or not is_of_stranger):
         raise EntryError("Its count is not that of strangers.")
 
 

@@ -1,7 +1,7 @@
 """How far the shippers are behind, and what of that somebody has to look at."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 from .. import durations
 from ..conf import conf
 from ..redaction import printable
-from .stream import GROUP, Stream
+from .stream import GROUP, Stream, appended_at
 
 # An entry that has waited for so long, in the stream or with a shipper that says nothing, is complained of.
 LONG_WAIT = timedelta(minutes=5)
@@ -89,14 +89,14 @@ def measure(stream: Stream) -> Lag:
         pipeline.xlen(stream.set_aside)
         pipeline.time()
         waiting, oldest, set_aside, (seconds, microseconds) = pipeline.execute()
-    now = seconds * 1000 + microseconds // 1000
-    since = int(oldest[0][0].partition(b"-")[0]) if oldest else now
+    now = datetime.fromtimestamp(seconds + microseconds / 1_000_000, UTC)
+    since = appended_at(oldest[0], now) if oldest else now
     consumers = _consumers(stream)
     return Lag(
         waiting=waiting,
         limit=conf.AUDIT_BACKLOG_LIMIT,
         pending=sum(consumer.pending for consumer in consumers),
-        oldest_seconds=max(0, now - since) / 1000,
+        oldest_seconds=max(0.0, (now - since).total_seconds()),
         set_aside=set_aside,
         role={"master": "primary", "slave": "replica"}.get(_info(stream, "replication").get("role", "")),
         fsync=_fsync(stream),

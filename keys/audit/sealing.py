@@ -16,6 +16,7 @@ from itertools import accumulate, pairwise
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, OperationalError, connections, router, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -332,7 +333,7 @@ def _complete_until(now: datetime) -> datetime:
 
         since = stream_at(conf.AUDIT_SINK).waiting_since()
         return now if since is None else min(now, moments.kept(since), key=moments.instant)
-    except (OperationalError, ImportError, ValueError, TypeError, AttributeError) as error:
+    except (OperationalError, ImportError, ImproperlyConfigured) as error:
         # Only the type: the text may hold a part of the address, and so of a password.
         reason = type(error.__cause__ or error).__name__
         raise SealError(f"The stream cannot be asked what of the audit log waits in it: {reason}.") from error

@@ -36,6 +36,12 @@ TIMEOUTS = {"socket_connect_timeout": 1, "socket_timeout": 2}  # seconds; the ad
 # Of those that are asked where the primary is: one that does not answer is passed over.
 GUIDES_TIMEOUTS = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}
 PORTS = {"sentinel": 26379, "cluster": 6379}
+# What an address may set. redis-py has further options, which are objects, or change the form of its answers.
+_OPTION = re.compile(
+    "db|username|password|client_name|max_connections|health_check_interval|retry_on_timeout"
+    "|socket_(?:timeout|connect_timeout|keepalive|read_size)|ssl_.+"
+)
+_SECONDS = re.compile(r"\d{0,4}\.?\d{1,4}", re.ASCII)
 SECONDS_TO_TRY_AGAIN = 0.5  # a request whose first attempt failed within these makes a second one
 
 # What a server answers that may not be the primary any more. The codes are also in the middle of a text: Redis 6 quotes
@@ -73,8 +79,11 @@ class Servers:
         self.client: Any = _client(address, stream)
         pool = self.client.connection_pool
         pool.connection_kwargs.update(options)
-        # Raises for an option that redis-py does not know, which otherwise the first request would.
-        pool.connection_class(**pool.connection_kwargs)
+        try:
+            # Raises for an option that redis-py does not know, which otherwise the first request would.
+            pool.connection_class(**pool.connection_kwargs)
+        except RedisError as error:
+            raise ValueError("An option has a value that is none.") from error
         self._milliseconds = round((pool.connection_kwargs.get("socket_timeout") or 2) * 500)
 
     def run(self, work: Callable[[], Result]) -> Result:
@@ -132,13 +141,18 @@ def _said(error: RedisError) -> str:
 def _client(address: str, stream: str) -> Any:
     scheme, _, rest = address.partition("://")
     transport, _, kind = scheme.partition("+")
-    if kind not in PORTS or transport not in ("redis", "rediss"):
-        return Redis.from_url(address, **ONCE, **TIMEOUTS)
     authority, _, query = rest.partition("?")
+    if "#" in authority:  # redis-py would leave out what follows
+        raise AddressError("A # in the address of a Redis stream is written as %23.")
     authority, _, path = authority.partition("/")
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    _look_at(parameters)
+    if kind not in PORTS or transport not in ("redis", "rediss"):
+        if transport != "unix" and not re.fullmatch(r"\d*/?", path, re.ASCII):  # redis-py would take database 0
+            raise AddressError("The database in the address of a Redis stream is no number.")
+        return Redis.from_url(address, **ONCE, **TIMEOUTS)
     login, at, hosts = authority.rpartition("@")
     nodes = [_host_and_port(each, PORTS[kind]) for each in hosts.split(",")]
-    parameters = dict(parse_qsl(query, keep_blank_values=True))
     own = {name: parameters.pop(name) for name in [*parameters] if name.startswith("sentinel_")}
     known = {**TIMEOUTS, **_parsed(f"{transport}://{login}{at}localhost", parameters), **ONCE}
     if kind == "sentinel":
@@ -146,7 +160,7 @@ def _client(address: str, stream: str) -> Any:
         known["db"] = int(database or known.get("db", 0))
         tls = {name: value for name, value in known.items() if name.startswith("ssl")}
         given = _parsed(f"{transport}://localhost", {name.removeprefix("sentinel_"): own[name] for name in own})
-        guides = Sentinel(nodes, sentinel_kwargs={**ONCE, **GUIDES_TIMEOUTS, **tls, **given})  # type: ignore[no-untyped-call]
+        guides: Sentinel = Sentinels(nodes, sentinel_kwargs={**ONCE, **GUIDES_TIMEOUTS, **tls, **given})  # type: ignore[no-untyped-call]
     else:
         if path not in ("", "0") or known.pop("db", 0):
             raise AddressError("A Redis in cluster mode has no database but 0: write none.")
@@ -154,6 +168,16 @@ def _client(address: str, stream: str) -> Any:
             raise AddressError("An address of a Redis in cluster mode has no options for sentinels.")
         service, guides = stream, Cluster(nodes, sentinel_kwargs={**known, **GUIDES_TIMEOUTS})
     return Redis(connection_pool=SentinelConnectionPool(service, guides, **known))  # type: ignore[no-untyped-call]
+
+
+def _look_at(parameters: Mapping[str, str]) -> None:
+    """Raise ValueError for an option that an address cannot have."""
+    for name, text in parameters.items():
+        option = name.removeprefix("sentinel_")
+        if not _OPTION.fullmatch(option):
+            raise ValueError("An option is none that text can set.")
+        if option in TIMEOUTS and not (_SECONDS.fullmatch(text) and float(text)):
+            raise ValueError("A time-out is no number of seconds.")
 
 
 def _service_and_database(path: str) -> tuple[str, str]:
@@ -180,6 +204,17 @@ def _parsed(server: str, parameters: Mapping[str, str]) -> dict[str, Any]:
     has_tls = parsed.pop("connection_class", None) is not None
     del parsed["host"]
     return {**parsed, "ssl": True} if has_tls else parsed
+
+
+class Sentinels(Sentinel):
+    """redis-py's, whose errors show the options of its connections."""
+
+    def discover_master(self, service_name: str) -> Any:
+        """Return the host and port of the primary of the service. Raises MasterNotFoundError."""
+        try:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except MasterNotFoundError:
+            raise MasterNotFoundError("No sentinel names a primary of the service.") from None
 
 
 class Cluster(Sentinel):

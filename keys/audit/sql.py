@@ -36,7 +36,7 @@ class SQL:
     outcomes: str | None = None  # adds many outcomes
     ships = False  # whether rows can come through a stream
     ship: str | None = None  # writes many rows that came through a stream
-    differing: str | None = None  # finds those of them that differ from the existing row
+    differing: str | None = None  # finds those of them that differ from the existing row, or have none
     not_durable = ""  # appended to an UPDATE that need not wait for the disk
     writers: str | None = None  # finds the transactions that are writing to the log now
 
@@ -173,16 +173,20 @@ class PostgreSQL(SQL):
         )
 
     def _differing(self) -> str:
-        """Find, by their number from 1 on, the rows that are no state of the existing row, nor of an earlier one."""
+        """Find, by their number from 1 on, the rows that are no state of the existing row, nor of an earlier one.
+
+        Each with whether the row exists at all.
+        """
         quote, old = self.quote, self.events
         at, ticket, status, reason, count = map(quote, ("at", "ticket", "status", "reason", "count"))
         is_same = f"{self._same_outcome('new')} AND {old}.{count} >= new.{count}"
         is_earlier = f"new.{status} IS NULL AND {old}.{reason} IN ({LATER}) AND {old}.{count} = new.{count}"
         return (
-            f"SELECT new.number FROM unnest({self._lists(SHIPPED_FIELDS)}) WITH ORDINALITY"  # noqa: S608
-            f" AS new ({self.columns(SHIPPED_FIELDS)}, number) JOIN {old}"
+            f"SELECT new.number, {old}.{at} IS NOT NULL"  # noqa: S608
+            f" FROM unnest({self._lists(SHIPPED_FIELDS)}) WITH ORDINALITY"
+            f" AS new ({self.columns(SHIPPED_FIELDS)}, number) LEFT JOIN {old}"
             f" ON {old}.{at} = new.{at} AND {old}.{ticket} = new.{ticket}"
-            f" WHERE NOT ({self._same_fixed('new')} AND ({is_same} OR {is_earlier}))"
+            f" WHERE {old}.{at} IS NULL OR NOT ({self._same_fixed('new')} AND ({is_same} OR {is_earlier}))"
         )
 
     def _same_fixed(self, new: str) -> str:

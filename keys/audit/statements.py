@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar
 
-from django.db import Error, connections, router, transaction
+from django.db import DataError, Error, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
@@ -368,7 +368,8 @@ def ship(rows: Sequence[Row]) -> list[Row]:
 
     A row is identified by its ticket and its time. Of two states of a row the one with an outcome wins, and the
     higher count: so the order does not matter, nor repeated or concurrent writes. No row may be in `rows` twice.
-    Returns the rows that differ from the existing one in anything else; these change nothing.
+    Returns the rows that differ from the existing one in anything else; these change nothing. Raises DataError if the
+    database does not keep a row and says nothing, as a trigger may make it.
     """
 
     def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> list[Row]:
@@ -381,7 +382,10 @@ def ship(rows: Sequence[Row]) -> list[Row]:
             return []
         # The others were there already, or differ.
         cursor.execute(database.sql.differing, columns)
-        return [ordered[number - 1] for (number,) in cursor.fetchall()]
+        found = cursor.fetchall()
+        if not all(exists for _, exists in found):
+            raise DataError("The database has not kept a row.")
+        return [ordered[number - 1] for number, _ in found]
 
     return _run(work)
 

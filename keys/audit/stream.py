@@ -6,19 +6,21 @@ higher count. Whatever is in the stream is not shipped yet; nothing else trims i
 it first, whose id is kept beside it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.db import OperationalError, connections, router
 
-from ..conf import conf
+from .. import moments
+from ..conf import NO_SINK, conf
 from ..models import APIKey
 from ..models.audit_event import Row
 from . import log_identity
-from .entries import encode
+from .entries import TIMES, EntryError, decode, encode
 from .log_identity import LogIdentityError
 from .outcomes import Backlog, Batch, CountedRow, RowHandle, new_ticket
 from .places import Place, has_schemas
@@ -94,18 +96,24 @@ class Stream:
         Raises StreamError, BacklogFullError if there are `limit` entries already, or LogIdentityError if the stream is
         not this log's.
         """
-        log = log_identity.current()
-        try:
-            self._add([row], limit, log)
-        except ForeignStreamError:
-            # Another process may have given the log a new id since this one read it.
-            if log_identity.current() == log:
-                raise
-            self._add([row], limit, log_identity.current())
+        self._add_as([row], limit, log_identity.current())
 
     def append_again(self, rows: Sequence[Row]) -> None:
         """Append further entries of rows, all or none. No limit: a use needs its outcome. Raises as `append` does."""
-        self._add(rows, "", log_identity.last())
+        self._add_as(rows, "", log_identity.last())
+
+    def _add_as(self, rows: Sequence[Row], limit: int | str, log: str) -> None:
+        """Append as this log, or as what another process has made of it since this one read its id."""
+        try:
+            self._add(rows, limit, log)
+        except ForeignStreamError as foreign:
+            try:
+                now = log_identity.current()
+            except SynchronousOnlyOperation:  # an event loop must not be blocked by a query
+                raise foreign from None
+            if now == log:
+                raise
+            self._add(rows, limit, now)
 
     def _add(self, rows: Sequence[Row], limit: int | str, log: str) -> None:
         arguments = [log, limit, *map(encode, rows)]
@@ -144,9 +152,25 @@ class Stream:
         return int(self.servers.run(lambda: self.client.xlen(self.name)))
 
     def waiting_since(self) -> datetime | None:
-        """Return when the oldest entry was appended, by Redis's clock; None if there is none. Raises StreamError."""
+        """Return when the oldest entry was appended; None if there is none. Raises StreamError."""
         oldest = self.servers.run(lambda: self.client.xrange(self.name, count=1))
-        return datetime.fromtimestamp(int(oldest[0][0].partition(b"-")[0]) / 1000, UTC) if oldest else None
+        return appended_at(oldest[0], datetime.now(UTC)) if oldest else None
+
+
+def appended_at(entry: tuple[bytes, Mapping[bytes, bytes]], now: datetime) -> datetime:
+    """Return when an entry was appended, by its id.
+
+    Once an id is of the future, by a wrong clock or by somebody's choice, so are all that follow. Then it is the time
+    of the entry's row, and of one that holds none, the earliest of all.
+    """
+    number, fields = entry
+    milliseconds = int(number.partition(b"-")[0])
+    if milliseconds <= now.timestamp() * 1000:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    try:
+        return moments.instant(decode(fields)["at"])
+    except EntryError:
+        return TIMES[0]
 
 
 class SeveralLogsError(OperationalError):
@@ -200,8 +224,13 @@ class StreamSink:
 
 @cache
 def stream_at(address: str) -> Stream:
-    """Return the stream at that address, with the timeouts of requests."""
-    return Stream(address)
+    """Return the stream at that address, with the timeouts of requests. Raises ImproperlyConfigured."""
+    try:
+        return Stream(address)
+    except (TypeError, ValueError) as error:
+        # Without its cause, whose text may hold a part of the address, and so of a password.
+        sentence = f'KEYS["AUDIT_SINK"]: {error}' if isinstance(error, AddressError) else NO_SINK.message
+    raise ImproperlyConfigured(sentence)
 
 
 @cache

@@ -115,6 +115,10 @@ POISON: dict[str, Any] = {
     },
     "refused without a status": stranger(status=None),
     "a known key's refusal, counted": stranger(count=2, key_name="TTS"),
+    "the same by its id": stranger(count=2, api_key_id=1),
+    "a denial, counted": stranger(count=2, reason="scope"),
+    "a known key's reason, counted": stranger(count=2, reason="inactive"),
+    "a denial from many networks": stranger(detail=MANY_NETWORKS, reason="rate"),
     "a step of a life": holding(event="created", key_name="A", actor="user: boss", count=1),
 }  # fmt: skip
 

@@ -85,6 +85,21 @@ def test_an_error_that_is_about_no_row_is_waited_for(server: RedisServer, stream
     assert (len(server.entries), server.client.xlen(stream.set_aside)) == (6, 0)
 
 
+@pytest.mark.parametrize(("condition", "kept"), [("NEW.path = '/poison'", 5), ("true", 0)])
+def test_a_row_that_the_database_swallows_is_not_taken_for_written(
+    server: RedisServer, stream: Stream, condition: str, kept: int
+) -> None:
+    append(stream)
+    execute("CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+    execute(
+        f"CREATE TRIGGER swallow BEFORE INSERT ON {TABLE} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION swallow()"
+    )
+    assert run("keys_ship", "--once").status == 1
+    # What is nowhere else is kept in Redis.
+    assert (len(paths()), server.client.xlen(stream.set_aside)) == (kept, 1 if kept else 0)
+    assert len(server.entries) == (0 if kept else 6)
+
+
 @pytest.fixture
 def read_only() -> Iterator[None]:
     execute("SET default_transaction_read_only TO on")

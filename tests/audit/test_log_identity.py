@@ -161,6 +161,18 @@ class TestRequests:
         assert get("/guarded/", key).status_code == 200
         assert stream.owner() == own_id() != before
 
+    def test_an_outcome_is_appended_though_the_log_was_given_a_new_id_meanwhile(
+        self, server: RedisServer, stream: Stream, key: APIKey
+    ) -> None:
+        get("/guarded/", key)
+        before = own_id()
+        assert run("keys_ship", "--moved").status == 0
+        for known in (log_identity._known, {}):
+            log_identity._known = {name: log_identity._Known(before, float("inf")) for name in known}
+            log_identity._last[connection.alias] = before
+            stream.append_again([ticketed()])
+        assert len(server.entries) == 4
+
     def test_a_new_connection_may_lead_to_another_database(self) -> None:
         log_identity.current()
         log_identity.suspect(connection=connection)

@@ -71,6 +71,24 @@ def test_nothing_is_sealed_whose_outcome_or_count_may_wait(stream: Stream) -> No
     assert (findings.problems, findings.concluded_later.count) == ([], 0)
 
 
+@pytest.mark.parametrize("years", [1, 500, 10**8], ids=str)
+def test_nothing_is_sealed_while_ids_are_of_the_future(stream: Stream, years: int) -> None:
+    """A clock was ahead for a moment, or somebody chose an id: all that follow are like it."""
+    began = NOW - 5 * HOUR
+    use: dict[str, Any] = {"at": began, "ticket": new_ticket(began)}
+    stream.append(row(**use), 9)
+    ship(stream)
+    ahead = int((NOW.timestamp() + years * 365 * 86400) * 1000)
+    stream.client.xadd(stream.name, {"row": "[]"}, id=f"{ahead}-1")
+    assert sealed() == 0
+    ship(stream)
+    stream.append(row(**use | {"status": 200, "duration_ms": 1}), 9)
+    assert sealed() == 0
+    ship(stream)
+    assert sealed() == 1
+    assert verifying.verify().problems == []
+
+
 def test_without_redis_nothing_is_sealed(stream: Stream, settings: Settings) -> None:
     write(STEP)
     for address in ("unix:///nowhere/redis.sock", "redis://localhost:port", "rediss://?nothing=1"):

@@ -98,6 +98,21 @@ class TestWithoutRedis:
         assert errors(caplog) == ["The outcome of a request could not be added to the audit log."]
 
 
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [("redis://:s3cret?x@host", "is neither"), ("redis://:s3cret#x@host", "%23"),
+     ("redis://host?db=s3cret", "is neither"), ("rediss://:s3cret@host?ssl_cert_reqs=s3cret", "is neither")],
+)  # fmt: skip
+def test_an_address_that_is_none_is_told_without_a_part_of_it(
+    settings: Settings, key: APIKey, caplog: pytest.LogCaptureFixture, address: str, sentence: str
+) -> None:
+    settings.KEYS = {"AUDIT_SINK": address}
+    assert get("/guarded/", key).status_code == 500
+    assert 'ImproperlyConfigured: KEYS["AUDIT_SINK"]' in caplog.text
+    assert sentence in caplog.text
+    assert "s3cret" not in caplog.text
+
+
 class TestTheLimit:
     def test_a_full_backlog_refuses_uses_and_trims_nothing(
         self, server: RedisServer, key: APIKey, settings: Settings, caplog: pytest.LogCaptureFixture

@@ -18,6 +18,12 @@ HERE = "redis://localhost:6379/0"
      f"{HERE}?socket_timeout=soon", "redis://:s3cret@localhost/0?nonsense=1", "unix+sentinel:///socket/service",
      "redis+sentinel://:s3cret@host/service?nonsense=1", "redis+sentinel://host/service?sentinel_nonsense=s3cret",
      "redis+cluster://:s3cret@host?nonsense=1", "redis+cluster://host?socket_timeout=soon", "redis+moon://host",
+     # With these redis-py connects, and no answer can be read, or no answer comes.
+     *(f"{address}{option}" for address in (f"{HERE}?", "redis+sentinel://host/service?", "redis+cluster://host?")
+       for option in ("decode_responses=1", "encoding=utf-16", "protocol=3", "retry=3", "retry_on_error=x",
+                      "credential_provider=x", "socket_timeout=0", "socket_timeout=-1", "socket_timeout=inf",
+                      "socket_timeout=nan", "socket_connect_timeout=1e300")),
+     "rediss://host?ssl_cert_reqs=s3cret", "redis+sentinel://host/service?sentinel_decode_responses=1", "redis+sentinel://h/s?sentinel_socket_timeout=inf",
      None, 1, b"database", ["database"]],
 )  # fmt: skip
 def test_a_sink_that_is_none(settings: Settings, address: Any) -> None:
@@ -31,6 +37,13 @@ def test_a_sink_that_is_none(settings: Settings, address: Any) -> None:
     [
         (f"{HERE}?stream=", "names no stream"),
         (f"{HERE}?replicas=all", "number of replicas"),
+        # redis-py would go to port 12, and show that number.
+        ("redis://:12#s3cret@localhost/0", "%23"),
+        ("redis://:12/s3cret@localhost/0", "is no number"),
+        (f"{HERE}/s3cret", "is no number"),
+        ("redis+sentinel://:12#s3cret@host/service", "%23"),
+        ("redis+cluster://:12#s3cret@host", "%23"),
+        ("unix://:12#s3cret@/run/redis.sock", "%23"),
         ("redis+sentinel://:s3cret@host", "names the service"),
         ("redis+sentinel://:s3cret@host:26379/", "names the service"),
         ("redis+sentinel://:s3cret@host/service/s3cret", "is no number"),

@@ -9,10 +9,11 @@ import pytest
 from django.db import connection
 from pytest_django import Settings
 
+from keys.audit.entries import encode
 from keys.audit.stream import GROUP
-from tests.support.commands import run
+from tests.support.commands import Run, run
 from tests.support.failovers import redis_pair
-from tests.support.log import ticketed
+from tests.support.log import AT, ticketed
 from tests.support.processes import eventually
 from tests.support.redis_servers import RedisServer, redis_server
 
@@ -83,6 +84,18 @@ class TestStatus:
         server.client.xreadgroup(GROUP, "ship-1", {"log": ">"}, count=1)
         code, told = status()
         assert (code, told["problems"]) == (1, ["The oldest entry has waited for 7m."])
+
+    def test_what_has_waited_is_told_though_ids_are_of_the_future(self, server: RedisServer) -> None:
+        server.client.xadd("log", {"row": encode(ticketed(at=AT))}, id="18446744073709551615-1")
+        (problem, *_) = status()[1]["problems"]
+        assert problem.startswith("No shipper is at work: the oldest entry has waited for ")
+
+    @pytest.mark.django_db
+    def test_says_that_redis_does_not_tell_whose_stream_it_is(self, server: RedisServer) -> None:
+        server.client.rpush("{log}:log", "no text")
+        code, told = status()
+        assert code == 1
+        assert told["problems"][-1] == "Redis does not tell whose log the stream belongs to: ResponseError."
 
     def test_complains_of_a_shipper_that_says_nothing(
         self, server: RedisServer, monkeypatch: pytest.MonkeyPatch
@@ -186,6 +199,11 @@ class TestMistakes:
         ended = run("keys_ship", "--once")
         expected = f": {sentence}" if sentence else " is not the address of a Redis stream."
         assert (ended.status, ended.err) == (1, f'KEYS["AUDIT_SINK"]{expected}')
+
+    def test_without_a_primary(self, settings: Settings) -> None:
+        settings.KEYS = {"AUDIT_SINK": "redis+sentinel://:s3cret@127.0.0.1:1/service?sentinel_password=s3cret"}
+        sentence = "Redis answered: MasterNotFoundError: No sentinel names a primary of the service."
+        assert run("keys_ship", "--status") == Run(1, "", sentence)
 
     @pytest.mark.parametrize("arguments", [["--status"], ["--once"]])
     @on_postgresql

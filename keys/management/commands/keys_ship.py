@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -155,12 +155,17 @@ class Command(KeysCommand):
 
     def _tell(self, stream: "Stream", as_json: bool) -> None:
         from keys.audit.lag import measure
+        from keys.audit.servers import StreamError
         from keys.audit.stream import refusal
 
         lag = measure(stream)
         problems = lag.problems
-        with suppress(Error):  # without the database, the rest can be told
+        try:
             problems += filter(None, [refusal(stream)])
+        except StreamError as error:
+            problems.append(f"Redis does not tell whose log the stream belongs to: {error}.")
+        except Error:
+            pass  # without the database, the rest can be told
         if as_json:
             self.write_json({**asdict(lag), "problems": problems})
         else:
