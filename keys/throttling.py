@@ -40,7 +40,7 @@ local times = redis.call('LRANGE', KEYS[1], 0, -1)
 local is_accepted = #times < most
 if is_accepted then
   redis.call('LPUSH', KEYS[1], ARGV[1])
-  redis.call('EXPIRE', KEYS[1], duration)
+  redis.call('EXPIRE', KEYS[1], math.ceil(duration))
 end
 return {is_accepted and 1 or 0, table.concat(times, ' ')}
 """
@@ -111,6 +111,8 @@ class APIKeyRateThrottle(SimpleRateThrottle):
     def _take(self, key: str) -> bool:
         """Put the request into the bucket if there is room, and set `history`; return whether there was."""
         backend = backend_of(self.cache)
+        # Under `key` alone may be a list of Django REST framework's form, of an earlier release or another server's.
+        key = f"{key}:taken"
         if isinstance(backend, RedisCache):
             return self._take_by_script(backend, key)
         if isinstance(backend, LocMemCache):
