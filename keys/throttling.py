@@ -28,7 +28,7 @@ from .verification import UNAVAILABLE_DETAIL, Reason
 
 logger = logging.getLogger("api_keys")
 
-# The times of accepted requests in one text of 8 bytes each, the oldest first: a list would take Redis ten times as long.
+# The times of accepted requests as one text of 8 bytes each, the oldest first: a list would keep Redis far longer.
 # ARGV: now, how many, in how many seconds. Returns whether this one is accepted, and the times before.
 TAKE = """
 local now, most, duration = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
