@@ -1,6 +1,7 @@
 """The streams of a command: standard output, which must take what it is given, and standard error, which may not."""
 
 import errno
+import io
 import os
 import stat
 import sys
@@ -29,7 +30,7 @@ class Output:
     """
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream
+        self._stream = _whole(stream)
 
     def write(self, text: str) -> None:
         try:
@@ -78,6 +79,17 @@ class Notes:
 
     def isatty(self) -> bool:
         return _is_terminal(self._stream)
+
+
+def _whole(stream: Any) -> Any:
+    """Return the stream, or one that takes all of a text or raises.
+
+    One without a buffer, as under PYTHONUNBUFFERED, drops in silence what a full pipe or the end of a disk leaves over.
+    """
+    if isinstance(getattr(stream, "buffer", None), io.FileIO):
+        with suppress(OSError, ValueError):  # closed, as writing will say
+            return open(stream.fileno(), "w", 1, encoding=stream.encoding, errors=stream.errors, closefd=False)
+    return stream
 
 
 def _write(stream: Any, text: str) -> None:

@@ -1,5 +1,6 @@
 """One bucket for each key, in whatever cache there is, or is not."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -111,10 +112,18 @@ def test_a_key_gets_all_of_its_rate_and_no_more_in_any_minute(any_cache: None) -
 def test_a_request_counts_that_died_before_it_was_noted() -> None:
     key = APIKey.objects.create(name="TTS", rate="3/day")
     assert get(key).status_code == 200
-    bucket = f"throttle_api_key_{key.pk}"
+    bucket = f"throttle_api_key_{key.pk}:taken"
     number, times = cache.get(bucket)
     assert cache.add(f"{bucket}:{number + 1}", [times[0] + 0.001, *times])
     assert [get(key).status_code, get(key).status_code] == [200, 429]
+
+
+def test_what_an_earlier_release_counted_closes_nobody_out(any_cache: None) -> None:
+    key = APIKey.objects.create(name="TTS", rate="1/day")
+    before = [time.time() - seconds for seconds in range(3)]
+    cache.set(f"throttle_api_key_{key.pk}", before)
+    assert [get(key).status_code for _ in range(2)] == [200, 429]
+    assert cache.get(f"throttle_api_key_{key.pk}") == before
 
 
 def test_a_cache_that_takes_nothing_lets_nobody_in_for_ever(
