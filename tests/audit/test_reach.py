@@ -180,6 +180,15 @@ def test_a_dead_clock_tells_nothing(year: int) -> None:
     assert not reports.retirement(APIKey.objects.get(pk=key.pk)).is_safe
 
 
+def test_no_time_is_too_late_for_the_reports(admin_client: Client) -> None:
+    key = make_key("TTS")
+    record(key, at=datetime.max.replace(tzinfo=UTC))
+    assert run("keys_list").status == run("keys_usage").status == 0
+    assert "stays active" in run("keys_deactivate", "TTS", "--if-safe").err
+    for page in ("", f"{key.pk}/change/"):
+        assert admin_client.get(f"/admin/keys/apikey/{page}").status_code == 200
+
+
 def test_events_of_the_future_are_told() -> None:
     record(make_key(), at=datetime(2099, 1, 1, tzinfo=UTC))
     sentence = "1 events have a time that is yet to come"
