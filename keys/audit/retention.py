@@ -8,8 +8,7 @@ from time import monotonic, sleep
 from typing import Any, NamedTuple, Self
 
 from django.db import connections, router
-from django.db.models import Max, Min, QuerySet, Value
-from django.db.models.functions import Greatest
+from django.db.models import Max, Min, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -20,7 +19,6 @@ from . import partitions
 from .partitions import Partition
 
 BATCH_SIZE = 2000
-EARLIEST = datetime(1, 1, 2, tzinfo=UTC)  # in every time zone
 
 
 class Pruning(NamedTuple):
@@ -189,6 +187,4 @@ def drop_months(
 
 def _oldest(events: QuerySet[AuditEvent], count: int) -> dict[str, Any]:
     """Return the oldest events' range of ids, ten times as fast to delete as single rows, and their last time."""
-    # PostgreSQL may have a time that Python has not, such as -infinity.
-    until = Max(Greatest("at", Value(moments.kept(EARLIEST), output_field=AuditEvent._meta.get_field("at"))))
-    return events.order_by("at")[:count].aggregate(first=Min("pk"), last=Max("pk"), until=until)
+    return events.order_by("at")[:count].aggregate(first=Min("pk"), last=Max("pk"), until=Max("at"))

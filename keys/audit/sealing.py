@@ -24,9 +24,8 @@ from django.utils.dateparse import parse_datetime
 
 from .. import environment, moments
 from ..conf import DATABASE, conf, environment_folder
-from ..models import AuditEvent, AuditSeal
+from ..models import AuditEvent, AuditSeal, fields
 from ..models.audit_event import TRAFFIC
-from ..models.fields import keeps_local_time
 from . import seal_formats, statements
 from .seal_formats import BINARY, EPOCH, MICROSECOND, MOMENT, NUMBER, SECONDS, TEXT, Format, Reader, Row
 
@@ -38,10 +37,8 @@ PATIENCE = 10.0  # seconds to wait for transactions that are writing to the log
 NO_OUTCOME: Row = [AuditEvent.Event.USED.value, "", None, None]
 OUTCOME = ("event", "reason", "status", "duration_ms")
 DIGEST_SIZE = 16
-# Times beyond are as if they were these, in microseconds: a day from the ends of Python's calendar, for time zones.
-EARLIEST, LATEST = ((end - EPOCH) // MICROSECOND for end in (
-    datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC),
-))  # fmt: skip
+# Times beyond are as if they were these, in microseconds.
+EARLIEST, LATEST = ((end - EPOCH) // MICROSECOND for end in (fields.EARLIEST, fields.LATEST))
 
 # The columns of a seal, which are read as they are stored, too.
 SEAL_COLUMNS = {
@@ -89,7 +86,7 @@ def microseconds(moment: datetime) -> int:
 
 def log_keeps_local_time() -> bool:
     """Tell whether the times of the log are local ones without an offset."""
-    return keeps_local_time(connections[router.db_for_write(AuditEvent)])
+    return fields.keeps_local_time(connections[router.db_for_write(AuditEvent)])
 
 
 def as_sealed(moment: datetime) -> datetime:
