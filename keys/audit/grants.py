@@ -16,14 +16,24 @@ from .triggers import GROWING, LOG, NAME, SEALS, Guarded, TriggerError, Wanted, 
 IDENTITY = AuditLog._meta.db_table  # which log it is
 KEYS = APIKey._meta.db_table
 
-# What the questions below are about: the tables of the log, the log itself among them; the sequences that number their
-# rows; and the roles to look at, each with every role that it is or can become, as rights count that SET ROLE brings.
+# What the questions below are about: the tables of the log, the log itself among them; the views through which they can
+# be written with the rights of the view's owner, also views of views; the sequences that number their rows; and the
+# roles to look at, each with every role that it is or can become, as rights count that SET ROLE brings.
 SUBJECTS = """
-    WITH tables AS (
+    WITH RECURSIVE tables AS (
         SELECT pg_class.oid, relname, relowner, relname = %(log)s AS is_log
         FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace
         WHERE nspname = %(schema)s AND (relname IN (%(log)s, %(seals)s, %(identity)s)
             OR pg_class.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(%(parent)s)))
+    ), related AS (
+        SELECT oid FROM tables
+        UNION SELECT ev_class FROM related JOIN pg_depend ON refobjid = related.oid
+        JOIN pg_rewrite ON pg_rewrite.oid = objid
+        WHERE classid = 'pg_rewrite'::regclass AND refclassid = 'pg_class'::regclass
+    ), views AS (
+        SELECT oid, relname, relowner FROM related JOIN pg_class USING (oid)
+        WHERE relkind = 'v' AND pg_relation_is_updatable(oid, true) <> 0 AND NOT coalesce(
+            reloptions && ARRAY['security_invoker=true', 'security_invoker=on', 'security_invoker=1'], false)
     ), sequences AS (
         SELECT pg_class.oid, pg_class.relname, pg_class.relowner
         FROM pg_depend JOIN tables ON tables.oid = refobjid JOIN pg_class ON pg_class.oid = objid
@@ -37,6 +47,11 @@ SUBJECTS = """
 RIGHTS = """
     SELECT DISTINCT rolname, relname, "right" FROM reached, tables, unnest(CAST(%(whole)s AS text[])) AS "right"
     WHERE has_table_privilege(reached.oid, tables.oid, "right")
+    UNION SELECT DISTINCT rolname, relname, "right"
+    FROM reached, views, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE']) AS "right"
+    WHERE NOT pg_has_role(rolname, relowner, 'MEMBER') AND CASE "right" WHEN 'DELETE'
+        THEN has_table_privilege(reached.oid, views.oid, "right")
+        ELSE has_any_column_privilege(reached.oid, views.oid, "right") END
     UNION SELECT DISTINCT rolname, relname, "right"
     FROM reached, tables, unnest(CAST(%(columns)s AS text[])) AS "right"
     WHERE (NOT is_log OR "right" = 'REFERENCES') AND has_any_column_privilege(reached.oid, tables.oid, "right")
@@ -71,8 +86,29 @@ POWERS = """
     WHERE rolcreaterole AND %(version)s < 160000
     UNION SELECT rolname, 'is a member of ' || as_name FROM reached
     WHERE as_name IN ('pg_write_all_data', 'pg_maintain', 'pg_write_server_files', 'pg_execute_server_program')
-    ORDER BY 1, 2
+    UNION SELECT rolname, 'logs in with session_replication_role = replica, which turns triggers off'
+    FROM pg_roles JOIN pg_db_role_setting ON setrole IN (0, pg_roles.oid) AND setdatabase IN
+        (0, (SELECT oid FROM pg_database WHERE datname = current_database())), unnest(setconfig) AS setting
+    WHERE rolname = ANY(%(roles)s) AND setting ILIKE 'session_replication_role=replica'
 """
+# PostgreSQL 15 and later.
+MAY_TURN_TRIGGERS_OFF = """
+    UNION SELECT rolname, 'may set session_replication_role, which turns triggers off' FROM reached
+    WHERE NOT rolsuper AND has_parameter_privilege(oid, 'session_replication_role', 'SET')
+"""
+# Who may pass rights on: what they gave goes with that alone. What they gave in single columns, by a right to the whole
+# table, stays, and `excess` says so: PostgreSQL lets nobody else take it back.
+GIVERS = """
+    SELECT DISTINCT is_sequence, grantee::regrole::text FROM (
+        SELECT oid, relowner, false AS is_sequence FROM tables UNION SELECT oid, relowner, true FROM sequences
+    ) AS subject JOIN pg_class USING (oid), LATERAL (
+        SELECT * FROM aclexplode(relacl)
+        UNION ALL SELECT granted.* FROM pg_attribute, aclexplode(attacl) AS granted WHERE attrelid = pg_class.oid
+    ) AS granted
+    WHERE is_grantable AND grantee NOT IN (0, subject.relowner) ORDER BY 1, 2
+"""
+# Views whose rights this database user can take away.
+VIEWS = "SELECT CAST(oid AS regclass)::text FROM views WHERE pg_has_role(relowner, 'USAGE') ORDER BY 1"
 OWNED = """
     SELECT DISTINCT rolname, relname, as_name FROM reached JOIN (
         SELECT relname, relowner FROM tables UNION SELECT relname, relowner FROM sequences
@@ -103,8 +139,8 @@ def grants(role: str) -> list[str]:
     """Return the SQL for a role of PostgreSQL that may write and read the log but not alter it: the web processes'.
 
     It takes away what the role has been given so far, by name, as PUBLIC or as a member of another role, in the log,
-    its partitions, its seals and the sequences. Raises TriggerError for another database, for a name that cannot be
-    quoted, and for a role that no such SQL holds back.
+    its partitions, its seals, the sequences, and the views through which the log can be written. Raises TriggerError
+    for another database, for a name that cannot be quoted, and for a role that no such SQL holds back.
     """
     alias = connection_to("postgresql").alias
     if not role or '"' in role or "\0" in role:
@@ -142,9 +178,14 @@ class Rights:
             cursor.execute(SUBJECTS + statement, values)
             return list(cursor.fetchall())
 
+    def _powers(self, roles: Sequence[str]) -> list[tuple[str, str]]:
+        """Return roles that no right in tables holds back, and why."""
+        version: int = self.connection.pg_version  # type: ignore[attr-defined]
+        return sorted(self._ask(POWERS + MAY_TURN_TRIGGERS_OFF if version >= 150000 else POWERS, roles))
+
     def granting(self, role: str) -> Iterator[str]:
         """Yield the statements of `grants`."""
-        powers = self._ask(POWERS, [role])
+        powers = self._powers([role])
         if powers:
             _, power = min(powers, key=lambda each: "superuser" not in each[1])
             raise TriggerError(f"{role} {power}: no right in tables holds it back. Take another role.")
@@ -156,10 +197,16 @@ class Rights:
         # Rights to read stay, where the role has them as a member of others: nothing can be altered by them.
         writing = "INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER"
         writing += ", MAINTAIN" if self.connection.pg_version >= 170000 else ""  # type: ignore[attr-defined]
+        for is_sequence, giver in self._ask(GIVERS):
+            what = f"USAGE, UPDATE ON SEQUENCE {sequences}" if is_sequence else f"{writing} ON {log}, {others}"
+            yield f"REVOKE GRANT OPTION FOR {what} FROM {giver} CASCADE;"
+        views = [view for (view,) in self._ask(VIEWS)]
         for other in ("PUBLIC", *map(quote, self._memberships(role))):
-            yield f"REVOKE {writing} ON {log}, {others} FROM {other} CASCADE;"
+            yield f"REVOKE {writing} ON {', '.join([log, others, *views])} FROM {other} CASCADE;"
             yield f"REVOKE USAGE, UPDATE ON SEQUENCE {sequences} FROM {other} CASCADE;"
         yield f"REVOKE ALL ON {log}, {others} FROM {grantee} CASCADE;"
+        for view in views:
+            yield f"REVOKE {writing} ON {view} FROM {grantee} CASCADE;"
         yield f"REVOKE ALL ON SEQUENCE {sequences} FROM {grantee} CASCADE;"
         yield f"{partitions.PartitionedTable(LOG, quote).close(log)};"
         written = ", ".join(quote(column) for column in self.guarded.columns[LOG] if column != "id")
@@ -210,7 +257,7 @@ class Rights:
         roles = [name for (name,) in self._ask(LOGINS)] if role is None else [role]
         if role is not None and not self._ask("SELECT 1 FROM pg_roles WHERE rolname = ANY(%(roles)s)", roles):
             raise TriggerError(f"There is no role {role}.")
-        found = [Excess(name, text) for name, text in self._ask(POWERS, roles)]
+        found = [Excess(name, text) for name, text in self._powers(roles)]
         mighty = {each.role for each in found}
         owned: dict[tuple[str, str], list[str]] = {}
         for name, table, owner in self._ask(OWNED, roles):

@@ -31,7 +31,7 @@ class Reach:
 
     def knows(self, moment: datetime) -> bool:
         """Tell whether the log knows the uses of keys since that moment."""
-        return self.since is not None and moments.instant(self.since) <= moments.instant(moment) + SLACK
+        return self.since is not None and moments.instant(self.since) - SLACK <= moments.instant(moment)
 
     def older_keys(self) -> Q:
         """Return the condition of the keys that are older than what the log knows."""

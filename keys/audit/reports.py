@@ -208,7 +208,7 @@ class Retirement:
         return (is_quiet and self._is_known(now - QUIET)) or (is_settled and self._is_known(self.replaced_at))
 
     def _is_known(self, since: datetime) -> bool:
-        return self.known_since is None or self.known_since <= since + SLACK
+        return self.known_since is None or self.known_since - SLACK <= since
 
     @property
     def unused(self) -> str:

@@ -18,6 +18,7 @@ from . import log_identity, sealing
 from .sealing import SealError
 
 Line = Mapping[str, Any]
+BEGINNING = b'{"number": '  # of each line
 
 
 def written(seal: AuditSeal) -> str:
@@ -45,7 +46,7 @@ def _seal(line: str | bytes, number: int, path: Path) -> Line:
 
 
 def _parsed(line: str | bytes) -> Line | None:
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         seal = json.loads(line)
         if isinstance(seal, dict) and isinstance(seal.get("number"), int):
             return seal
@@ -61,17 +62,18 @@ class SealFile:
 
     def append(self, seal: AuditSeal) -> None:
         """Append the line of a seal, and wait for the disk. Raises SealError, and leaves the file as it was."""
-        line = memoryview(f"{written(seal)}\n".encode())
+        self._add(f"{written(seal)}\n".encode(), f"Seal {seal.number} has no line")
+
+    def _add(self, content: bytes, otherwise: str) -> None:
+        rest = memoryview(content)
         try:
-            while line:
-                line = line[os.write(self._file, line) :]
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
             os.fsync(self._file)
         except OSError as error:
             with suppress(OSError):
                 os.ftruncate(self._file, self._size)
-            raise SealError(
-                f"Seal {seal.number} was not made: {self._path} cannot be written: {error.strerror}."
-            ) from error
+            raise SealError(f"{otherwise}: {self._path} cannot be written: {error.strerror}.") from error
         self._size = os.fstat(self._file).st_size
 
     def match(self, *, begin: bool = False) -> int:
@@ -127,7 +129,7 @@ class SealFile:
         return None, ahead
 
     def _read(self) -> bytes:
-        """Return what is in the file, which afterwards ends with a whole line."""
+        """Return what is in the file, which afterwards ends with a whole line if its lines are seals."""
         os.lseek(self._file, 0, os.SEEK_SET)
         parts = []
         while part := os.read(self._file, 2**20):
@@ -137,9 +139,9 @@ class SealFile:
         if not last:
             return content
         if _parsed(last) is not None:
-            os.write(self._file, b"\n")
-        else:
-            # Somebody was killed while writing it, and so before the commit.
+            self._add(b"\n", "The last line has no end")
+        elif last.startswith(BEGINNING[: len(last)]):
+            # Somebody was killed while writing it, and so before the commit. Anything else is another file.
             content = content[: -len(last)]
             os.ftruncate(self._file, len(content))
         self._size = os.fstat(self._file).st_size

@@ -25,6 +25,7 @@ from ..models import AuditEvent
 
 MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECONDS = " s"  # after a time of PostgreSQL that Python does not have
 
 # A value as it is written down, and a row of them in the order of its format. A list is a value in another spelling:
 # its type, and what is stored.
@@ -78,16 +79,17 @@ class Moment(Kind):
     """
 
     sql: ClassVar[Mapping[str, str]] = {
-        # Exact, whatever the time zone of the connection. None for a time that Python does not have, such as infinity.
+        # Exact, whatever the time zone of the connection. In seconds since 1970 if Python has no such time.
         "postgresql": "CASE WHEN %(expressions)s BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'"
-        " THEN (EXTRACT(EPOCH FROM %(expressions)s) * 1000000)::bigint END",
+        " THEN (EXTRACT(EPOCH FROM %(expressions)s) * 1000000)::bigint::text"
+        f" ELSE EXTRACT(EPOCH FROM %(expressions)s) || '{SECONDS}' END",
         # The driver makes None of a date of zeros.
         "mysql": "CAST(%(expressions)s AS CHAR)",
     }
 
     def writing(self, connection: BaseDatabaseWrapper) -> Writing:
         if connection.features.supports_timezones:
-            return int, foreign
+            return None, lambda value: foreign(value) if value.endswith(SECONDS) else int(value)
         zone = connection.timezone if settings.USE_TZ else None
         # On MariaDB the column's type says how many digits a fraction has.
         return None, partial(_moment, zone=None if zone is UTC else zone, is_typed=connection.vendor != "sqlite")

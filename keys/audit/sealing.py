@@ -11,6 +11,7 @@ import hmac
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import accumulate, pairwise
 from time import monotonic, sleep
@@ -24,11 +25,10 @@ from django.utils.dateparse import parse_datetime
 
 from .. import environment, moments
 from ..conf import DATABASE, conf, environment_folder
-from ..models import AuditEvent, AuditSeal
+from ..models import AuditEvent, AuditSeal, fields
 from ..models.audit_event import TRAFFIC
-from ..models.fields import keeps_local_time
 from . import seal_formats, statements
-from .seal_formats import BINARY, EPOCH, MICROSECOND, MOMENT, NUMBER, TEXT, Format, Reader, Row
+from .seal_formats import BINARY, EPOCH, MICROSECOND, MOMENT, NUMBER, SECONDS, TEXT, Format, Reader, Row
 
 SEAL_KEY = "KEYS_SEAL_KEY"  # environment variable; its first key signs, the older ones verify what they signed
 MOST_ROWS = 10_000
@@ -38,6 +38,8 @@ PATIENCE = 10.0  # seconds to wait for transactions that are writing to the log
 NO_OUTCOME: Row = [AuditEvent.Event.USED.value, "", None, None]
 OUTCOME = ("event", "reason", "status", "duration_ms")
 DIGEST_SIZE = 16
+# Times beyond are as if they were these, in microseconds.
+EARLIEST, LATEST = ((end - EPOCH) // MICROSECOND for end in (fields.EARLIEST, fields.LATEST))
 
 # The columns of a seal, which are read as they are stored, too.
 SEAL_COLUMNS = {
@@ -85,7 +87,7 @@ def microseconds(moment: datetime) -> int:
 
 def log_keeps_local_time() -> bool:
     """Tell whether the times of the log are local ones without an offset."""
-    return keeps_local_time(connections[router.db_for_write(AuditEvent)])
+    return fields.keeps_local_time(connections[router.db_for_write(AuditEvent)])
 
 
 def as_sealed(moment: datetime) -> datetime:
@@ -108,21 +110,28 @@ class Entry(NamedTuple):
 
 
 def entry(row: Row, key: SealingKey, form: Format) -> Entry:
-    """Return a row's entry. Raises SealError for a row without a time."""
+    """Return a row's entry."""
     number, at, event = row[:3]
-    return Entry(number, at if isinstance(at, int) else _time_of(row), event in TRAFFIC, key.digest(row, form))
+    time = at if isinstance(at, int) else _time_of(at)
+    return Entry(number, max(EARLIEST, min(time, LATEST)), event in TRAFFIC, key.digest(row, form))
 
 
-def _time_of(row: Row) -> int:
-    """Return the time of a row that spells it in a way of its own, in microseconds."""
-    at = row[1][-1] if isinstance(row[1], list) else ""
-    try:
-        read = parse_datetime(at)
+def _time_of(at: Any) -> int:
+    """Return the time that is spelt in a way of its own, in microseconds.
+
+    One that cannot be read is where the database sorts it, by the first year that it names, as retention will take it:
+    one row of infinity must not keep the log open.
+    """
+    kind, text = at or ("integer", "")
+    with suppress(ValueError, OverflowError):
+        read = parse_datetime(text)
         if read is not None:
             return microseconds(read.replace(tzinfo=UTC) if read.tzinfo is None else moments.instant(read))
-    except (ValueError, OverflowError):
-        pass
-    raise SealError(f"Row {row[0]}, which is to be sealed, has no time that can be read.")
+    if kind == "text" and not text.endswith(SECONDS):
+        with suppress(ValueError):
+            return microseconds(datetime(int(text[:4].encode("ascii")), 1, 1, tzinfo=UTC))
+    # SQLite sorts numbers before text, and text before bytes.
+    return EARLIEST if kind in {"integer", "real"} or (kind == "text" and text < "1") else LATEST
 
 
 def pack(entries: Sequence[Entry]) -> bytes:

@@ -16,6 +16,9 @@ from .. import moments, tokens
 from ..conf import conf
 from ..tokens import Secret
 
+# A day from the ends of Python's calendar, for time zones.
+EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+
 
 class Digest(str):
     """What the database stores instead of a token. It is not accepted as a key."""
@@ -183,7 +186,19 @@ class _DateTimeColumn(models.DateTimeField):  # type: ignore[type-arg]
 
 
 class MomentField(_DateTimeColumn):
-    """Django's field. With `USE_TZ = False` it takes aware moments too, and keeps instants where the database does."""
+    """Django's field. With `USE_TZ = False` it takes aware moments too, and keeps instants where the database does.
+
+    A time of PostgreSQL that Python does not have, such as infinity, is read as the end of the calendar on its side.
+    """
+
+    def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, Any]:
+        """Read such a time, on which the driver would fail: no page is to fail because of one row."""
+        # In a subquery it has been done.
+        if compiler.connection.vendor != "postgresql" or sql.startswith("("):
+            return sql, params
+        ends = (("< '0001-01-01 00:00:00+00'", EARLIEST), ("> '9999-12-31 23:59:59.999999+00'", LATEST))
+        cases = " ".join(f"WHEN {sql} {beyond} THEN CAST('{end}' AS timestamptz)" for beyond, end in ends)
+        return f"CASE {cases} ELSE {sql} END", [*params] * 3
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         """Let the instance hold what its row will hold."""

@@ -236,6 +236,42 @@ class TestRole:
         triggers.remove()
         assert "keys_auditevent_no_update is missing" in run("keys_guard", "status", "--role", ROLE).out
 
+    def test_what_somebody_else_gave_is_taken_away(self) -> None:
+        execute(f"GRANT ALL ON SEQUENCE keys_auditevent_id_seq TO {OTHER} WITH GRANT OPTION")
+        execute(f"GRANT UPDATE (count) ON keys_auditseal TO {OTHER} WITH GRANT OPTION")
+        with transaction.atomic():
+            execute(f"SET LOCAL ROLE {OTHER}")
+            execute(f"GRANT DELETE, UPDATE ON keys_auditevent TO {ROLE}, {GROUP}, PUBLIC")
+            execute(f"GRANT UPDATE ON SEQUENCE keys_auditevent_id_seq TO {ROLE}, {GROUP}, PUBLIC")
+            execute(f"GRANT UPDATE (count) ON keys_auditseal TO {ROLE}, {GROUP}, PUBLIC")
+        grant()
+        assert run("keys_guard", "status", "--role", ROLE).status == 0
+        # The other one keeps what is its own.
+        assert execute("SELECT has_table_privilege(%s, 'keys_auditevent', 'DELETE')", [OTHER]) == [(True,)]
+        with logged_in(ROLE):
+            assert is_refused("DELETE FROM keys_auditevent")
+            assert is_refused("SELECT setval('keys_auditevent_id_seq', 1)")
+
+    @pytest.mark.parametrize("select", ["SELECT * FROM keys_auditevent", "SELECT * FROM keys_auditevent_default"])
+    def test_a_view_is_no_way_around(self, select: str) -> None:
+        execute(f"CREATE VIEW seen AS {select}")
+        execute("CREATE VIEW seen_again AS SELECT * FROM seen WHERE status = 200")
+        execute("CREATE VIEW counted AS SELECT count(*) FROM keys_auditevent")
+        execute(f"CREATE VIEW own WITH (security_invoker) AS {select}")
+        try:
+            grant()
+            assert run("keys_guard", "status", "--role", ROLE).status == 0
+            with logged_in(ROLE):
+                for view in ("seen", "seen_again", "own"):
+                    assert execute(f"SELECT count(*) FROM {view}") == [(0,)]
+                    assert is_refused(f"DELETE FROM {view}")
+                    assert is_refused(f"UPDATE {view} SET path = ''")
+            execute(f"GRANT UPDATE (path), DELETE ON seen_again TO {GROUP}")
+            told = run("keys_guard", "status", "--role", ROLE)
+            assert (told.status, told.out) == (1, f"{ROLE} has DELETE, UPDATE on seen_again.\n")
+        finally:
+            execute("DROP VIEW own, counted, seen_again, seen")
+
     def test_a_column_that_came_since_is_told(self) -> None:
         grant()
         execute("ALTER TABLE keys_auditevent ADD COLUMN mood varchar(9) NULL")
@@ -274,6 +310,8 @@ class TestRefused:
             ("GRANT pg_write_all_data TO {}", "is a member of pg_write_all_data"),
             ("ALTER SCHEMA public OWNER TO {}", "owns the schema of the log"),
             ("GRANT {owner} TO {}", "superuser"),
+            ("ALTER ROLE {} SET session_replication_role = 'Replica'", "turns triggers off"),
+            ("GRANT SET ON PARAMETER session_replication_role TO {}", "turns triggers off"),
         ],
     )
     def test_a_role_that_no_right_holds_back_is_refused(self, statement: str, sentence: str) -> None:

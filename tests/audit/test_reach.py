@@ -180,6 +180,37 @@ def test_a_dead_clock_tells_nothing(year: int) -> None:
     assert not reports.retirement(APIKey.objects.get(pk=key.pk)).is_safe
 
 
+def test_no_time_is_too_late_for_the_reports(admin_client: Client) -> None:
+    key = make_key("TTS")
+    record(key, at=datetime.max.replace(tzinfo=UTC))
+    assert run("keys_list").status == run("keys_usage").status == 0
+    assert "stays active" in run("keys_deactivate", "TTS", "--if-safe").err
+    for page in ("", f"{key.pk}/change/"):
+        assert admin_client.get(f"/admin/keys/apikey/{page}").status_code == 200
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="Only PostgreSQL has times that Python has not.")
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "0044-03-15 BC", "20000-01-01"])
+def test_no_page_fails_because_of_a_time_that_python_does_not_have(time: str, admin_client: Client) -> None:
+    key = make_key("TTS")
+    event = record(key, at=ago(1))
+    execute("UPDATE keys_auditevent SET at = %s", [time])
+    event.refresh_from_db()
+    assert event.at.year == (9999 if time in {"infinity", "20000-01-01"} else 1)
+    pages = (
+        "apikey/",
+        f"apikey/{key.pk}/change/",
+        "auditevent/",
+        f"auditevent/{event.pk}/change/",
+        "auditevent/usage/",
+    )
+    for page in pages:
+        assert admin_client.get(f"/admin/keys/{page}", follow=True).status_code == 200, page
+    for command in ("keys_list", "keys_usage"):
+        assert run(command, "--json").status == 0
+    assert "stays active" in run("keys_deactivate", "TTS", "--if-safe").err
+
+
 def test_events_of_the_future_are_told() -> None:
     record(make_key(), at=datetime(2099, 1, 1, tzinfo=UTC))
     sentence = "1 events have a time that is yet to come"

@@ -13,8 +13,10 @@ from keys import actor
 from keys.audit import retention
 from keys.audit.retention import Pruning
 from keys.models import AuditEvent
+from tests.support.commands import run
 from tests.support.keys import make_key
 from tests.support.log import record
+from tests.support.tables import execute
 
 CUTOFF = datetime(2024, 6, 1, tzinfo=UTC)
 OLD, NEW = CUTOFF - timedelta(days=1), CUTOFF + timedelta(days=1)
@@ -40,6 +42,18 @@ def test_events_from_before_the_time_go_and_the_others_stay() -> None:
     record(at=NEW)
     assert retention.prune(CUTOFF) == 9
     assert times() == [CUTOFF, NEW]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="Only PostgreSQL has times that Python has not.")
+@pytest.mark.django_db
+@pytest.mark.parametrize("command", ["keys_prune", "keys_partition"])
+@pytest.mark.parametrize("time", ["-infinity", "0044-03-15 BC"])
+def test_it_reaches_times_that_python_does_not_have(time: str, command: str) -> None:
+    ids = [record(event=event, at=OLD).pk for event in ("used", "refused", "changed")]
+    execute("UPDATE keys_auditevent SET at = %s", [time])
+    done = run(command, "--older-than", "1d")
+    assert done.status == 0, done.err
+    assert execute("SELECT id FROM keys_auditevent WHERE event <> 'pruned'") == [(ids[-1],)]
 
 
 @pytest.mark.django_db

@@ -9,10 +9,11 @@ from django.db import connection, connections, transaction
 from django.utils import timezone
 from pytest_django import Settings
 
-from keys.audit import sealing
+from keys.audit import retention, sealing
 from keys.audit.sealing import SealError, unpack
 from keys.models import AuditEvent, AuditSeal
-from tests.support.sealed_logs import FULL, KEY, OPEN, OTHER_KEY, STEP, numbers, write, write_and_seal
+from tests.support.sealed_logs import FULL, KEY, OPEN, OTHER_KEY, STEP, numbers, problems, write, write_and_seal
+from tests.support.tables import execute
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("seal_key")]
 
@@ -99,13 +100,26 @@ def test_without_a_good_key_nothing_is_sealed(monkeypatch: pytest.MonkeyPatch, v
     assert numbers() == []
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="The others keep to the types of their columns.")
-def test_a_row_that_cannot_be_read_is_not_sealed_over() -> None:
-    write(FULL, FULL)
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE keys_auditevent SET at = '2001-99-99 00:00:00'")
-    with pytest.raises(SealError, match="has no time that can be read"):
-        list(sealing.seal())
+# Of times that Python does not have; and whether the database sorts them before all others.
+TIMES = {
+    "postgresql": {"infinity": False, "-infinity": True, "0044-03-15 BC": True, "33658-09-27": False},
+    "mysql": {"0000-00-00": True},
+    "sqlite": {"": True, "12000-01-01": True, "2001-99-99 00:00:00": True, "never": False},
+}[connection.vendor]
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_a_time_that_cannot_be_read_keeps_no_row_from_being_sealed(time: str) -> None:
+    ids = write(FULL, FULL, FULL)
+    lenient = "SET STATEMENT sql_mode = '' FOR " if connection.vendor == "mysql" else ""
+    execute(f"{lenient}UPDATE keys_auditevent SET at = %s WHERE id = %s", [time, ids[1]])
+    assert [seal.count for seal in sealing.seal()] == [3]
+    assert problems() == []
+    retention.prune(timezone.now() - timedelta(hours=1))
+    # Retention may take what is sorted before, and nobody else.
+    assert problems() == []
+    AuditEvent._base_manager.filter(pk=ids[1]).delete()
+    assert problems() == ([] if TIMES[time] else [("missing", 1, ids[1])])
 
 
 class TestTogether:

@@ -92,6 +92,23 @@ class TestWritten:
         assert "Exception" not in done.err
 
     @pytest.mark.skipif(connection.vendor == "sqlite", reason="The database is a file as well.")
+    def test_none_when_there_is_no_room_for_the_end_of_a_line(self, tmp_path: Path) -> None:
+        path = tmp_path / "seals.jsonl"
+        write(FULL)
+        assert append(path).status == 0
+        path.write_bytes(before := path.read_bytes().rstrip())
+        write(FULL)
+        size = (len(before), len(before))
+        done = finish(
+            start(
+                "keys_seal", "--append", str(path), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, size)
+            )
+        )
+        assert done.status == 1
+        assert f"The last line has no end: {path} cannot be written: File too large." in done.err
+        assert (path.read_bytes(), numbers()) == (before, [1])
+
+    @pytest.mark.skipif(connection.vendor == "sqlite", reason="The database is a file as well.")
     def test_none_when_the_file_is_full(self, tmp_path: Path) -> None:
         path = tmp_path / "seals.jsonl"
         write(*[FULL] * 6)
@@ -105,7 +122,7 @@ class TestWritten:
         )  # fmt: skip
         done = finish(process)
         assert done.status == 1
-        assert "Seal 5 was not made:" in done.err
+        assert "Seal 5 has no line:" in done.err
         assert numbers() == [1, 2, 3, 4]
         assert lines(path) == described()
         assert append(path, "--rows", "2").status == 0
@@ -135,7 +152,7 @@ class TestAgain:
             done = run("keys_seal", "--again")
             assert (done.status, done.err) == (1, "Seal 2 was altered: keys_verify says more.")
 
-    @pytest.mark.parametrize("others", [["--append", "x"], ["--begin"]])
+    @pytest.mark.parametrize("others", [["--append", "x"], ["--begin"], ["--moved"]])
     def test_it_goes_alone(self, others: list[str]) -> None:
         assert "--again goes alone" in run("keys_seal", "--again", *others).err
 
@@ -193,7 +210,18 @@ class TestAppend:
             assert kept.read_bytes() == before
 
     @pytest.mark.parametrize(
-        ("content", "sentence"), [(b"{}\n", "Line 1"), (b"hello\n", "is not a seal"), (b"\xff\xfe\n", "Line 1")]
+        ("content", "sentence"),
+        [
+            (b"{}\n", "Line 1"),
+            (b"hello\n", "is not a seal"),
+            (b"hello", "is not a seal"),
+            (b"to do:\n- milk", "Line 2"),
+            (b'{"name": "x"}', "Line 1"),
+            (b"[" * 100_000, "Line 1"),
+            (b"\xff\xfe\n", "Line 1"),
+            (b"\xff\xfe\n\0", "Line 2"),
+            (b'{"number": 1}\n\0', "Line 2"),
+        ],
     )
     def test_nor_is_any_file_appended_to(self, tmp_path: Path, content: bytes, sentence: str) -> None:
         path = tmp_path / "notes.txt"

@@ -55,7 +55,7 @@ class Command(KeysCommand):
         if not 1 <= options["rows"] <= 100_000:
             raise CommandError("--rows is a number from 1 to 100000.")
         if options["again"]:
-            if options["append"] or options["begin"]:
+            if options["append"] or options["begin"] or options["moved"]:
                 raise CommandError("--again goes alone: --append writes what its file lacks by itself.")
             for seal in sealing.written_seals(options["first"]):
                 self._write_out(seal)
