@@ -70,6 +70,16 @@ class TestMaking:
             ({"scopes": [["users:read"]]}, "Give a list of strings"),
             ({"allowed_ips": ["10.0.0.0/8", "office"]}, "“office” is not an IPv4 or IPv6 network"),
             ({"allowed_ips": ["10.0.0.1/8"]}, "did you mean 10.0.0.0/8"),
+            *(
+                ({"allowed_ips": ["10.0.0.0/8", nobody]}, f"“{nobody}” is nobody's address; did you mean {meant}?")
+                for nobody, meant in (
+                    ("0.0.0.0", "0.0.0.0/0"),
+                    ("0.0.0.0/32", "0.0.0.0/0"),
+                    ("::ffff:0.0.0.0", "0.0.0.0/0"),
+                    ("::", "::/0"),
+                    ("0:0:0:0:0:0:0:0/128", "::/0"),
+                )
+            ),
             ({"allowed_ips": "10.0.0.0/8"}, "Give a list of strings"),
             ({"rate": "fast"}, "“fast” is not a rate"),
             ({"rate": "0/min"}, "“0/min” is not a rate"),
