@@ -77,6 +77,8 @@ class KeyField(models.CharField):  # type: ignore[type-arg]
         name, path, args, kwargs = super().deconstruct()
         for implied in ("max_length", "unique", "default", "editable"):
             kwargs.pop(implied, None)
+        if not self.unique:  # in a table of a history, which holds each key often
+            kwargs["unique"] = False
         return name, path, args, kwargs
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
