@@ -139,9 +139,7 @@ class Rows(RecordedQuerySet[Key]):
     """The rows for Django itself, which sets references to NULL with it when their target is deleted."""
 
     def update(self, **kwargs: Any) -> int:
-        """Update many rows without a check, each with its event but for `created_at`, when a key was made elsewhere."""
-        if kwargs.keys() <= {"created_at"}:
-            return models.QuerySet.update(self, **kwargs)
+        """Update many rows without a check, each with its event."""
         return self._update_and_record(kwargs)
 
     update.alters_data = True  # type: ignore[attr-defined]

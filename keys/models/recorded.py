@@ -245,7 +245,8 @@ class RecordedModel(TrackedModel):
             self.record(event, note, changes.between(model, before, after, {"is_active"}), using=using)
         rest = changed - {"is_active"}
         # The prefix goes with the key.
-        if named := [field.name for field in model._meta.concrete_fields if field.attname in rest - {"prefix"}]:
+        said = rest - {"prefix"} if "key" in rest else rest
+        if named := [field.name for field in model._meta.concrete_fields if field.attname in said]:
             detail = ", ".join(named)
             detail = f"{note}: {detail}" if note else detail
             self.record(Event.CHANGED, detail, changes.between(model, before, after, rest), using=using)

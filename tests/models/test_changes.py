@@ -87,6 +87,18 @@ def test_a_key_that_is_replaced_is_told_by_its_prefix(key: APIKey, how: str) -> 
     assert "sha256" not in str(event.changes)
 
 
+@pytest.mark.parametrize("how", [how for how in HOW if how != "over its row"])
+def test_of_any_field_is_told(key: APIKey, how: str) -> None:
+    """Also of those that nobody is meant to change, but which say how old a key is, or which one."""
+    made, old = key.created_at.isoformat(), key.prefix
+    for name, value, pair in (
+        ("created_at", AT, [made, AT.isoformat()]), ("prefix", "deadbeef", [old, "deadbeef"]), ("family", 7, [None, 7]),
+    ):  # fmt: skip
+        HOW[how](APIKey.objects.get(), **{name: value})
+        assert told()[-1] == ("changed", {name: pair})
+        assert AuditEvent.objects.latest("id").detail == name
+
+
 def test_what_the_database_computes_is_told_as_it_came_out(key: APIKey) -> None:
     APIKey.objects.create(name="B", scopes=[])
     AuditEvent.objects.all().delete()
