@@ -174,6 +174,6 @@ class TestMigrations:
     def test_make_the_column_as_the_field_says(self, options: dict[str, Any]) -> None:
         # A package that keeps a history has the same key in many rows.
         _, _, args, kwargs = KeyField(**options).deconstruct()
-        made = KeyField(*args, **kwargs)
+        made: Any = KeyField(*args, **kwargs)
         assert (made.unique, made.db_index) == (not options, bool(options))
         assert kwargs == options
