@@ -24,6 +24,10 @@ print(APIKey.objects.filter(key=key.key, is_active=True).first() == key)
 """
 
 
+# Values that are empty, too, and no lists.
+EMPTY: tuple[Any, ...] = ("", {}, 0)
+
+
 def answer(key: str, address: str = "127.0.0.1", url: str = "/guarded/") -> int:
     return Client(REMOTE_ADDR=address).get(url, headers={"X-API-Key": key}).status_code
 
@@ -81,6 +85,8 @@ class TestMaking:
                 )
             ),
             ({"allowed_ips": "10.0.0.0/8"}, "Give a list of strings"),
+            *(({name: empty}, "Give a list of strings") for name in ("allowed_ips", "scopes") for empty in EMPTY),
+            *(({name: None}, "cannot be null") for name in ("allowed_ips", "scopes")),
             ({"rate": "fast"}, "“fast” is not a rate"),
             ({"rate": "0/min"}, "“0/min” is not a rate"),
             ({"rate": "100/min\n"}, "is not a rate"),

@@ -131,6 +131,17 @@ def test_and_what_a_new_key_has_computed() -> None:
     assert [pair["name"] for _, pair in told()] == [[None, "A2"], [None, "A3"]]
 
 
+@pytest.mark.parametrize("empty", [None, {}, ""])
+def test_nor_does_it_compute_an_empty_value_that_is_no_list(key: APIKey, empty: Any) -> None:
+    computed: Any = Value(empty, models.JSONField())
+    for name in ("scopes", "allowed_ips"):
+        for write in (lambda **values: APIKey.objects.update(**values), lambda **values: change(key, **values)):
+            with pytest.raises(ValidationError):
+                write(**{name: computed})
+        key.refresh_from_db()
+    assert not told()
+
+
 def test_what_is_computed_is_checked_as_well(key: APIKey) -> None:
     for make in (
         lambda: assign(key, name=Concat(F("name"), Value("\n"))).save(),
