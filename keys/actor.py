@@ -2,13 +2,15 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 from weakref import ref
 
 from django.core.management.base import BaseCommand
+from django.db import connections, transaction
+from django.utils.functional import LazyObject, empty
 
 _named: ContextVar[str | None] = ContextVar("keys_actor", default=None)
 # Returns the request that is being answered, which a task that outlives it must not keep.
@@ -60,17 +62,31 @@ def _user_of(request: Any) -> str:
     """Return who is logged in, as the view's authenticator or the session says; a key by its own name."""
     try:
         # Read now: whoever authenticates may do so in the view, and a session is read from the database.
-        if isinstance(key := getattr(request, "auth", None), Service):
-            return key.actor_name
-        user = getattr(request, "user", None)
+        if isinstance(auth := getattr(request, "auth", None), Service):
+            return auth.actor_name
+        # Django Ninja has the user in `auth`; elsewhere it is a token, if anything.
+        user = auth if getattr(auth, "is_authenticated", False) else _session_user(request)
         if user is None or not user.is_authenticated:
             return ""
         if isinstance(user, Service):
             return user.actor_name
-        return f"user: {user.get_username() if hasattr(user, 'get_username') else user}"
+        # A user who is known by a token alone may have no name.
+        return f"user: {(hasattr(user, 'get_username') and user.get_username()) or user}"
     except Exception:
         # Sessions or users cannot be read. The change is recorded, with nobody.
         return ""
+
+
+def _session_user(request: Any) -> Any:
+    """Return the request's user; who is not read yet is read in savepoints, so that a failure undoes no change."""
+    user = getattr(request, "user", None)
+    if isinstance(user, LazyObject) and user._wrapped is empty:
+        with ExitStack() as savepoints:
+            for connection in connections.all(initialized_only=True):
+                if connection.in_atomic_block:
+                    savepoints.enter_context(transaction.atomic(using=connection.alias))
+            bool(user)
+    return user
 
 
 def _command() -> str:

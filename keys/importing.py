@@ -19,6 +19,7 @@ from django.db.models import Model
 from . import tokens
 from .models import APIKey, fields
 from .models.fields import Digest
+from .models.querysets import unrecorded
 from .redaction import has_control_characters, printable
 
 BATCH_SIZE = 500
@@ -100,7 +101,7 @@ def take_over(found: Iterable[Found], *, scopes: Sequence[str] | None = None, dr
             for one, key in new:
                 key.created_at = one.created_at
             # Not in the log: each key has just got its created event.
-            APIKey._base_manager.using(using).bulk_update([key for _, key in new], ["created_at"], BATCH_SIZE)
+            unrecorded(APIKey, using).bulk_update([key for _, key in new], ["created_at"], BATCH_SIZE)
     return Report(len(new), here_already, left)
 
 

@@ -51,6 +51,11 @@ def parse_network(text: str) -> Network:
     return network
 
 
+def is_nobodys(network: Network) -> bool:
+    """Tell whether it is `0.0.0.0` or `::` alone, from which no request comes: who writes that means all addresses."""
+    return network.num_addresses == 1 and network.network_address.is_unspecified
+
+
 def contains(networks: Sequence[str], address: Address | None) -> bool:
     """Tell whether one of the networks contains the address. An unknown address is in none.
 

@@ -16,7 +16,7 @@ from ..conf import conf
 from ..tokens import Secret
 from . import changes
 from .audit_event import AuditEvent
-from .fields import KeyField, MomentField, PrefixField, default_scopes, digest, visible_prefix
+from .fields import KeyField, ListField, MomentField, PrefixField, default_scopes, digest, visible_prefix
 from .querysets import EXPIRES_SOON, APIKeyQuerySet, Rows, unrecorded
 from .recorded import RecordedModel, secrets_put_away
 from .validators import validate_name, validate_networks, validate_rate, validate_scopes
@@ -60,14 +60,14 @@ class APIKey(Service, RecordedModel):
     )
     created_at = MomentField(_("created at"), auto_now_add=True)
     prefix = PrefixField(_("prefix"), max_length=tokens.PREFIX_LENGTH, blank=True, default="", editable=False)
-    scopes = models.JSONField(
+    scopes = ListField(
         _("scopes"), default=default_scopes, blank=True, validators=[validate_scopes],
         help_text=_("What the key may do. A key without scopes opens only what asks for no scope."),
     )  # fmt: skip
     expires_at = MomentField(
         _("expires at"), null=True, blank=True, help_text=_("Refused from this moment on. Empty: never expires.")
     )
-    allowed_ips = models.JSONField(
+    allowed_ips = ListField(
         _("allowed networks"), default=list, blank=True, validators=[validate_networks],
         help_text=_("IPv4 and IPv6 networks the key may be used from. Empty: anywhere."),
     )  # fmt: skip

@@ -26,6 +26,8 @@ MOST = 4096  # characters of one value
 DEPTH = 20  # of lists and dictionaries within each other
 # A project's own field of such a name may hold a secret of another service.
 _SECRET_NAME = re.compile(r"token|secret|passw|credential|private|api_?key|signature", re.IGNORECASE)
+# One of such a class keeps its value from whoever reads the database, and so from whoever reads the log.
+_SECRET_CLASS = re.compile(r"crypt|cipher|fernet|secret|passw", re.IGNORECASE)
 _TOKEN = re.compile(r"[0-9a-fA-F]{40,}")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00\Z")
 
@@ -61,13 +63,19 @@ def _written(field: models.Field[Any, Any], value: Any, clean: Clean) -> Any:
     """Return the value of a field as JSON. Times are in UTC."""
     if value is None:
         return None
-    if _SECRET_NAME.search(field.name):
+    if _is_secret(field):
         return MASK
     try:
         return _bounded(_plain(value, partial(_text, field), clean))
     except Exception:
         # A value of a type of the project's own: no change may fail because it cannot be described.
         return f"({type(value).__name__})"
+
+
+def _is_secret(field: models.Field[Any, Any]) -> bool:
+    """Tell whether the field of a project may hold a secret, by its name and those of its classes."""
+    classes = (kind.__name__ for kind in type(field).__mro__)
+    return bool(_SECRET_NAME.search(field.name)) or any(map(_SECRET_CLASS.search, classes))
 
 
 def _text(field: models.Field[Any, Any], value: Any) -> str:

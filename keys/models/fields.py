@@ -80,6 +80,8 @@ class KeyField(models.CharField):  # type: ignore[type-arg]
         name, path, args, kwargs = super().deconstruct()
         for implied in ("max_length", "unique", "default", "editable"):
             kwargs.pop(implied, None)
+        if not self.unique:  # in a table of a history, which holds each key often
+            kwargs["unique"] = False
         return name, path, args, kwargs
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
@@ -240,12 +242,22 @@ class InstantField(_DateTimeColumn):
         return moments.instant(value) if connection.features.supports_timezones else value.replace(tzinfo=UTC)
 
 
-class SortedJSONField(models.JSONField):
-    """Django's field, whose text has the keys of objects in order: one spelling of one value, on every database."""
+class _JSONColumn(models.JSONField):
+    """To migrations it is Django's field, whose column it has."""
 
     def deconstruct(self) -> tuple[str, str, Any, Any]:
         name, _, args, kwargs = super().deconstruct()
         return name, "django.db.models.JSONField", args, kwargs
+
+
+class ListField(_JSONColumn):
+    """Django's field, to whose validators only a list may be empty: it checks no text, object or null that is."""
+
+    empty_values = ([], ())
+
+
+class SortedJSONField(_JSONColumn):
+    """Django's field, whose text has the keys of objects in order: one spelling of one value, on every database."""
 
     def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
         return super().get_db_prep_value(_in_order(value), connection, prepared)

@@ -13,6 +13,7 @@ from django.utils import timezone
 from .audit_event import AuditEvent
 from .fields import is_token, visible_prefix
 from .recorded import RecordedModel, secrets_put_away
+from .stale import is_computed
 
 EXPIRES_SOON = timedelta(days=14)
 
@@ -63,14 +64,14 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
         with secrets_put_away(keys), transaction.atomic(using=self.db):
             created = super().bulk_create(keys, batch_size)
             for key in created:
-                key.record_creation(using=self.db)
+                key.in_row(key.computed_fields(), self.db).record_creation(using=self.db)
         for key in created:
             key.remember()
         return created
 
     def update(self, **kwargs: Any) -> int:
         """Update many rows, each with its event, all or none. Raises ValidationError as `save()` does."""
-        computed = {name for name, value in kwargs.items() if hasattr(value, "resolve_expression")}
+        computed = {name for name, value in kwargs.items() if is_computed(value)}
         for name in self.model.CHECKED & kwargs.keys() - computed:
             kwargs[name] = self.model._meta.get_field(name).clean(kwargs[name], None)  # type: ignore[union-attr]
         if is_token(kwargs.get("key")):
@@ -80,6 +81,8 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
     update.alters_data = True  # type: ignore[attr-defined]
 
     def _update_and_record(self, values: dict[str, Any], computed: Collection[str] = ()) -> int:
+        if any(self.model._meta.get_field(name).primary_key for name in values):  # type: ignore[union-attr]
+            raise ValueError("The id of a key is its name in the log, and cannot be changed.")
         self._for_write = True
         with transaction.atomic(using=self.db):
             matching = self._locked()
@@ -136,9 +139,7 @@ class Rows(RecordedQuerySet[Key]):
     """The rows for Django itself, which sets references to NULL with it when their target is deleted."""
 
     def update(self, **kwargs: Any) -> int:
-        """Update many rows without a check, each with its event but for `created_at`, when a key was made elsewhere."""
-        if kwargs.keys() <= {"created_at"}:
-            return models.QuerySet.update(self, **kwargs)
+        """Update many rows without a check, each with its event."""
         return self._update_and_record(kwargs)
 
     update.alters_data = True  # type: ignore[attr-defined]

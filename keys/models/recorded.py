@@ -61,9 +61,13 @@ class RecordedModel(TrackedModel):
         pre_delete.connect(_record_cascade, sender=cls, dispatch_uid=__name__)
 
     def validate(self, names: Collection[str] | None = None) -> None:
-        """Raise ValidationError if a checked field, limited to `names` if given, holds an invalid value."""
+        """Read the values of all fields or the named ones. Raise ValidationError for one that is invalid.
+
+        What the database is to compute can be checked only in the row.
+        """
+        self.read_values(names)
         checked = self.CHECKED if names is None else self.CHECKED.intersection(names)
-        self.clean_fields(exclude={field.name for field in self._meta.fields} - checked)
+        self.clean_fields(exclude={field.name for field in self._meta.fields} - (checked - self.computed_fields()))
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save what this copy changed, with an event in the same transaction.
@@ -87,10 +91,11 @@ class RecordedModel(TrackedModel):
             # With an id of its own it may write over a row.
             held = None if self.pk is None else self._held(using)
             super().save(*args, **kwargs)
+            row = self.in_row(self.computed_fields(), using)
             if held is None:
-                self.record_creation(using=using)
+                row.record_creation(using=using)
             else:
-                self.record_changes(held, using=using)
+                row.record_changes(held, using=using)
         self.remember()
 
     def _held(self, using: str) -> dict[str, Any] | None:
@@ -107,19 +112,22 @@ class RecordedModel(TrackedModel):
         self.validate(names)
         using = self._alias(kwargs.get("using"))
         with transaction.atomic(using=using):
+            # What was assigned may be, once it is read, what was there.
             changed = {name: value for name, value in self.changed_fields().items() if name in names}
             if held := self.lock_and_compare(using, changed) if changed else {}:
                 if "key" in held:
                     held["prefix"] = (self.loaded or {}).get("prefix")
                 super().save(*args, update_fields=[*held], **kwargs)
-                self._in_row(held, using).record_changes(held, using=using)
+                self.in_row(self.computed_fields().intersection(held), using).record_changes(held, using=using)
         self.remember({*names, "prefix"})
 
-    def _in_row(self, names: Collection[str], using: str) -> Self:
-        """Return this copy, or what is in its row if one of these fields was computed by the database."""
-        if not any(hasattr(self.__dict__.get(name), "resolve_expression") for name in names):
+    def in_row(self, computed: Collection[str], using: str) -> Self:
+        """Return this copy, or its row if the database has computed one of its fields, which are checked there."""
+        if not computed:
             return self
-        return type(self)._base_manager.using(using).get(pk=self.pk)
+        row = type(self)._base_manager.using(using).get(pk=self.pk)
+        row.validate(computed)
+        return row
 
     def _save_table(
         self,
@@ -237,7 +245,8 @@ class RecordedModel(TrackedModel):
             self.record(event, note, changes.between(model, before, after, {"is_active"}), using=using)
         rest = changed - {"is_active"}
         # The prefix goes with the key.
-        if named := [field.name for field in model._meta.concrete_fields if field.attname in rest - {"prefix"}]:
+        said = rest - {"prefix"} if "key" in rest else rest
+        if named := [field.name for field in model._meta.concrete_fields if field.attname in said]:
             detail = ", ".join(named)
             detail = f"{note}: {detail}" if note else detail
             self.record(Event.CHANGED, detail, changes.between(model, before, after, rest), using=using)

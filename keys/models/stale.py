@@ -7,9 +7,10 @@ from functools import cache
 from typing import Any, Self
 
 from django.db import models
+from django.db.models.fields.files import FieldFile
 
 from ..tokens import Secret
-from .fields import digest
+from .fields import KeyField, digest
 
 
 class StaleKeyError(Exception):
@@ -22,10 +23,19 @@ def _attribute_names(model: type[models.Model]) -> tuple[str, ...]:
 
 
 def _stored(value: Any) -> Any:
-    """Return a value as the row holds it; a list is copied, so that later changes to it show."""
+    """Return a value as the row holds it; what can be changed in place is copied, so that later changes to it show."""
     if isinstance(value, Secret):
         return digest(value)
-    return list(value) if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_stored(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _stored(item) for name, item in value.items()}
+    return str(value) if isinstance(value, FieldFile) else value
+
+
+def is_computed(value: Any) -> bool:
+    """Tell whether the value is an expression, such as `F("name")`, which the database computes."""
+    return hasattr(value, "resolve_expression")
 
 
 class TrackedModel(models.Model):
@@ -68,6 +78,22 @@ class TrackedModel(models.Model):
         """Return the fields whose values differ from the loaded ones, with their new values."""
         before = self.loaded or {}
         return {name: value for name, value in self.snapshot().items() if name not in before or before[name] != value}
+
+    def computed_fields(self) -> set[str]:
+        """Return the fields that hold an expression: what it comes to, only the row knows."""
+        return {name for name, value in self.snapshot().items() if is_computed(value)}
+
+    def read_values(self, names: Collection[str] | None = None) -> None:
+        """Read what was assigned to the named fields, or to all, as the fields do: for them, `"False"` is not true.
+
+        Raises ValidationError for what a field cannot read.
+        """
+        for field in self._meta.concrete_fields:
+            value = self.__dict__.get(field.attname)
+            is_named = field.attname in self.__dict__ if names is None else field.attname in names
+            # A key is hashed, and who assigns a digest has no key.
+            if is_named and not isinstance(field, KeyField) and not is_computed(value):
+                setattr(self, field.attname, field.to_python(value))
 
     def locked_row(self, using: str) -> Self | None:
         """Lock the row, and return a copy of it as it is now; None if it is not there."""

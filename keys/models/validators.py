@@ -40,10 +40,10 @@ def validate_scopes(value: Any) -> None:
 
 
 def validate_networks(value: Any) -> None:
-    """Accept a list of IPv4 and IPv6 networks."""
+    """Accept a list of IPv4 and IPv6 networks that somebody's address can be in."""
     for text in _strings(value):
         try:
-            networks.parse_network(text)
+            network = networks.parse_network(text)
         except networks.HostBitsError as error:
             message = _("“%(network)s” has bits set to the right of its mask; did you mean %(meant)s?")
             params = {"network": text, "meant": error.meant}
@@ -51,6 +51,10 @@ def validate_networks(value: Any) -> None:
         except ValueError:
             message = _("“%(network)s” is not an IPv4 or IPv6 network, such as 10.0.0.0/8 or 2001:db8::/32.")
             raise ValidationError(message, code=MALFORMED, params={"network": text}) from None
+        if networks.is_nobodys(network):
+            message = _("“%(network)s” is nobody's address; did you mean %(meant)s?")
+            params = {"network": text, "meant": f"{network.network_address}/0"}
+            raise ValidationError(message, code=MALFORMED, params=params)
 
 
 def validate_rate(value: str) -> None:

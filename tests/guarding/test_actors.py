@@ -19,12 +19,16 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import path
+from ninja import NinjaAPI
+from ninja.security import HttpBearer
 from pytest_django import Settings
 from rest_framework.authentication import SessionAuthentication, TokenAuthentication
 from rest_framework.authtoken.models import Token
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
+from rest_framework_simplejwt.authentication import JWTStatelessUserAuthentication
+from rest_framework_simplejwt.tokens import AccessToken
 
 from keys import actor
 from keys.authentication import APIKeyAuthentication
@@ -105,6 +109,19 @@ def read(request: HttpRequest) -> HttpResponse:
 NAMED: list[str] = []
 
 
+class Bearer(HttpBearer):
+    def authenticate(self, request: HttpRequest, token: str) -> User | None:
+        return User.objects.filter(username=token).first()
+
+
+ninja = NinjaAPI(urls_namespace="actors")
+
+
+@ninja.post("/make/", auth=Bearer())
+def make_in_ninja(request: HttpRequest) -> None:
+    APIKey.objects.create(name="made")
+
+
 class Make(APIView):
     permission_classes: Any = []
 
@@ -126,6 +143,8 @@ urlpatterns = [
     path("read/", read),
     path("make-with-a-key/", api_key_required()(make)),
     path("drf-session/", Make.as_view(authentication_classes=[SessionAuthentication])),
+    path("ninja/", ninja.urls),
+    path("drf-stateless/", Make.as_view(authentication_classes=[JWTStatelessUserAuthentication])),
     path("drf-token/", Make.as_view(authentication_classes=[TokenAuthentication])),
     path("drf-key/", Make.as_view(authentication_classes=[APIKeyAuthentication])),
     path("drf-variable/", Make.as_view(authentication_classes=[InternalAuthentication])),
@@ -265,6 +284,16 @@ def test_goes_into_a_thread_only_with_its_context(browser: Client) -> None:
     assert NAMED == ["", "user: anna"]
 
 
+def test_is_whom_ninja_has_found(anna: User) -> None:
+    Client().post("/ninja/make/", headers={"Authorization": "Bearer anna"})
+    assert who() == "user: anna"
+
+
+def test_is_known_by_a_token_that_has_no_name_in_it(anna: User) -> None:
+    Client().post("/drf-stateless/", headers={"Authorization": f"Bearer {AccessToken.for_user(anna)}"})
+    assert who() == f"user: TokenUser {anna.pk}"
+
+
 def test_is_not_looked_up_by_a_request_that_changes_nothing(browser: Client) -> None:
     with CaptureQueriesContext(connection) as queries:
         browser.get("/read/")
@@ -277,6 +306,18 @@ def test_is_nobody_where_users_cannot_be_read(browser: Client, monkeypatch: pyte
 
     monkeypatch.setattr("django.contrib.auth.get_user", fail)
     browser.post("/make/")
+    assert who() == ""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_is_nobody_where_the_database_has_no_sessions(browser: Client) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE django_session RENAME TO sessions_elsewhere")
+    try:
+        assert browser.post("/make/").status_code == 200
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE sessions_elsewhere RENAME TO django_session")
     assert who() == ""
 
 

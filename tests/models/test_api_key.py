@@ -24,6 +24,10 @@ print(APIKey.objects.filter(key=key.key, is_active=True).first() == key)
 """
 
 
+# Values that are empty, too, and no lists.
+EMPTY: tuple[Any, ...] = ("", {}, 0)
+
+
 def answer(key: str, address: str = "127.0.0.1", url: str = "/guarded/") -> int:
     return Client(REMOTE_ADDR=address).get(url, headers={"X-API-Key": key}).status_code
 
@@ -70,7 +74,19 @@ class TestMaking:
             ({"scopes": [["users:read"]]}, "Give a list of strings"),
             ({"allowed_ips": ["10.0.0.0/8", "office"]}, "“office” is not an IPv4 or IPv6 network"),
             ({"allowed_ips": ["10.0.0.1/8"]}, "did you mean 10.0.0.0/8"),
+            *(
+                ({"allowed_ips": ["10.0.0.0/8", nobody]}, f"“{nobody}” is nobody's address; did you mean {meant}?")
+                for nobody, meant in (
+                    ("0.0.0.0", "0.0.0.0/0"),
+                    ("0.0.0.0/32", "0.0.0.0/0"),
+                    ("::ffff:0.0.0.0", "0.0.0.0/0"),
+                    ("::", "::/0"),
+                    ("0:0:0:0:0:0:0:0/128", "::/0"),
+                )
+            ),
             ({"allowed_ips": "10.0.0.0/8"}, "Give a list of strings"),
+            *(({name: empty}, "Give a list of strings") for name in ("allowed_ips", "scopes") for empty in EMPTY),
+            *(({name: None}, "cannot be null") for name in ("allowed_ips", "scopes")),
             ({"rate": "fast"}, "“fast” is not a rate"),
             ({"rate": "0/min"}, "“0/min” is not a rate"),
             ({"rate": "100/min\n"}, "is not a rate"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import models
 from django.db.models import Case, F, Value, When
@@ -86,6 +87,18 @@ def test_a_key_that_is_replaced_is_told_by_its_prefix(key: APIKey, how: str) -> 
     assert "sha256" not in str(event.changes)
 
 
+@pytest.mark.parametrize("how", [how for how in HOW if how != "over its row"])
+def test_of_any_field_is_told(key: APIKey, how: str) -> None:
+    """Also of those that nobody is meant to change, but which say how old a key is, or which one."""
+    made, old = key.created_at.isoformat(), key.prefix
+    for name, value, pair in (
+        ("created_at", AT, [made, AT.isoformat()]), ("prefix", "deadbeef", [old, "deadbeef"]), ("family", 7, [None, 7]),
+    ):  # fmt: skip
+        HOW[how](APIKey.objects.get(), **{name: value})
+        assert told()[-1] == ("changed", {name: pair})
+        assert AuditEvent.objects.latest("id").detail == name
+
+
 def test_what_the_database_computes_is_told_as_it_came_out(key: APIKey) -> None:
     APIKey.objects.create(name="B", scopes=[])
     AuditEvent.objects.all().delete()
@@ -97,6 +110,78 @@ def test_what_the_database_computes_is_told_as_it_came_out(key: APIKey) -> None:
             {"name": ["A", "A2"]}, {"name": ["B", "B2"]}, {"rate": ["", "5/min"]}, {"rate": ["", "6/min"]},
         )
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["save", "save some", "asave"])
+def test_so_is_what_one_copy_has_computed(key: APIKey, how: str) -> None:
+    change(key, expires_at=AT)
+    AuditEvent.objects.all().delete()
+    HOW[how](key, name=Concat(F("name"), Value("2")), is_active=~F("is_active"), expires_at=AT + timedelta(days=1))
+    HOW[how](APIKey.objects.get(), expires_at=F("expires_at") + timedelta(days=1))
+    assert (APIKey.objects.get().name, APIKey.objects.get().expires_at) == ("A2", AT + timedelta(days=2))
+    assert [event for event, _ in told()] == ["deactivated", "changed", "changed"]
+    moments = [(AT + timedelta(days=days)).isoformat() for days in range(3)]
+    assert told()[1][1] == {"name": ["A", "A2"], "expires_at": moments[:2]}
+    assert told()[2][1] == {"expires_at": moments[1:]}
+
+
+def test_and_what_a_new_key_has_computed() -> None:
+    APIKey(name=Concat(Value("A"), Value("2"))).save()
+    APIKey.objects.bulk_create([APIKey(name=Concat(Value("A"), Value("3")))])
+    assert [pair["name"] for _, pair in told()] == [[None, "A2"], [None, "A3"]]
+
+
+@pytest.mark.parametrize("empty", [None, {}, ""])
+def test_nor_does_it_compute_an_empty_value_that_is_no_list(key: APIKey, empty: Any) -> None:
+    computed: Any = Value(empty, models.JSONField())
+    for name in ("scopes", "allowed_ips"):
+        for write in (lambda **values: APIKey.objects.update(**values), lambda **values: change(key, **values)):
+            with pytest.raises(ValidationError):
+                write(**{name: computed})
+        key.refresh_from_db()
+    assert not told()
+
+
+def test_what_is_computed_is_checked_as_well(key: APIKey) -> None:
+    for make in (
+        lambda: assign(key, name=Concat(F("name"), Value("\n"))).save(),
+        lambda: APIKey(name=Concat(Value("A"), Value("\n"))).save(),
+        lambda: APIKey.objects.bulk_create([APIKey(name=Concat(Value("A"), Value("\n")))]),
+    ):
+        with pytest.raises(ValidationError):
+            make()
+    assert [*APIKey.objects.values_list("name", flat=True)] == ["A"]
+    assert not told()
+
+
+class TestWhatIsAssigned:
+    """A field may be given a text; the row and the event hold what it stands for."""
+
+    @pytest.mark.parametrize("off", ["False", "0", 0, "f"])
+    def test_that_is_no_true_value_deactivates(self, key: APIKey, off: Any) -> None:
+        change(key, is_active=off)
+        change(key, is_active="True")
+        assert told() == [("deactivated", {"is_active": [True, False]}), ("activated", {"is_active": [False, True]})]
+        APIKey.objects.bulk_create([APIKey(name="B", is_active=off)])
+        assert told()[-1][1]["is_active"] == [None, False]
+
+    def test_is_told_as_it_is_stored(self, key: APIKey) -> None:
+        change(key, created_at="2030-01-31T12:00:00Z", replaced_by_id=str(key.pk), family="7", scopes=("users:read",))
+        assert told()[0][1]["created_at"][1] == AT.isoformat()
+        assert told()[0][1]["replaced_by"] == [None, key.pk]
+        assert told()[0][1]["family"] == [None, 7]
+        assert "scopes" not in told()[0][1]
+
+    def test_is_no_change_if_it_is_the_same(self, key: APIKey) -> None:
+        change(key, is_active="True", created_at=key.created_at.isoformat())
+        assert not told()
+
+
+def test_the_id_of_a_key_which_names_it_in_the_log_does_not_change(key: APIKey) -> None:
+    for manager in (APIKey.objects, APIKey._base_manager):
+        with pytest.raises(ValueError, match="cannot be changed"):
+            manager.update(id=F("id") + 1)
+    assert APIKey.objects.get().pk == key.pk
 
 
 def test_the_old_value_is_that_of_the_row_and_not_what_an_old_copy_believes(key: APIKey) -> None:
@@ -280,6 +365,10 @@ class Odd:
         raise RuntimeError
 
 
+class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
+    """As such packages have one: whoever reads the database does not see the text."""
+
+
 @isolate_apps("keys")
 def model_of_a_project() -> type[models.Model]:
     """Return a model with fields that a project's subclass might have."""
@@ -287,6 +376,7 @@ def model_of_a_project() -> type[models.Model]:
     class Strange(models.Model):
         text = models.TextField()
         webhook_token = models.TextField()
+        notes = EncryptedTextField()
         decimal = models.DecimalField(max_digits=5, decimal_places=2)
         number = models.FloatField()
         day = models.DateField()
@@ -314,6 +404,7 @@ class TestValues:
             ("text", "a\x00\x1b[31m\ud800\u202e", "a\\x00\\x1b[31m\\ud800\\u202e"),
             ("text", "x" * 10_000, "x" * 4096 + "…"),
             ("webhook_token", "of another service", "********"),
+            ("notes", "kept from those who read the database", "********"),
             ("number", float("nan"), "nan"),
             ("number", 1.5, 1.5),
             ("day", datetime(2030, 1, 31, tzinfo=UTC).date(), "2030-01-31"),
@@ -322,7 +413,7 @@ class TestValues:
             ("data", {"a": "x" * 5000}, '{"a": "' + "x" * 4089 + "…"),
             ("text", Odd(), "(Odd)"),
         ],
-        ids=range(10),
+        ids=range(11),
     )
     def test_are_written(self, key: APIKey, name: str, value: Any, written: Any) -> None:
         found = changes.between(Strange, None, {name: value}, [name])

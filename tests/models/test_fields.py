@@ -13,6 +13,7 @@ from django.test import override_settings
 
 from keys import tokens
 from keys.models import APIKey
+from keys.models.fields import KeyField
 from tests.support.callers import opens
 from tests.support.keys import column, in_table, pickled
 
@@ -166,3 +167,13 @@ class TestComingOut:
         again.query = pickled(found.query)
         assert again.get() == made
         assert pickled(found).get() == made
+
+
+class TestMigrations:
+    @pytest.mark.parametrize("options", [{}, {"unique": False, "db_index": True}])
+    def test_make_the_column_as_the_field_says(self, options: dict[str, Any]) -> None:
+        # A package that keeps a history has the same key in many rows.
+        _, _, args, kwargs = KeyField(**options).deconstruct()
+        made: Any = KeyField(*args, **kwargs)
+        assert (made.unique, made.db_index) == (not options, bool(options))
+        assert kwargs == options

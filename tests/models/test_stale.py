@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import FieldDoesNotExist
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, models, transaction
+from django.test.utils import isolate_apps
 from django.utils import timezone
 
 from keys.models import APIKey, StaleKeyError
+from keys.models.stale import TrackedModel
 from tests.support.callers import opens
 from tests.support.keys import stored
 from tests.support.log import events
@@ -188,6 +190,7 @@ def test_of_changes_at_once_in_two_processes_none_is_lost() -> None:
     key = APIKey.objects.create(name="A")
     lines = f"""
 from keys.models import APIKey, StaleKeyError
+from keys.models.stale import TrackedModel
 changes = 0
 while changes < 10:
     key = APIKey.objects.get(pk={key.pk})
@@ -201,3 +204,33 @@ while changes < 10:
     at_once(lines.replace("PROCESS", "1"), lines.replace("PROCESS", "2"))
     assert sorted(stored(key, "allowed_ips")) == [f"10.{process}.{n}.0/24" for process in (1, 2) for n in range(10)]
     assert events(key) == [("created", ""), *[("changed", "allowed_ips")] * 20]
+
+
+@isolate_apps("keys")
+def tracked_model() -> type[TrackedModel]:
+    """Return a model with fields that a project's subclass might have, whose values can be changed in place."""
+
+    class Tracked(TrackedModel):
+        settings = models.JSONField()
+        contract = models.FileField()
+
+        class Meta:
+            app_label = "keys"
+
+        def __str__(self) -> str:
+            return ""
+
+    return Tracked
+
+
+def test_what_is_changed_in_place_is_a_change() -> None:
+    copy: Any = tracked_model().from_db(None, ["settings", "contract"], [{"a": [1]}, "a.txt"])
+    assert not copy.changed_fields()
+    copy.settings["a"].append(2)
+    assert copy.changed_fields() == {"settings": {"a": [1, 2]}}
+    copy.contract.name = "b.txt"
+    copy.remember()
+    assert not copy.changed_fields()
+    copy.contract.name = "c.txt"
+    copy.settings["b"] = None
+    assert copy.changed_fields() == {"settings": {"a": [1, 2], "b": None}, "contract": "c.txt"}
