@@ -47,7 +47,8 @@ def of_requests() -> list[dict[str, Any]]:
     """
     row = {name: value for name, value in filled().items() if name not in {"id", "changes"}}
     row |= {"event": "refused", "reason": "scope", "actor": "", "detail": "", "ticket": new_ticket(AT)}
-    return [{**row, "count": 1}, {**row, "reason": "unknown", "key_name": "", "ticket": new_ticket(AT)}]
+    stranger = {"reason": "unknown", "api_key_id": None, "key_name": "", "key_prefix": ""}
+    return [{**row, "count": 1}, {**row, **stranger, "ticket": new_ticket(AT)}]
 
 
 def test_no_value_is_that_of_a_blank_column() -> None:

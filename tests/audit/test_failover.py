@@ -257,6 +257,7 @@ def watched() -> Iterator[Sentinels]:
         yield watched
 
 
+@on_postgresql  # where shippers run; its servers take some seconds
 class TestSentinel:
     def test_leads_to_the_primary(self, watched: Sentinels, key: APIKey, settings: Settings) -> None:
         settings.KEYS = {"AUDIT_SINK": watched.address}
@@ -302,6 +303,7 @@ def nodes() -> Iterator[RedisCluster]:
         yield nodes
 
 
+@on_postgresql
 class TestCluster:
     def test_leads_to_the_node_that_has_the_stream(self, nodes: RedisCluster, key: APIKey, settings: Settings) -> None:
         stream = Stream(nodes.address)
