@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from functools import cache
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ from django.db import models
 from django.db.models.fields.files import FieldFile
 
 from ..tokens import Secret
-from .fields import KeyField, digest
+from .fields import Digest, KeyField, digest
 
 
 class StaleKeyError(Exception):
@@ -22,8 +23,14 @@ def _attribute_names(model: type[models.Model]) -> tuple[str, ...]:
     return tuple(field.attname for field in model._meta.concrete_fields if not field.primary_key)
 
 
+# Values of these very types are as the row holds them. Asked first, because every look-up of a key asks.
+_PLAIN = frozenset({type(None), str, int, bool, float, datetime, Digest})
+
+
 def _stored(value: Any) -> Any:
     """Return a value as the row holds it; what can be changed in place is copied, so that later changes to it show."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Secret):
         return digest(value)
     if isinstance(value, list | tuple):

@@ -333,7 +333,6 @@ class TestCluster:
         assert eventually(lambda: nodes.owner_of("log") is replica)
         owner.start()
 
-    @on_postgresql
     @pytest.mark.django_db(transaction=True)
     def test_is_shipped(self, nodes: RedisCluster) -> None:
         stream = Stream(nodes.address.replace("=log", "=shipped"))
