@@ -101,7 +101,7 @@ def make_new() -> tuple[str, set[str]]:
     alias = router.db_for_write(AuditLog)
     logs = AuditLog._base_manager.using(alias)
     with transaction.atomic(using=alias):
-        before = {str(log) for log in logs.values_list("pk", flat=True)}
+        before = {str(log) for log in logs.values_list("identity", flat=True)}
         logs.all().delete()
         log = _begin(alias)
     forget()
@@ -109,7 +109,7 @@ def make_new() -> tuple[str, set[str]]:
 
 
 def _find(alias: str) -> str | None:
-    logs = list(AuditLog._base_manager.using(alias).values_list("pk", "home"))
+    logs = list(AuditLog._base_manager.using(alias).values_list("identity", "home"))
     home = _home(connections[alias]) if logs else ""
     for log, made_in in logs:
         if _is_same(made_in, home):
@@ -135,7 +135,7 @@ def _begin(alias: str) -> str:
     log: UUID = uuid4()
     try:
         with transaction.atomic(using=alias):
-            AuditLog._base_manager.using(alias).create(pk=log, home=_home(connections[alias]))
+            AuditLog._base_manager.using(alias).create(identity=log, home=_home(connections[alias]))
     except IntegrityError:
         # Another process was faster.
         found = _find(alias)

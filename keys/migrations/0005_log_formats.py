@@ -14,8 +14,8 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="AuditLog",
             fields=[
-                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ("home", models.CharField(max_length=255, unique=True)),
+                ("home", models.CharField(editable=False, max_length=255, primary_key=True, serialize=False)),
+                ("identity", models.UUIDField(default=uuid.uuid4, editable=False)),
             ],
             options={
                 "default_permissions": (),

@@ -14,8 +14,9 @@ class AuditLog(models.Model):
     A copy of the database holds the same id, and `home` is not the copy's.
     """
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    home = models.CharField(max_length=255, unique=True)  # two processes that give the log an id give it one
+    # Unique, so that two processes give the log one id; the primary key, so that a dump can be loaded over it.
+    home = models.CharField(primary_key=True, max_length=255, editable=False)
+    identity = models.UUIDField(default=uuid.uuid4, editable=False)
 
     objects: ClassVar[models.Manager[AuditLog]] = models.Manager()
 
@@ -23,4 +24,4 @@ class AuditLog(models.Model):
         default_permissions = ()  # it is not in the admin
 
     def __str__(self) -> str:
-        return f"log {self.id}"
+        return f"log {self.identity}"

@@ -1,6 +1,7 @@
 """A stream belongs to one log: those of other databases, and of copies, leave it alone and say so."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -52,7 +53,7 @@ def other() -> str:
 
 
 def own_id() -> str:
-    (log,) = AuditLog.objects.values_list("pk", flat=True)
+    (log,) = AuditLog.objects.values_list("identity", flat=True)
     return str(log)
 
 
@@ -85,6 +86,24 @@ class TestTheId:
         AuditLog.objects.all().delete()
         lines = "from keys.audit import log_identity; print(log_identity.current())"
         assert {text.strip() for text in at_once(lines, lines)} == {own_id()}
+
+    def test_a_dump_is_loaded_over_the_id_that_migrate_gave(self, tmp_path: Path) -> None:
+        dump, dumped = tmp_path / "dump.json", own_id()
+        call_command("dumpdata", "keys", output=str(dump), verbosity=0)
+        log, _ = log_identity.make_new()
+        assert log != dumped
+        call_command("loaddata", str(dump), verbosity=0)
+        assert log_identity.read() == own_id() == dumped
+
+    def test_a_dump_of_another_database_leaves_it(self, tmp_path: Path) -> None:
+        log, home = own_id(), AuditLog.objects.get().home
+        make_a_copy()
+        dump = tmp_path / "dump.json"
+        call_command("dumpdata", "keys", output=str(dump), verbosity=0)
+        AuditLog.objects.update(home=home, identity=(mine := uuid4()))
+        call_command("loaddata", str(dump), verbosity=0)
+        assert {str(each) for each in AuditLog.objects.values_list("identity", flat=True)} == {log, str(mine)}
+        assert log_identity.read() == str(mine)
 
     def test_costs_nothing_without_a_stream(self, key: APIKey, settings: Settings) -> None:
         settings.KEYS = {}
@@ -260,7 +279,7 @@ class TestShippers:
 
     def test_what_came_into_a_new_database_as_data(self, server: RedisServer, stream: Stream, other: str) -> None:
         """`pg_restore --data-only`, or a fixture: the log has its own id, and that of the original."""
-        AuditLog.objects.create(pk=other, home="7/original/public")
+        AuditLog.objects.create(identity=other, home="7/original/public")
         stream.take(other)
         assert run("keys_ship", "--once") == Run(1, "", FOREIGN)
         assert run("keys_ship", "--moved").status == 0
