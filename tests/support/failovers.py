@@ -68,7 +68,17 @@ def redis_pair(*options: str) -> Iterator[Pair]:
         primary.client.config_set("repl-diskless-sync-delay", 0)
         with redis_server(*following, *options) as replica, tempfile.TemporaryDirectory() as folder:
             assert eventually(lambda: has_replicas(primary.client, 1))
+            assert eventually(lambda: _acknowledges(primary.client))
             yield Pair(Path(folder), primary, replica)
+
+
+def _acknowledges(primary: Any) -> bool:
+    """Tell whether a replica says in time that it has what was written: one that has just come may still be loading."""
+    with primary.pipeline(transaction=False) as pipeline:
+        pipeline.set("written", 1)
+        pipeline.delete("written")
+        pipeline.wait(1, 1000)
+        return bool(pipeline.execute()[-1])
 
 
 def has_replicas(client: Any, number: int) -> bool:
