@@ -90,10 +90,10 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
             # Only the locked rows: a row that matches since then would be changed without an event.
             rows = models.QuerySet.update(self.filter(pk__in=before), **values)
             for key in matching.all():
+                held = before[key.pk]
                 if computed:  # by the database, so that their values are known only now
-                    held = before[key.pk]
                     key.validate({name for name in computed if getattr(key, name) != held.get(name)})
-                key.record_changes(before[key.pk], using=self.db)
+                key.record_changes(held, using=self.db)
         return rows
 
     def bulk_update(self, objs: Iterable[Key], fields: Iterable[str], batch_size: int | None = None) -> int:

@@ -101,7 +101,7 @@ class RecordedModel(TrackedModel):
     def _held(self, using: str) -> dict[str, Any] | None:
         """Lock the row, and return its values; None if it is not there. A row of a parent may be without the child."""
         for model in (type(self), root_of(type(self))):
-            if (row := model._base_manager.using(using).select_for_update().filter(pk=self.pk).first()) is not None:
+            if (row := self.locked_row(using, model)) is not None:
                 return row.snapshot()
         return None
 

@@ -102,9 +102,9 @@ class TrackedModel(models.Model):
             if is_named and not isinstance(field, KeyField) and not is_computed(value):
                 setattr(self, field.attname, field.to_python(value))
 
-    def locked_row(self, using: str) -> Self | None:
-        """Lock the row, and return a copy of it as it is now; None if it is not there."""
-        return type(self)._base_manager.using(using).select_for_update().filter(pk=self.pk).first()
+    def locked_row(self, using: str, model: type[Self] | None = None) -> Self | None:
+        """Lock the row, or that of the model named, and return a copy of it as it is now; None if it is not there."""
+        return (model or type(self))._base_manager.using(using).select_for_update().filter(pk=self.pk).first()
 
     def lock_and_compare(self, using: str, changed: dict[str, Any]) -> dict[str, Any]:
         """Lock the row, and return the values that it holds of the fields whose changes it does not hold yet.
