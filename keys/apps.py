@@ -23,6 +23,7 @@ class KeysConfig(AppConfig):
         from .audit import log_identity
         from .audit.guarded_migrations import make_way, put_back
         from .histories import watch_models
+        from .lifecycle import watch_owners
         from .migrations._takeover import look_before_migrating
 
         pre_migrate.connect(look_before_migrating, sender=self)
@@ -31,6 +32,7 @@ class KeysConfig(AppConfig):
         post_migrate.connect(log_identity.begin, sender=self)
 
         watch_models()
+        watch_owners()
         if apps.is_installed("drf_spectacular"):
             from . import schema  # noqa: F401  registers its extension
         # Without opentelemetry-api the import fails, and nothing is reported to it.

@@ -37,6 +37,9 @@ class Options:
     SEAL_AFTER: timedelta = timedelta(hours=1)
     AUDIT_SINK: str = DATABASE
     AUDIT_BACKLOG_LIMIT: int = 1_000_000
+    OWNERS: Sequence[str] = field(default_factory=list)
+    OWNER_IS_ALLOWED: str = ""
+    SELF_SERVICE: Mapping[str, Any] = field(default_factory=dict)
 
 
 DEFAULTS: dict[str, Any] = {option.name: getattr(Options(), option.name) for option in fields(Options)}
@@ -62,7 +65,7 @@ class _Settings:
         # The values are in no variable of this frame, which an error report would show.
         if wrong := unusable():
             raise ImproperlyConfigured(" ".join(mistake.message for mistake in wrong))
-        self.__dict__.update(configured())
+        self.__dict__.update({option: value for option, value in configured().items() if option in DEFAULTS})
         return self.__dict__[name]
 
 
@@ -183,6 +186,62 @@ def _a_number_of_entries(name: str, value: Any) -> Iterator[Mistake]:
         yield Mistake(name, 'KEYS["AUDIT_BACKLOG_LIMIT"] is not a number of entries, 1 or more.', hint)
 
 
+def _a_list_of_models(name: str, value: Any) -> Iterator[Mistake]:
+    is_list = isinstance(value, list | tuple)
+    if not is_list or not all(isinstance(one, str) and one.count(".") == 1 for one in value):
+        yield Mistake(name, 'KEYS["OWNERS"] is not a list of models.', 'Write "OWNERS": ["auth.User"].')
+
+
+def _a_function(name: str, value: Any) -> Iterator[Mistake]:
+    if not isinstance(value, str) or (value and not is_dotted(value)):
+        yield Mistake(
+            name, f'KEYS["{name}"] is not the dotted path of a function.', f'Write "{name}": "app.rules.name".'
+        )
+
+
+def is_dotted(value: object) -> TypeGuard[str]:
+    """Tell whether the value is the dotted path of something in a module."""
+    return isinstance(value, str) and "." in value and all(part.isidentifier() for part in value.split("."))
+
+
+SELF_SERVICE: dict[str, Any] = {
+    "SCOPES": None,  # DEFAULT_SCOPES
+    "MOST_KEYS": 20,
+    "LONGEST_LIFE": timedelta(days=365),
+    "OWNERS_OF": "",
+}
+
+
+def self_service() -> dict[str, Any]:
+    """Return the options of self-service, as set or by default."""
+    return {**SELF_SERVICE, **conf.SELF_SERVICE}
+
+
+def _rules_of_self_service(name: str, value: Any) -> Iterator[Mistake]:
+    if not isinstance(value, Mapping):
+        yield Mistake(name, 'KEYS["SELF_SERVICE"] is not a dictionary.', 'Write "SELF_SERVICE": {"MOST_KEYS": 20}.')
+        return
+    for option in value:
+        if option not in SELF_SERVICE:
+            message = f'KEYS["SELF_SERVICE"] has no option {option!r}.'
+            yield Mistake(name, message, nearest(str(option).upper(), list(SELF_SERVICE)))
+    held = {**SELF_SERVICE, **value}
+    where = 'in KEYS["SELF_SERVICE"]'
+    given = held["SCOPES"]
+    if given is not None and not (isinstance(given, list | tuple) and all(is_scope(one) for one in given)):
+        yield Mistake(name, f"SCOPES {where} is not a list of scopes.", 'Write "SCOPES": ["users:read"].')
+    elif given is not None and scopes.EVERYTHING in given:
+        yield Mistake(name, f"SCOPES {where} holds *, which users never give.", "Name the scopes that they may give.")
+    if type(held["MOST_KEYS"]) is not int or held["MOST_KEYS"] < 1:
+        yield Mistake(name, f"MOST_KEYS {where} is not a number, 1 or more.", "The default is 20.")
+    longest = held["LONGEST_LIFE"]
+    if longest is not None and (not isinstance(longest, timedelta) or longest <= timedelta(0)):
+        yield Mistake(name, f"LONGEST_LIFE {where} is not a timedelta above 0, nor None.", "The default is 365 days.")
+    if held["OWNERS_OF"] != "" and not is_dotted(held["OWNERS_OF"]):
+        hint = 'Write "OWNERS_OF": "app.rules.owners_of".'
+        yield Mistake(name, f"OWNERS_OF {where} is not the dotted path of a function.", hint)
+
+
 _RULES: dict[str, Callable[[str, Any], Iterator[Mistake]]] = {
     "SCOPES": _a_registry,
     "DEFAULT_SCOPES": _a_list_of_scopes,
@@ -190,6 +249,9 @@ _RULES: dict[str, Callable[[str, Any], Iterator[Mistake]]] = {
     "TRUSTED_PROXIES": _a_number_of_proxies,
     "AUDIT_SINK": _a_sink,
     "AUDIT_BACKLOG_LIMIT": _a_number_of_entries,
+    "OWNERS": _a_list_of_models,
+    "OWNER_IS_ALLOWED": _a_function,
+    "SELF_SERVICE": _rules_of_self_service,
 }
 
 

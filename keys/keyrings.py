@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from django.db import Error
 
-from . import environment
+from . import environment, scopes
 from .actor import Service
 from .audit import statements
 from .audit.outcomes import RowHandle
@@ -33,6 +33,11 @@ class EnvironmentKey(Service):
     name: str
     scopes: Sequence[str] = ()
     prefix: str = ""
+    owner_ref: str = ""
+
+    def has_scope(self, scope: str) -> bool:
+        """Tell whether the holder has the scope, by name or by a wildcard."""
+        return scopes.grants(self.scopes, scope)
 
     @property
     def actor_name(self) -> str:

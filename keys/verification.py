@@ -20,7 +20,7 @@ from .conf import conf
 from .credentials import Credential
 from .decisions import Decisions, decisions_on, keep_out_of_caches
 from .keyrings import DatabaseKeyring, EnvironmentKey, Holder, Keyring
-from .models import APIKey, AuditEvent
+from .models import APIKey, AuditEvent, owners
 from .models.audit_event import described
 from .networks import Address, contains
 
@@ -196,6 +196,9 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False, i
     except Error as error:
         recording.logger.error("The key store cannot be reached: %s", type(error).__name__)
         use.make_unavailable()
+        if use.recorded is not None:
+            # The look-up wrote the use, and its owner could not be asked for.
+            recording.add_outcome(use.recorded, {**use.row, "status": use.status}, may_be_gone=in_transaction)
     if is_guess and use.is_unavailable:
         return None
     if use.is_good and use.holder is not None:
@@ -248,12 +251,19 @@ def _look_up(use: Use, token: str, can_record: bool) -> tuple[Holder | None, str
 
 
 def objection_to(holder: Holder, address: Address | None) -> str:
-    """Return why a key that was found is refused from this address now; empty if it is accepted."""
+    """Return why a key that was found is refused from this address now; empty if it is accepted.
+
+    The owner of a key is asked for last, as that takes a query. Raises Error.
+    """
     if objection := getattr(holder, "objection", ""):
         return str(objection)
     networks = getattr(holder, "allowed_ips", ())
     # A value that is not a list has bypassed the validators. It matches no address.
-    return Reason.ADDRESS if networks not in ([], ()) and not contains(networks, address) else ""
+    if networks not in ([], ()) and not contains(networks, address):
+        return Reason.ADDRESS
+    if not getattr(holder, "owner_ref", ""):
+        return ""
+    return "" if owners.may_have_keys(owners.of(holder)) else Reason.OWNER
 
 
 def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str) -> None:

@@ -127,7 +127,7 @@ def _look_at_event(row: Row) -> None:
     is_of_many = is_refusal and row["detail"] == MANY_NETWORKS
     if row["actor"] or (row["detail"] and not is_of_many):
         raise EntryError("It has a column that no request has.")
-    is_of_stranger = row["reason"] in STRANGERS and not row["key_name"] and row["api_key_id"] is None
+    is_of_stranger = row["reason"] in STRANGERS and row["api_key_id"] is None and not (row["key_name"] or row["owner"])
     is_blank = all(row[name] == BLANK[name] for name in ("key_prefix", *OF_ONE_REQUEST))
     if is_of_many and not (is_of_stranger and is_blank):
         raise EntryError("It counts refusals from many networks, and has what only one has.")

@@ -188,8 +188,9 @@ _COLUMNS_1: Mapping[str, Kind] = {
     "address": ADDRESS, "user_agent": TEXT, "request_id": TEXT, "actor": TEXT, "count": NUMBER, "detail": TEXT,
     "changes": JSON, "ticket": NUMBER,
 }  # fmt: skip
-# Every format that seals were ever made in. One with another column is 2: Format(2, {**_COLUMNS_1, "new": TEXT}).
-FORMATS: dict[int, Format] = {1: Format(1, _COLUMNS_1)}
+_COLUMNS_2: Mapping[str, Kind] = {**_COLUMNS_1, "owner": TEXT}
+# Every format that seals were ever made in. One with another column is 3: Format(3, {**_COLUMNS_2, "new": TEXT}).
+FORMATS: dict[int, Format] = {1: Format(1, _COLUMNS_1), 2: Format(2, _COLUMNS_2)}
 
 
 def newest() -> Format:

@@ -13,13 +13,19 @@ from ..models import APIKey, AuditEvent
 from ..models.audit_event import DENIALS, EVENT_FIELDS, OUTCOME
 from ..redaction import ESCAPED
 
-KEY_FIELDS = tuple(APIKey._meta.concrete_fields)
+# What a look-up reads: not the note, which is for people and may be long.
+KEY_FIELDS = tuple(field for field in APIKey._meta.concrete_fields if field.name != "note")
 KEY_NAMES = [field.attname for field in KEY_FIELDS]
 EVENT_NAMES = [field.attname for field in EVENT_FIELDS]
 # A row that came through a stream has a ticket too.
 SHIPPED_FIELDS = (*EVENT_FIELDS, AuditEvent._meta.get_field("ticket"))
 SHIPPED_NAMES = [field.attname for field in SHIPPED_FIELDS]
-FROM_KEY = {"api_key_id": "id", "key_name": "name", "key_prefix": "prefix"}  # what a row copies from its key
+FROM_KEY = {
+    "api_key_id": "id",
+    "key_name": "name",
+    "key_prefix": "prefix",
+    "owner": "owner_ref",
+}  # what a row copies from its key
 OWN_NAMES = [name for name in EVENT_NAMES if name not in FROM_KEY]
 OUTCOME_FIELDS = [field for name in OUTCOME for field in EVENT_FIELDS if field.name == name]
 LATER = ", ".join(
@@ -110,8 +116,8 @@ class PostgreSQL(SQL):
     def _find_and_record(self) -> str:
         """Find the key and record its use: one statement, one round trip, one commit.
 
-        It records the use of a key that is active, not expired, without allowed networks, and has a name that
-        needs no escaping. `objection_to`, always called afterwards, may still refuse it.
+        It records the use of a key that is active, not expired, without allowed networks, and has a name and an owner
+        that need no escaping. `objection_to`, always called afterwards, may still refuse it.
         """
         quote = self.quote
         values = ", ".join(
@@ -123,6 +129,7 @@ class PostgreSQL(SQL):
         is_plain = (
             f"{quote('is_active')} AND ({quote('expires_at')} IS NULL OR {quote('expires_at')} > %s)"
             f" AND {quote('allowed_ips')} = '[]'::jsonb AND {needs_no_escaping(quote('name'))}"
+            f" AND ({quote('owner_ref')} = '' OR {needs_no_escaping(quote('owner_ref'))})"
         )
         return (
             f"WITH found AS ({self.find}), recorded AS (INSERT INTO {self.events} ({self.columns(EVENT_FIELDS)})"  # noqa: S608

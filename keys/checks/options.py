@@ -66,6 +66,21 @@ def check_backlog_limit(**kwargs: object) -> list[checks.CheckMessage]:
     return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E019") for wrong in wrong_ones]
 
 
+@checks.register("keys")
+def check_owners(**kwargs: object) -> list[checks.CheckMessage]:
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E025") for wrong in _mistakes_of("OWNERS")]
+
+
+@checks.register("keys")
+def check_function_that_allows_owners(**kwargs: object) -> list[checks.CheckMessage]:
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E026") for wrong in _mistakes_of("OWNER_IS_ALLOWED")]
+
+
+@checks.register("keys")
+def check_self_service(**kwargs: object) -> list[checks.CheckMessage]:
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E027") for wrong in _mistakes_of("SELF_SERVICE")]
+
+
 def _mistakes_of(*options: str) -> list[Mistake]:
     return [mistake for mistake in unusable() if mistake.option in options]
 

@@ -10,11 +10,11 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from .. import moments, tokens
+from .. import moments, scopes, tokens
 from ..actor import Service
 from ..conf import conf
 from ..tokens import Secret
-from . import changes
+from . import changes, owners
 from .audit_event import AuditEvent
 from .fields import KeyField, ListField, MomentField, PrefixField, default_scopes, digest, visible_prefix
 from .querysets import EXPIRES_SOON, APIKeyQuerySet, Rows, unrecorded
@@ -75,6 +75,13 @@ class APIKey(Service, RecordedModel):
         _("rate"), max_length=20, blank=True, default="", validators=[validate_rate],
         help_text=_("For example 100/min, enforced where APIKeyRateThrottle is. Empty: no limit."),
     )  # fmt: skip
+    owner_ref = models.CharField(
+        _("owner"), max_length=owners.MAX_LENGTH, blank=True, default="", validators=[owners.validate_ref],
+        help_text=_("Whose key it is, such as auth.user:7. It is refused when its owner is gone or inactive."),
+    )  # fmt: skip
+    note = models.TextField(
+        _("note"), blank=True, default="", help_text=_("For people: whom to ask, which ticket. Never a key.")
+    )
     replaced_by = models.OneToOneField(
         "self", on_delete=models.SET_NULL, null=True, blank=True, editable=False,
         related_name="predecessor", verbose_name=_("replaced by"),
@@ -91,12 +98,17 @@ class APIKey(Service, RecordedModel):
         verbose_name = _("API key")
         verbose_name_plural = _("API keys")
         ordering = ("name", "-created_at")
+        indexes = (models.Index(fields=["owner_ref"], name="keys_apikey_owner"),)
 
-    CHECKED: ClassVar[frozenset[str]] = frozenset({"name", "scopes", "expires_at", "allowed_ips", "rate"})
+    CHECKED: ClassVar[frozenset[str]] = frozenset(
+        {"name", "scopes", "expires_at", "allowed_ips", "rate", "owner_ref", "note"}
+    )
     # The event's own columns say it, or it says nothing of what a new key may do.
     UNTOLD: ClassVar[frozenset[str]] = frozenset({"key", "prefix", "created_at", "family"})
     # What a successor copies from the key it replaces, and what is its own. Each field is in one of the two.
-    COPIED_BY_ROTATION: ClassVar[frozenset[str]] = frozenset({"name", "scopes", "allowed_ips", "rate"})
+    COPIED_BY_ROTATION: ClassVar[frozenset[str]] = frozenset(
+        {"name", "scopes", "allowed_ips", "rate", "owner_ref", "note"}
+    )
     OWN_AFTER_ROTATION: ClassVar[frozenset[str]] = frozenset(
         {"id", "key", "prefix", "is_active", "created_at", "expires_at", "replaced_by", "family"}
     )
@@ -105,11 +117,28 @@ class APIKey(Service, RecordedModel):
         return f"{self.name} ({self.prefix})" if self.prefix else self.name
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the secret out of pickles and copies: they hold the digest."""
+        """Leave the secret out of pickles and copies, which hold the digest, and the owner's own row."""
         state = super().__getstate__()
+        state.pop("found_owner", None)
         if isinstance(key := state.get("key"), Secret):
             state |= {"key": digest(key), "prefix": visible_prefix(key)}
         return state
+
+    @property
+    def owner(self) -> models.Model | None:
+        """The owner, read once; None if the key has none, or if there is no such owner any more.
+
+        Setting it raises ValidationError for an instance of a model that `KEYS["OWNERS"]` does not name.
+        """
+        return owners.of(self)
+
+    @owner.setter
+    def owner(self, owner: models.Model | None) -> None:
+        self.owner_ref = "" if owner is None else owners.ref_of(owner)
+
+    def has_scope(self, scope: str) -> bool:
+        """Tell whether the key holds the scope, by name or by a wildcard."""
+        return scopes.grants(self.scopes, scope)
 
     @property
     def actor_name(self) -> str:
@@ -158,11 +187,12 @@ class APIKey(Service, RecordedModel):
         soon = self.expires_at is not None and moments.has_passed(self.expires_at - EXPIRES_SOON)
         return "expiring" if soon else "active"
 
-    def rotate(self, grace: timedelta | None = None) -> APIKey:
+    def rotate(self, grace: timedelta | None = None, *, reason: str = "") -> APIKey:
         """Create a successor and accept this key for `grace` more, but not beyond its own expiry. Return the successor.
 
         The default grace is `KEYS["ROTATION_GRACE"]`. The successor has the same name, scopes, networks and
-        rate, and the same lifetime if this key expires. Only the first call returns it with its secret. Raises
+        rate, owner and note, and the same lifetime if this key expires. Only the first call returns it with its
+        secret. `reason` is why, in words for the log. Raises
         RotationError for a key that is inactive or expired, ValueError for a negative grace.
         """
         grace = conf.ROTATION_GRACE if grace is None else grace
@@ -171,13 +201,13 @@ class APIKey(Service, RecordedModel):
         using = self._alias()
         with ExitStack() as until_committed, transaction.atomic(using=using):
             row = type(self)._base_manager.using(using).select_for_update().get(pk=self.pk)
-            successor = row.replaced_by or row._make_successor(using, grace, until_committed)
+            successor = row.replaced_by or row._make_successor(using, grace, until_committed, reason)
         self.refresh_from_db(using, ["expires_at", "replaced_by", "is_active"])
         return successor
 
     rotate.alters_data = True  # type: ignore[attr-defined]
 
-    def _make_successor(self, using: str, grace: timedelta, until_committed: ExitStack) -> APIKey:
+    def _make_successor(self, using: str, grace: timedelta, until_committed: ExitStack, reason: str) -> APIKey:
         if self.objection:
             sentence = _("%(key)s is inactive: make a new key instead of rotating it.")
             if self.state == "expired":
@@ -201,17 +231,27 @@ class APIKey(Service, RecordedModel):
             until = f"accepted until {moments.instant(end):%Y-%m-%d %H:%M:%S %Z}"
         before, after = self.snapshot(), {"replaced_by_id": successor.pk, "expires_at": end}
         changed = changes.between(type(self), before, after, {name for name in after if before[name] != after[name]})
-        self.record(Event.ROTATED, f"successor {successor.prefix}, {until}", changed, using=using)
+        detail = f"successor {successor.prefix}, {until}"
+        self.record(Event.ROTATED, self._with_reason(detail, reason), changed, using=using)
         return successor
 
-    def deactivate(self) -> None:
-        """Refuse the key from the next request on, even if this copy is out of date."""
+    def deactivate(self, reason: str = "") -> None:
+        """Refuse the key from the next request on, even if this copy is out of date.
+
+        `reason` is why, in words for the log.
+        """
         using = self._alias()
         with transaction.atomic(using=using):
             if unrecorded(type(self), using).filter(pk=self.pk, is_active=True).update(is_active=False):
-                self.record(Event.DEACTIVATED, changed={"is_active": [True, False]}, using=using)
+                detail, changed = self._with_reason("", reason), {"is_active": [True, False]}
+                self.record(Event.DEACTIVATED, detail, changed, using=using)
         self.is_active = False
         if self.loaded is not None:
             self.remember({"is_active"})
 
     deactivate.alters_data = True  # type: ignore[attr-defined]
+
+    def _with_reason(self, detail: str, reason: str) -> str:
+        """Return the detail of an event with the reason that was given for it, in which the key itself is masked."""
+        said = changes.without_key(reason.strip(), str(self.key))
+        return "; ".join(filter(None, [detail, said]))

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .. import actor, moments, tokens
 from ..redaction import printable
-from . import changes
+from . import changes, owners
 from .fields import MomentField, SortedJSONField
 
 logger = logging.getLogger("api_keys")
@@ -29,13 +29,15 @@ class Holder(Protocol):
     """The holder of a key: what guards and the log need to know of it, wherever the key is stored.
 
     `name` is shown to people and in the log. `prefix` is the visible start of the key, or empty. `scopes` are what
-    the holder may do.
+    the holder may do. `owner_ref` is whose key it is, as APIKey has it, or empty.
     """
 
     @property
     def name(self) -> str: ...
     @property
     def prefix(self) -> str: ...
+    @property
+    def owner_ref(self) -> str: ...
     @property
     def scopes(self) -> Sequence[str]: ...
 
@@ -106,6 +108,7 @@ class AuditEvent(models.Model):
         INACTIVE = "inactive", _("inactive")
         EXPIRED = "expired", _("expired")
         ADDRESS = "address", _("address not allowed")
+        OWNER = "owner", _("owner gone or not allowed")
         SCOPE = "scope", _("scope missing")
         RATE = "rate", _("over its rate")
 
@@ -128,6 +131,8 @@ class AuditEvent(models.Model):
     user_agent = models.CharField(_("user agent"), max_length=255, blank=True, default="")
     request_id = models.CharField(_("request id"), max_length=64, blank=True, default="")
     actor = models.CharField(_("actor"), max_length=150, blank=True, default="")
+    # Of the key, as `APIKey.owner_ref` has it. It stays when the owner is gone.
+    owner = models.CharField(_("owner"), max_length=owners.MAX_LENGTH, blank=True, default="")
     count = models.PositiveIntegerField(_("count"), default=1)
     detail = models.CharField(_("detail"), max_length=255, blank=True, default="")
     # Of a step in a key's life: field -> [old value, new value]; None for a request, and for the log's own events.
@@ -148,6 +153,8 @@ class AuditEvent(models.Model):
             models.Index(fields=["at"], name="keys_event_at"),
             # Uses of a key from the environment: keys_usage, the admin's report, the log's search.
             models.Index(fields=["key_name", "at"], name="keys_event_env", condition=models.Q(api_key=None)),
+            # Events of the keys of one owner: keys_usage, the admin's filter.
+            models.Index(fields=["owner", "at"], name="keys_event_owner", condition=models.Q(owner__gt="")),
             # Life-cycle events of one key, few among its many requests: its admin page, keys_explain.
             models.Index(fields=["api_key", "at"], name="keys_event_step", condition=models.Q(method="")),
         )
@@ -265,4 +272,8 @@ def logged_name(name: str) -> str:
 
 def described(holder: Holder, key_id: int | None) -> Row:
     """Return the columns that say whose key it is. `key_id` is None if it is no APIKey."""
-    return {"api_key_id": key_id, "key_name": logged_name(holder.name), "key_prefix": holder.prefix}
+    known: Row = {"api_key_id": key_id, "key_name": logged_name(holder.name), "key_prefix": holder.prefix}
+    # A keyring of the project's own may know nothing of owners.
+    if owner := getattr(holder, "owner_ref", ""):
+        known["owner"] = printable(owner)[: WIDTHS["owner"]]
+    return known

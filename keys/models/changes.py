@@ -59,6 +59,11 @@ def _clean(digests: Collection[str], text: str) -> str:
     return printable(found)
 
 
+def without_key(text: str, key_digest: str) -> str:
+    """Return the text, printable, and without the key of that digest where somebody has pasted it."""
+    return _clean({key_digest}, text)
+
+
 def _written(field: models.Field[Any, Any], value: Any, clean: Clean) -> Any:
     """Return the value of a field as JSON. Times are in UTC."""
     if value is None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any, Self, TypeVar
 
 from django.db import models, router, transaction
 from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 
+from . import owners
 from .audit_event import AuditEvent
 from .fields import is_token, visible_prefix
 from .recorded import RecordedModel, secrets_put_away
@@ -149,6 +152,16 @@ class APIKeyQuerySet(RecordedQuerySet[Key]):
     def accepted(self) -> Self:
         """Return the keys that are accepted now."""
         return self.filter(accepted_at(timezone.now()))
+
+    def owned_by(self, owner: models.Model) -> Self:
+        """Return the keys of this owner. Raises ValidationError as `APIKey.owner` does."""
+        return self.of_owner(owners.ref_of(owner))
+
+    def of_owner(self, *refs: str) -> Self:
+        """Return the keys of the owners with these references, who may be gone."""
+        # Both: MariaDB finds equal what differs in case or accents alone, and compares a beginning exactly.
+        conditions = [Q(owner_ref=ref, owner_ref__startswith=ref) for ref in refs if ref]
+        return self.filter(reduce(or_, conditions)) if conditions else self.none()
 
     def in_state(self, state: str) -> Self:
         """Return the keys whose `APIKey.state` is `state`. Raises KeyError for an unknown state."""

@@ -47,7 +47,7 @@ def of_requests() -> list[dict[str, Any]]:
     """
     row = {name: value for name, value in filled().items() if name not in {"id", "changes"}}
     row |= {"event": "refused", "reason": "scope", "actor": "", "detail": "", "ticket": new_ticket(AT)}
-    stranger = {"reason": "unknown", "api_key_id": None, "key_name": "", "key_prefix": ""}
+    stranger = {"reason": "unknown", "api_key_id": None, "key_name": "", "key_prefix": "", "owner": ""}
     return [{**row, "count": 1}, {**row, **stranger, "ticket": new_ticket(AT)}]
 
 

@@ -53,7 +53,8 @@ def test_what_counts_many_networks_has_nothing_of_one_request(fields: dict[str, 
 @pytest.mark.parametrize(
     "changes",
     [{}, {"address": None, "status": 100, "duration_ms": 0},
-     {"event": "refused", "reason": "unknown", "status": 401, "key_name": "", "count": 7, "path": "😀\\u0000"}],
+     {"event": "refused", "reason": "unknown", "status": 401, "key_name": "", "owner": "", "count": 7,
+      "path": "😀\\u0000"}],
 )  # fmt: skip
 def test_what_was_written_is_read(changes: dict[str, Any]) -> None:
     values = ticketed(**changes)

@@ -44,7 +44,8 @@ def test_a_row_says_who_what_when_and_from_where(key: APIKey) -> None:
     assert {name: value for name, value in values.items() if name not in {"id", "at", "duration_ms"}} == {
         "event": "used", "reason": "", "api_key": key.pk, "key_name": "TTS", "key_prefix": key.prefix, "method": "POST",
         "path": "/guarded/thing/", "endpoint": "guarded-anything", "status": 201, "address": "192.0.2.7",
-        "user_agent": "TTS/1.0", "request_id": "r-17", "actor": "", "count": 1, "detail": "", "changes": None,
+        "user_agent": "TTS/1.0", "request_id": "r-17", "actor": "", "owner": "", "count": 1, "detail": "",
+        "changes": None,
         "ticket": None,
     }  # fmt: skip
 

@@ -23,9 +23,9 @@ from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 from rest_framework.views import APIView
 
-from keys import ahead
 from keys.authentication import APIKeyAuthentication
 from keys.decorators import api_key_required
+from keys.middleware import ahead
 from keys.models import APIKey
 from keys.verification import Guard
 from tests.support.callers import UNKNOWN, post

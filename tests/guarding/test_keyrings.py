@@ -217,6 +217,7 @@ class Account:
     name: str = "warehouse"
     scopes: tuple[str, ...] = ("users:read",)
     prefix: str = ""
+    owner_ref: str = ""
 
 
 class Elsewhere:

@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
+from pytest_django import Settings
 
 from keys import tokens
 from keys.models import APIKey, AuditEvent, RotationError
@@ -234,7 +235,14 @@ def test_no_token_of_a_chain_is_in_the_table(key: APIKey) -> None:
 
 
 # Another value than its default for each field that a successor takes over.
-COPIED = {"name": "TTS", "scopes": ["tracking:write"], "allowed_ips": ["127.0.0.0/8"], "rate": "1000/min"}
+COPIED = {
+    "name": "TTS",
+    "scopes": ["tracking:write"],
+    "allowed_ips": ["127.0.0.0/8"],
+    "rate": "1000/min",
+    "owner_ref": "auth.user:7",
+    "note": "Ask Anna.",
+}
 
 
 def test_each_field_is_copied_or_the_successors_own() -> None:
@@ -242,7 +250,8 @@ def test_each_field_is_copied_or_the_successors_own() -> None:
     assert sorted(placed) == sorted(field.name for field in APIKey._meta.concrete_fields)
 
 
-def test_each_field_that_is_to_be_copied_is() -> None:
+def test_each_field_that_is_to_be_copied_is(settings: Settings) -> None:
+    settings.KEYS = {**settings.KEYS, "OWNERS": ["auth.User"]}
     assert COPIED.keys() == APIKey.COPIED_BY_ROTATION
     assert [name for name, value in COPIED.items() if getattr(APIKey(), name) == value] == []
     key = APIKey.objects.create(**COPIED)

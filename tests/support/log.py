@@ -21,7 +21,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "key_prefix": "01234567",
         "method": "GET", "path": "/ünicode/😀/%s", "endpoint": "guarded", "status": None, "duration_ms": None,
         "address": "2001:db8::7", "user_agent": "curl 'quoted' \"twice\" \\", "request_id": "r-1",
-        "actor": "", "count": 1,
+        "actor": "", "owner": "auth.user:7", "count": 1,
         "detail": "", **changes,
     }  # fmt: skip
 

@@ -17,13 +17,13 @@ from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
-from . import actor, credentials
+from .. import actor, credentials
+from ..audit import statements
+from ..audit.recording import AuditUnavailable
+from ..conf import conf
+from ..decisions import Decisions, current, decisions_on
+from ..verification import UNAVAILABLE_DETAIL, Guard, Use, check, conclude
 from .ahead import foresight_of
-from .audit import statements
-from .audit.recording import AuditUnavailable
-from .conf import conf
-from .decisions import Decisions, current, decisions_on
-from .verification import UNAVAILABLE_DETAIL, Guard, Use, check, conclude
 
 CLIENT_CLOSED_REQUEST = 499
 

@@ -12,8 +12,8 @@ from django.http import HttpRequest
 from django.views import View
 from rest_framework.views import APIView
 
-from .endpoints import guard_of, innermost, operations_of
-from .verification import Guard
+from ..endpoints import guard_of, innermost, operations_of
+from ..verification import Guard
 
 logger = logging.getLogger("api_keys")
 

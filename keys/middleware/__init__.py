@@ -1,0 +1,3 @@
+from .answering import APIKeyMiddleware
+
+__all__ = ["APIKeyMiddleware"]
