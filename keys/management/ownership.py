@@ -81,7 +81,7 @@ class Standings:
         wanted = {*refs} - {""} if are_shown() else set()
         known = {ref: self._known[ref] for ref in wanted & self._known.keys()}
         new = wanted - known.keys()
-        found = owners.many(new)
+        found = owners.read(new)
         read = {ref: _standing(ref, found.get(ref)) for ref in new}
         if len(self._known) + len(read) > MOST_REMEMBERED:
             self._known.clear()

@@ -152,8 +152,8 @@ def of(key: Any) -> Model | None:
     return found[1]
 
 
-def many(refs: Iterable[str]) -> dict[str, Model]:
-    """Return owners, by reference, with one query for each model; without those that are gone."""
+def read(refs: Iterable[str]) -> dict[str, Model]:
+    """Return owners by reference, with one query for each model; without those that are gone."""
     wanted: dict[type[Model], dict[str, Any]] = defaultdict(dict)
     for ref in {*refs} - {""}:
         try:
@@ -173,7 +173,7 @@ def many(refs: Iterable[str]) -> dict[str, Model]:
 
 def names(refs: Iterable[str]) -> dict[str, str]:
     """Return the names of owners, by reference, with one query for each model; without those that are gone."""
-    return {ref: name_of(ref, owner) for ref, owner in many(refs).items()}
+    return {ref: name_of(ref, owner) for ref, owner in read(refs).items()}
 
 
 def name_of(ref: str, owner: Model) -> str:
@@ -184,6 +184,12 @@ def name_of(ref: str, owner: Model) -> str:
         # A `__str__` of the project's own: no list may stop because of it.
         name = ""
     return (name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…") or ref
+
+
+def is_active(owner: Model) -> bool:
+    """Tell whether the owner is active; one whose model has no `is_active` always is."""
+    active = getattr(owner, "is_active", True)
+    return bool(active() if callable(active) else active)
 
 
 def may_have_keys(owner: Model | None) -> bool:
@@ -201,8 +207,7 @@ def objection_to_owner(owner: Model | None) -> str:
     """
     if owner is None:
         return GONE
-    is_active = getattr(owner, "is_active", True)
-    if not (is_active() if callable(is_active) else is_active):
+    if not is_active(owner):
         return INACTIVE
     return NOT_ALLOWED if conf.OWNER_IS_ALLOWED and not _is_allowed(owner) else ""
 
