@@ -201,7 +201,7 @@ class TestListing:
 
         def queries_for(numbers: range) -> tuple[int, int]:
             keys = [APIKey(name=f"key-{number}", owner_ref=refs[number % len(refs)]) for number in numbers]
-            models.QuerySet(APIKey).bulk_create(keys)
+            models.QuerySet[APIKey](APIKey).bulk_create(keys)
             with CaptureQueriesContext(connection) as queries:
                 listed = run("keys_list", "--json")
             return len(json.loads(listed.out)), len(queries)
