@@ -220,7 +220,8 @@ def _is_allowed(owner: Model) -> bool:
             raise TypeError("it is asynchronous")
     except Exception as error:
         logger.exception('KEYS["OWNER_IS_ALLOWED"] failed for an owner.')
-        raise OwnerUnknownError("OWNER_IS_ALLOWED failed") from error
+        message = 'KEYS["OWNER_IS_ALLOWED"] failed, so nobody can tell whether the owner may have keys.'
+        raise OwnerUnknownError(message) from error
     return bool(answer)
 
 
