@@ -121,7 +121,7 @@ class TestMaking:
         settings.KEYS = {**settings.KEYS, "OWNER_IS_ALLOWED": "tests.commands.test_keys_owners.is_paid"}
         made = run("keys_create", "TTS", "--owner", ref(anna))
         assert (made.status, made.out) == (1, "")
-        assert made.err == 'KEYS["OWNER_IS_ALLOWED"] failed, so nobody can tell whether the owner may have keys.'
+        assert made.err == "Nobody can tell now whether the owner may have keys: what tells it fails."
 
     def test_a_key_in_a_note_is_refused_and_not_repeated(self) -> None:
         key, typed = make_key(), make_key("Typed", key="correct-horse")
@@ -166,7 +166,7 @@ class TestListing:
         }  # fmt: skip
         marks = {
             "anna": ("", "never"), "gone": ("gone", "owner gone"), "inactive": ("inactive", "owner inactive"),
-            "unpaid": ("not allowed", "owner not allowed"), "broken": ("unknown", "OWNER_IS_ALLOWED fails"),
+            "unpaid": ("not allowed", "owner not allowed"), "broken": ("unknown", "owner cannot be asked for"),
             "unlisted": ("unlisted", "owner's model not in OWNERS"),
         }  # fmt: skip
         assert {name: row["owner_objection"] for name, row in records().items()} == {
@@ -334,7 +334,7 @@ class TestExplaining:
         User.objects.update(username="broken")
         told = explained(key)
         assert told.status == 1
-        assert "OWNER_IS_ALLOWED cannot tell whether keys are allowed" in told.out
+        assert "nobody can tell now whether keys are allowed" in told.out
         User.objects.update(is_active=False)
         assert explained(key).out == f"{refused} (broken), who is inactive.\n"
         User.objects.filter(pk=anna.pk)._raw_delete("default")
