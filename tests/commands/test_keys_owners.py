@@ -263,17 +263,19 @@ class TestListing:
         assert [row["note"] for row in records("--owner", "sessions.session:a b").values()] == ["a b"]
         assert records("--owner", "sessions.session: a b")["of"]["owner"] == "sessions.session: a b"
 
-    def test_owners_that_differ_in_case_alone_are_two(self, owners_on: None) -> None:
-        upper = Session.objects.create(pk="Anna", expire_date=timezone.now())
-        make_key("Upper", owner=upper)
-        key = make_key("Lower")
-        models.QuerySet(APIKey).filter(pk=key.pk).update(owner_ref="sessions.session:anna")
-        record(key, at=timezone.now(), owner="sessions.session:anna")
+    def test_owners_that_differ_in_case_or_a_blank_are_several(self, owners_on: None) -> None:
+        make_key("Upper", owner=Session.objects.create(pk="Anna", expire_date=timezone.now()))
+        others = {"Lower": "sessions.session:anna", "Blank": "sessions.session:Anna "}
+        for name, owner_ref in others.items():
+            key = make_key(name)
+            models.QuerySet(APIKey).filter(pk=key.pk).update(owner_ref=owner_ref)
+            record(key, at=timezone.now(), owner=owner_ref)
         shown = {name: (row["owner_name"], row["owner_objection"]) for name, row in records().items()}
-        assert shown == {"Upper": ("Anna", ""), "Lower": ("", "gone")}
-        assert [*records("--owner", "sessions.session:anna")] == ["Lower"]
-        assert json.loads(run("keys_usage", "--json", "--owner", "sessions.session:Anna").out) == []
-        assert len(json.loads(run("keys_usage", "--json", "--owner", "sessions.session:anna").out)) == 1
+        assert shown == {"Upper": ("Anna", ""), "Lower": ("", "gone"), "Blank": ("", "gone")}
+        for name, owner_ref in {"Upper": "sessions.session:Anna", **others}.items():
+            assert [*records("--owner", owner_ref)] == [name]
+            used = json.loads(run("keys_usage", "--json", "--owner", owner_ref).out)
+            assert [row["key_name"] for row in used] == [*({name} & others.keys())]
 
 
 class TestUsage:
