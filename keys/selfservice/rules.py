@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
 from .. import lifecycle, moments, scopes
-from ..actor import Service
+from ..actor import is_person
 from ..conf import conf, self_service
 from ..models import APIKey, owners
 from ..models.querysets import APIKeyQuerySet
@@ -23,11 +23,6 @@ from ..models.querysets import APIKeyQuerySet
 
 class NotRotatableError(ValidationError):
     """A key that has a successor gets no other one."""
-
-
-def is_person(user: Any) -> bool:
-    """Tell whether somebody is logged in, and it is not a key."""
-    return bool(user and user.is_authenticated) and not isinstance(user, Service)
 
 
 def owners_of(user: Any) -> list[Model]:
