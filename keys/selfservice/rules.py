@@ -20,7 +20,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
 from .. import lifecycle, moments, networks, scopes
-from ..actor import Service
+from ..actor import is_person
 from ..conf import conf, self_service
 from ..models import APIKey, owners
 from ..models.querysets import APIKeyQuerySet
@@ -34,16 +34,6 @@ CHANGEABLE = frozenset({"name", "scopes", "allowed_ips", "expires_at"})
 
 class NotRotatableError(ValidationError):
     """A key that has a successor gets no other one."""
-
-
-def is_person(user: Any) -> bool:
-    """Tell whether somebody is logged in, and it is not a key.
-
-    Of a key that acts as its owner, `request.auth` tells.
-    """
-    if user is None or isinstance(user, Service):
-        return False
-    return bool(user.is_authenticated and getattr(user, "is_active", True))
 
 
 def owners_of(user: Any) -> dict[str, Model]:
