@@ -17,7 +17,7 @@ from keys import moments
 from keys.conf import self_service
 from keys.models import APIKey, AuditEvent
 from keys.selfservice import rules
-from tests.selfservice.conftest import RULES
+from tests.selfservice.limits import RULES
 from tests.support.callers import UNKNOWN
 
 URL = "/mine/"
