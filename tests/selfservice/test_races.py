@@ -3,13 +3,18 @@
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 
 import pytest
 import requests
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.db import connections, transaction
 from django.test import Client
+from pytest_django import Settings
 
 from keys.models import APIKey, AuditEvent
+from keys.selfservice import rules
 from tests.selfservice.limits import RULES
 from tests.support.servers import GUNICORN, Server, serving
 
@@ -42,6 +47,32 @@ class Sender:
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return Counter(pool.map(send, paths))
+
+
+@pytest.mark.parametrize("before", [0, 2], ids=["the first", "the third"])
+def test_a_key_in_a_transaction_that_goes_on_is_counted(settings: Settings, anna: User, before: int) -> None:
+    settings.KEYS = {**settings.KEYS, "SELF_SERVICE": {**RULES, "MOST_KEYS": before + 1}}
+    for _ in range(before):
+        rules.create(anna, name="A")
+    refusals = []
+
+    def create() -> None:
+        try:
+            rules.create(anna, name="A")
+        except ValidationError as error:
+            refusals.append(error)
+        finally:
+            connections.close_all()
+
+    other = Thread(target=create)
+    with transaction.atomic():
+        rules.create(anna, name="A")
+        other.start()
+        # Without a lock it is done by then, and has counted too few.
+        other.join(0.5)
+    other.join()
+    assert len(refusals) == 1
+    assert APIKey.objects.count() == before + 1
 
 
 def test_no_more_keys_are_made_nor_rotated(server: Server, anna: User) -> None:
