@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
 from .. import lifecycle, moments, scopes
-from ..actor import is_person
+from ..actor import is_person as is_person
 from ..conf import conf, self_service
 from ..models import APIKey, owners
 from ..models.querysets import APIKeyQuerySet
