@@ -180,8 +180,7 @@ class TestActingAsTheOwner:
     @pytest.mark.parametrize("address", ACTING)
     def test_under_asgi(self, address: str, hers: APIKey) -> None:
         answer = async_to_sync(AsyncClient().get)(address, headers={"X-API-Key": str(hers.key)})
-        if address != "/ninja/":  # its views are sync there, too
-            assert answer.json() == {"user": "anna", "key": "Billing"}
+        assert answer.json() == {"user": "anna", "key": "Billing"}
         assert rows() == [("used", "", "Billing", 200)]
 
     @pytest.mark.parametrize("address", ACTING)
@@ -213,17 +212,24 @@ class TestActingAsTheOwner:
         assert get("/plain/", hers).json()["user"] == "anna"
         assert isinstance(seen[0], User)
 
-    def test_keys_of_the_environment_have_no_owner(self, settings: Settings) -> None:
+    def test_the_holder_of_another_keyring(self, settings: Settings, anna: User) -> None:
         class Elsewhere:
+            owner_ref = ""
+
             def is_configured(self) -> bool:
                 return True
 
             def find(self, token: str) -> EnvironmentKey:
-                return EnvironmentKey("warehouse")
+                return EnvironmentKey("warehouse", owner_ref=self.owner_ref)
 
-        guard: Any = Guard(keyrings=(Elsewhere(),), acts_as_owner=True)
+        ring = Elsewhere()
+        guard = Guard(keyrings=(ring,), acts_as_owner=True)
         settings.ROOT_URLCONF = (path("", api_key_required(guard=guard)(lambda request: JsonResponse(said(request)))),)
         assert get("/", "0" * 40).json()["user"] == "key:warehouse"
+        ring.owner_ref = owners.ref_of(anna)
+        assert get("/", "0" * 40).json()["user"] == "anna"
+        ring.owner_ref = f"auth.user:{anna.pk + 1}"
+        assert get("/", "0" * 40).status_code == 401
 
     def test_two_views_of_one_guard_make_one_decision(self, hers: APIKey) -> None:
         # Whom a key acts as decides nothing of the key, so it gets no second row.
@@ -366,6 +372,7 @@ class TestNobodyTakesItForAPerson:
 
     def test_a_person(self, anna: User) -> None:
         request = RequestFactory().get("/")
+        assert not is_from_person(request)
         request.user = anna
         assert is_from_person(request)
 
