@@ -1,0 +1,62 @@
+"""Limits hold against requests at the same time, in threads and processes of a real server."""
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+from django.contrib.auth.models import User
+from django.test import Client
+
+from keys.models import APIKey, AuditEvent
+from tests.selfservice.limits import RULES
+from tests.support.servers import GUNICORN, Server, serving
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+AT_ONCE = 12
+TOKEN = "a" * 32
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    command = ["2" if before == "--workers" else part for before, part in zip(("", *GUNICORN), GUNICORN, strict=False)]
+    with serving(tuple(command), settings="tests.selfservice.server_settings") as server:
+        yield server
+
+
+class Sender:
+    """Sends what a browser of the user would, many times at once."""
+
+    def __init__(self, server: Server, user: User) -> None:
+        client = Client()
+        client.force_login(user)
+        self.address = "http://{}:{}".format(*server.address)
+        self.cookies = {"sessionid": client.cookies["sessionid"].value, "csrftoken": TOKEN}
+
+    def __call__(self, *paths: str, **body: object) -> Counter[int]:
+        def send(path: str) -> int:
+            url, headers = f"{self.address}{path}", {"X-CSRFToken": TOKEN}
+            return requests.post(url, json=body, cookies=self.cookies, headers=headers, timeout=60).status_code
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return Counter(pool.map(send, paths))
+
+
+def test_no_more_keys_are_made_nor_rotated(server: Server, anna: User) -> None:
+    send, most = Sender(server, anna), RULES["MOST_KEYS"]
+    assert send(*["/mine/"] * AT_ONCE, name="A") == {201: most, 400: AT_ONCE - most}
+    assert APIKey.objects.accepted().count() == most
+
+    first, second, third = APIKey.objects.order_by("pk")
+    paths = [f"/mine/{key.pk}/rotate/" for key in (first, second) for _ in range(AT_ONCE // 2)]
+    answers = send(*paths, grace=3600)
+    assert answers[201] == 1
+    assert answers.keys() == {201, 400, 409}
+    assert APIKey.objects.accepted().count() == most + 1
+    assert AuditEvent.objects.filter(event="rotated").count() == 1
+
+    # One that ends at once makes way for its successor, and for no other.
+    assert send(*[f"/mine/{third.pk}/rotate/"] * AT_ONCE, grace=0) == {201: 1, 409: AT_ONCE - 1}
+    assert APIKey.objects.accepted().count() == most + 1
