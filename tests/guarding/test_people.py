@@ -12,6 +12,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
+from django.core.exceptions import ValidationError
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template import engines
@@ -38,6 +39,8 @@ from keys.keyrings import DatabaseKeyring, EnvironmentKey
 from keys.models import APIKey, AuditEvent, owners
 from keys.ninja import APIKeyAuth
 from keys.permissions import HasAPIKey, HasScope, IsUser
+from keys.selfservice import rules
+from keys.selfservice.api import APIKeyViewSet
 from keys.testing import unrecorded
 from keys.verification import Guard, is_from_person
 from tests.support.callers import get, post
@@ -360,6 +363,26 @@ class TestNobodyTakesItForAPerson:
 
         settings.ROOT_URLCONF = (path("", api_key_required(guard=AS_OWNER)(within)),)
         assert get("/", hers).json() == {"answers": [403, 200]}
+
+    @pytest.mark.parametrize("make", [lambda request: RequestFactory().post("/", {"name": "made"}), copy.copy])
+    def test_who_makes_keys(
+        self, make: Callable[[HttpRequest], HttpRequest], settings: Settings, hers: APIKey, anna: User
+    ) -> None:
+        made = APIKeyViewSet.as_view({"post": "create"}, authentication_classes=[SessionAuthentication])
+
+        def within(request: HttpRequest) -> HttpResponse:
+            inner = make(request)
+            inner.user, inner._dont_enforce_csrf_checks = request.user, True  # type: ignore[attr-defined]
+            with pytest.raises(ValidationError):
+                rules.create(request.user, name="made")
+            return JsonResponse({"api": made(inner).status_code})
+
+        settings.ROOT_URLCONF = (path("", api_key_required(guard=AS_OWNER)(within)),)
+        answer = Client(headers={"X-API-Key": str(hers.key)}).post("/", {"name": "made"})
+        assert answer.json() == {"api": 403}
+        assert APIKey.objects.count() == 1
+        # Anna herself may.
+        assert rules.create(anna, name="made").owner == anna
 
     @pytest.mark.parametrize("make", [copy.copy, Request])
     def test_the_request(self, make: Callable[[Any], Any], settings: Settings, hers: APIKey) -> None:
