@@ -329,6 +329,13 @@ def test_what_is_no_reason_is_a_bad_request(client: Client, key: APIKey, body: s
     assert row(key).is_active
 
 
+@pytest.mark.parametrize(("method", "step"), [("patch", ""), ("post", "rotate/"), ("post", "deactivate/")])
+def test_what_others_have_changed_is_a_conflict(client: Client, key: APIKey, method: str, step: str) -> None:
+    answer = getattr(client, method)(f"/changed/{key.pk}/{step}", {"name": "mine"}, content_type=JSON)
+    assert (answer.status_code, answer.json()["detail"][:30]) == (409, "This key has been changed mean")
+    assert (row(key).name, row(key).state, APIKey.objects.count()) == ("theirs", "active", 1)
+
+
 def test_there_is_no_other_method(client: Client, key: APIKey) -> None:
     for url, methods in {
         URL: ("put", "patch", "delete"),
