@@ -57,6 +57,12 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
         # Both: MariaDB finds equal what differs in case or accents alone, and compares a beginning exactly.
         return self.filter(key_name=logged, key_name__startswith=logged)
 
+    def of_owner(self, ref: str) -> Self:
+        """Return the events of the keys of the owner with this reference, as the log has it; the owner may be gone."""
+        # The first condition is that of the index. The last is for MariaDB, which finds equal what differs in case,
+        # accents or blanks at the end alone, and compares an end exactly.
+        return self.filter(owner__gt="", owner=ref, owner__endswith=ref)
+
     def latest_of(self, name: str, value: object) -> Self:
         """Return the events whose field `name`, `api_key_id` or `key_name`, has the value, the latest first.
 
@@ -132,7 +138,7 @@ class AuditEvent(models.Model):
     request_id = models.CharField(_("request id"), max_length=64, blank=True, default="")
     actor = models.CharField(_("actor"), max_length=150, blank=True, default="")
     # Of the key, as `APIKey.owner_ref` has it. It stays when the owner is gone.
-    owner = models.CharField(_("owner"), max_length=owners.MAX_LENGTH, blank=True, default="")
+    owner = models.CharField(_("owner"), max_length=owners.MAX_LENGTH, blank=True, default="", db_default="")
     count = models.PositiveIntegerField(_("count"), default=1)
     detail = models.CharField(_("detail"), max_length=255, blank=True, default="")
     # Of a step in a key's life: field -> [old value, new value]; None for a request, and for the log's own events.

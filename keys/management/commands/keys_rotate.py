@@ -25,12 +25,14 @@ class Command(KeysCommand):
             "--grace", metavar="TIME",
             help='How long the old key goes on, such as 12h or 7d; 0 ends it at once. Default: KEYS["ROTATION_GRACE"].',
         )  # fmt: skip
+        parser.add_argument("--reason", default="", help="Why, in words for the log. Never a key.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         grace = None if options["grace"] is None else arguments.duration(options["grace"])
+        reason = arguments.reason(options["reason"])
         key = arguments.find_key(options["key"])
         with self.committed_once_written(key):
-            successor = key.rotate(grace)
+            successor = key.rotate(grace, reason=reason)
             if isinstance(successor.key, Digest):
                 raise CommandError(
                     f"{printable(str(key))} was already rotated {ago(successor.created_at)}: its successor is"
