@@ -1,5 +1,17 @@
 """System checks. `manage.py check --tag keys` runs only them; the manual explains each id."""
 
-from . import access, database, deployment, environment, options, owners, sink, transactions, views
+from . import access, database, deployment, environment, options, owners, pages, selfservice, sink, transactions, views
 
-__all__ = ["access", "database", "deployment", "environment", "options", "owners", "sink", "transactions", "views"]
+__all__ = [
+    "access",
+    "database",
+    "deployment",
+    "environment",
+    "options",
+    "owners",
+    "pages",
+    "selfservice",
+    "sink",
+    "transactions",
+    "views",
+]

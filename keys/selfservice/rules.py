@@ -20,30 +20,21 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
 from .. import lifecycle, moments, networks, scopes
-from ..actor import Service
+from ..actor import is_person
 from ..conf import conf, self_service
 from ..models import APIKey, owners
 from ..models.querysets import APIKeyQuerySet
 from ..models.stale import StaleKeyError
-from .locks import locked
+from .locks import locked, number_of
 
 MOST_NETWORKS = 100  # of one key: each is read at each request
 MOST_OF_A_REASON = 200  # characters: the log has room for no more
+OWNERS_NAMED = 5  # to somebody who names none
 CHANGEABLE = frozenset({"name", "scopes", "allowed_ips", "expires_at"})
 
 
 class NotRotatableError(ValidationError):
     """A key that has a successor gets no other one."""
-
-
-def is_person(user: Any) -> bool:
-    """Tell whether somebody is logged in, and it is not a key.
-
-    Of a key that acts as its owner, `request.auth` tells.
-    """
-    if user is None or isinstance(user, Service):
-        return False
-    return bool(user.is_authenticated and getattr(user, "is_active", True))
 
 
 def owners_of(user: Any) -> dict[str, Model]:
@@ -206,8 +197,11 @@ def _row_of(key: APIKey) -> Iterator[APIKey]:
 def _owner_among(mine: dict[str, Model], ref: str) -> str:
     if not ref and len(mine) == 1:
         return next(iter(mine))
+    if not ref and mine:
+        message, some = _("Say whose key it is, such as %(owners)s."), ", ".join(list(mine)[:OWNERS_NAMED])
+        raise ValidationError({"owner": ValidationError(message, code="required", params={"owners": some})})
     if not ref:
-        raise ValidationError({"owner": _("Say whose key it is.") if mine else _("You may make no keys.")})
+        raise ValidationError({"owner": _("You may make no keys.")})
     if ref not in mine:
         raise ValidationError({"owner": _("That is no owner of yours.")})
     return ref
@@ -311,6 +305,6 @@ def _is_later(moment: datetime | None, other: datetime | None) -> bool:
 
 def _look_at_number(ref: str, most: int) -> None:
     """Refuse one more accepted key than `most`."""
-    if APIKey.objects.of_owner(ref).accepted().count() >= most:
+    if number_of(APIKey.objects.of_owner(ref).accepted()) >= most:
         message = _("%(most)d keys are the most that can be in use. Deactivate one first.")
         raise ValidationError(ValidationError(message, code="most_keys", params={"most": self_service()["MOST_KEYS"]}))
