@@ -18,6 +18,7 @@ class UserSerializer(serializers.ModelSerializer[User]):
 
 class EmployeeSerializer(serializers.ModelSerializer[Employee]):
     user = UserSerializer(read_only=True)
+    department = serializers.CharField(source="department.name", max_length=100, read_only=True)
 
     class Meta:
         model = Employee

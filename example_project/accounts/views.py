@@ -2,6 +2,7 @@ from typing import Any, cast
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.middleware.csrf import get_token
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from drf_spectacular.types import OpenApiTypes
@@ -42,7 +43,7 @@ class InternalEmployeeView(generics.RetrieveAPIView[Employee]):
 
     authentication_classes = [APIKeyAuthentication]
     permission_classes = [HasScope("employees:read")]
-    queryset = Employee.objects.select_related("user")
+    queryset = Employee.objects.select_related("user", "department")
     serializer_class = EmployeeSerializer
 
 
@@ -72,8 +73,7 @@ class UserView(generics.RetrieveAPIView[User]):
     """`GET` shows users their own details, and staff those of anybody.
 
     To anybody else another id is 403, whether or not there is such a user. Keys do not open it: it names the JSON Web
-    Token as its only way in, so an API key is not even looked at. It answers `GET` alone, which is why the cookie
-    needs no CSRF token.
+    Token as its only way in, so an API key is not even looked at.
     """
 
     authentication_classes = [CookieOrBearerJWTAuthentication]
@@ -94,6 +94,7 @@ class UserView(generics.RetrieveAPIView[User]):
 class LoginView(TokenViewBase):
     """`POST` `{"username", "password"}` returns `{"access_token"}` and sets the cookie `access_token` to the same.
 
+    The cookie `csrftoken` holds what a page of ours sends as `X-CSRFToken`, where the other cookie changes something.
     Wrong: 401, with the same words whether or not there is such a user.
     """
 
@@ -102,6 +103,7 @@ class LoginView(TokenViewBase):
     @extend_schema(responses={200: AccessTokenSerializer, 401: OpenApiTypes.OBJECT})
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         response = super().post(request, *args, **kwargs)
+        get_token(request._request)
         response.set_cookie(
             ACCESS_TOKEN_COOKIE,
             response.data["access_token"],
