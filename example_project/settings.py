@@ -125,6 +125,10 @@ TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
 
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "keys_pages:list"
+LOGOUT_REDIRECT_URL = LOGIN_URL
+
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 
@@ -164,6 +168,9 @@ KEYS = {
     },
     # What a key gets when nobody names its scopes. Writing is never among them.
     "DEFAULT_SCOPES": ["users:read", "employees:read"],
+    # Users have keys of their own, at /account/keys/ and by the API, and look after those of their department.
+    "OWNERS": ["auth.User", "accounts.Department"],
+    "SELF_SERVICE": {"MOST_KEYS": 5, "OWNERS_OF": "example_project.accounts.owners.owners_of"},
     # Or a Redis stream, from which `manage.py keys_ship` brings the audit log into PostgreSQL.
     "AUDIT_SINK": config("AUDIT_SINK", default="database"),
 }

@@ -1,5 +1,7 @@
 """A department becomes a row of its own, which may own keys; until now it was a text of each employee."""
 
+from typing import Any
+
 import django.db.models.deletion
 from django.apps.registry import Apps
 from django.db import migrations, models
@@ -18,7 +20,7 @@ def write_texts(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
         department.employees.update(department_text=department.name)
 
 
-def _model(apps: Apps, name: str) -> type[models.Model]:
+def _model(apps: Apps, name: str) -> Any:
     return apps.get_model("accounts", name)
 
 
