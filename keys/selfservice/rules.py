@@ -1,24 +1,35 @@
-"""What users may do with keys of their own. The API and the pages translate; nothing else decides it."""
+"""What users may do with keys of their own. The API and the pages translate; nothing else decides it.
+
+Whoever calls these functions has asked `keys_of` whether it is a key of the user's, and lets `actor.answering` say who
+the user is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from ipaddress import collapse_addresses
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from django.db import connections, router, transaction
+from django.db import router
 from django.db.models import Model
 from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
-from .. import lifecycle, moments, scopes
+from .. import lifecycle, moments, networks, scopes
 from ..actor import Service
 from ..conf import conf, self_service
 from ..models import APIKey, owners
 from ..models.querysets import APIKeyQuerySet
+from ..models.stale import StaleKeyError
+from .locks import locked
+
+MOST_NETWORKS = 100  # of one key: each is read at each request
+MOST_OF_A_REASON = 200  # characters: the log has room for no more
+CHANGEABLE = frozenset({"name", "scopes", "allowed_ips", "expires_at"})
 
 
 class NotRotatableError(ValidationError):
@@ -26,24 +37,37 @@ class NotRotatableError(ValidationError):
 
 
 def is_person(user: Any) -> bool:
-    """Tell whether somebody is logged in, and it is not a key."""
-    return bool(user and user.is_authenticated) and not isinstance(user, Service)
+    """Tell whether somebody is logged in, and it is not a key.
+
+    Of a key that acts as its owner, `request.auth` tells.
+    """
+    if user is None or isinstance(user, Service):
+        return False
+    return bool(user.is_authenticated and getattr(user, "is_active", True))
 
 
-def owners_of(user: Any) -> list[Model]:
-    """Return the owners for which the user may act. Raises ImproperlyConfigured if there can be none."""
+def owners_of(user: Any) -> dict[str, Model]:
+    """Return the owners for which the user may act, by reference. Raises ImproperlyConfigured if there can be none."""
     if not owners.are_on():
         raise ImproperlyConfigured('Users look after their own keys only where KEYS["OWNERS"] names who may own keys.')
     if not is_person(user):
-        return []
+        return {}
     path = self_service()["OWNERS_OF"]
-    return list(import_string(path)(user)) if path else [user]
+    said = import_string(path)(user) if path else [user]
+    if isinstance(said, Coroutine):
+        said.close()
+    if said is not None and not isinstance(said, Iterable):
+        raise ImproperlyConfigured(f'OWNERS_OF in KEYS["SELF_SERVICE"], {path}, returns no list of owners.')
+    try:
+        return {owners.ref_of(owner): owner for owner in said or ()}
+    except ValidationError as error:
+        where = f'OWNERS_OF in KEYS["SELF_SERVICE"], {path}' if path else "Users own their keys themselves"
+        raise ImproperlyConfigured(f"{where}: {error.messages[0]}") from None
 
 
 def keys_of(user: Any) -> APIKeyQuerySet[Any]:
     """Return the keys that the user may look after, in whatever state."""
-    refs = [owners.ref_of(owner) for owner in owners_of(user)]
-    return APIKey.objects.of_owner(*refs)
+    return APIKey.objects.of_owner(*owners_of(user))
 
 
 def offered() -> dict[str, str]:
@@ -53,128 +77,240 @@ def offered() -> dict[str, str]:
     return {scope: str(conf.SCOPES.get(scope, "")) for scope in named if scope != scopes.EVERYTHING}
 
 
+def beyond(held: Any) -> list[str]:
+    """Return the scopes that a key got from an administrator, as they are beyond what users may give."""
+    if not isinstance(held, list | tuple):
+        return [str(held)]
+    return [scope for scope in held if not scopes.grants([*offered()], scope)]
+
+
 def latest_end(created_at: datetime | None = None) -> datetime | None:
     """Return when a key that was made then, or is made now, ends at the latest; None if it need not."""
     longest: timedelta | None = self_service()["LONGEST_LIFE"]
-    return None if longest is None else moments.after(created_at or timezone.now(), longest)
+    if longest is None:
+        return None
+    try:
+        return moments.after(created_at or timezone.now(), longest)
+    except OverflowError:
+        return None
 
 
 def create(
     user: Any,
     *,
     name: str,
-    owner: Model | None = None,
+    owner: str = "",
     scopes: Sequence[str] | None = None,
     expires_at: datetime | None = None,
     allowed_ips: Sequence[str] = (),
 ) -> APIKey:
     """Make a key for one of the user's owners, and return it with its secret.
 
-    Without `owner` it is the user's only one. Without `scopes` it gets those of `KEYS["DEFAULT_SCOPES"]` that users may
-    give. Without `expires_at` it ends at the latest moment. Raises ValidationError by field.
+    `owner` is a reference; without it the key is of the user's only one. Without `scopes` it gets those of
+    `KEYS["DEFAULT_SCOPES"]` that users may give. Without `expires_at` it ends at the latest moment. Raises
+    ValidationError by field, OwnerUnknownError.
     """
-    owner = _owner_among(owners_of(user), owner)
-    given = [scope for scope in conf.DEFAULT_SCOPES if scope in offered()] if scopes is None else list(scopes)
+    ref = _owner_among(owners_of(user), owner)
+    given = [scope for scope in conf.DEFAULT_SCOPES if scope in offered()] if scopes is None else _once(scopes)
     _look_at_scopes(given)
+    _look_at_networks(allowed_ips)
     end = latest_end()
     if expires_at is not None:
-        _look_at_end(expires_at, end)
-    with locked(owner):
-        _look_at_number(owner, 1, self_service()["MOST_KEYS"])
+        expires_at = _read(expires_at)
+        _look_at_end(expires_at, [end])
+    with locked(ref):
+        holder = _accepted_owner(ref)
+        _look_at_number(ref, self_service()["MOST_KEYS"])
         return lifecycle.create(
-            name, owner=owner, scopes=given, expires_at=expires_at or end, allowed_ips=list(allowed_ips)
+            name, owner=holder, scopes=given, expires_at=expires_at or end, allowed_ips=_once(allowed_ips)
         )
 
 
-def change(key: APIKey, **values: Any) -> APIKey:
-    """Change `name`, `scopes`, `allowed_ips` and `expires_at` of a key that is accepted, and save it.
+def change(key: APIKey, /, **values: Any) -> APIKey:
+    """Change `name`, `scopes`, `allowed_ips` and `expires_at` of a key that is accepted, save it, and return it.
 
-    Raises ValidationError by field, StaleKeyError if others changed the same meanwhile.
+    A key with scopes beyond what users may give is only narrowed. Raises ValidationError by field, StaleKeyError if
+    others changed the same meanwhile.
     """
-    if key.objection:
-        raise ValidationError(_("This key is %(state)s, and cannot be changed.") % {"state": key.state})
-    if {"scopes", "allowed_ips", "expires_at"} & values.keys():
-        _look_at_scopes(values.get("scopes", key.scopes))
-    if "expires_at" in values:
-        ends = [latest_end(key.created_at), key.expires_at if key.replaced_by_id else None]
-        _look_at_end(values["expires_at"], min((end for end in ends if end), key=moments.instant, default=None))
-    for name in values.keys() & {"name", "scopes", "allowed_ips", "expires_at"}:
-        setattr(key, name, values[name])
-    key.full_clean()
-    key.save()
+    values = {name: value for name, value in values.items() if name in CHANGEABLE}
+    for name, read in (("scopes", _once), ("allowed_ips", _once), ("name", str.strip), ("expires_at", _read)):
+        if values.get(name) is not None:
+            values[name] = read(values[name])
+    with _row_of(key) as row:
+        if row.objection:
+            raise ValidationError(_("This key is %(state)s, and cannot be changed.") % {"state": row.state})
+        for name, look in (("scopes", _look_at_new_scopes), ("allowed_ips", _look_at_new_networks)):
+            if name in values:
+                look(row, values[name])
+        if "expires_at" in values and values["expires_at"] != row.expires_at:
+            _look_at_new_end(row, values["expires_at"])
+        for name, value in values.items():
+            setattr(key, name, value)
+        # What is as it was may be what nobody could write today.
+        unchanged = {field.name for field in key._meta.fields} - values.keys()
+        key.full_clean(exclude=unchanged, validate_unique=False, validate_constraints=False)
+        key.save()
     return key
 
 
 def rotate(key: APIKey, grace: timedelta | None = None) -> APIKey:
     """Make the successor, and return it with its secret.
 
-    Raises NotRotatableError if there is one already, RotationError for a key that is not accepted, ValidationError.
+    Raises NotRotatableError if there is one already, RotationError for a key that is not accepted, ValidationError,
+    StaleKeyError, OwnerUnknownError.
     """
-    grace = conf.ROTATION_GRACE if grace is None else grace
-    longest = self_service()["LONGEST_LIFE"]
+    longest: timedelta | None = self_service()["LONGEST_LIFE"]
+    if grace is None:
+        grace = min(conf.ROTATION_GRACE, longest or timedelta.max)
     if grace < timedelta(0) or (longest is not None and grace > longest):
         raise ValidationError({"grace": _("The grace is between 0 and the longest life of a key.")})
-    _look_at_scopes(key.scopes)
-    owner = owners.of(key)
-    if owner is None:
-        raise ValidationError(_("This key has no owner any more."))
-    with locked(owner):
-        key.refresh_from_db()
-        if key.replaced_by_id is not None:
+    with _row_of(key) as row:
+        if row.replaced_by_id is not None:
             raise NotRotatableError(_("This key has been rotated already."))
-        _look_at_number(owner, 1 if grace else 0, self_service()["MOST_KEYS"] + 1)
+        if given := beyond(row.scopes):
+            message = _("This key holds “%(scope)s”, which you may not give: ask an administrator to rotate it.")
+            raise ValidationError(message, code="beyond", params={"scope": given[0]})
+        _accepted_owner(row.owner_ref)
+        if grace and not row.objection:
+            _look_at_number(row.owner_ref, self_service()["MOST_KEYS"] + 1)
         successor = key.rotate(grace)
         end = latest_end(successor.created_at)
-        if end is not None and (successor.expires_at is None or moments.instant(successor.expires_at) > end):
+        if end is not None and _is_later(successor.expires_at, end):
             successor.expires_at = end
             successor.save()
     return successor
 
 
 def deactivate(key: APIKey, reason: str = "") -> None:
-    """Refuse the key from the next request on."""
-    key.deactivate(reason)
+    """Refuse the key from the next request on. Raises ValidationError for a reason that is too long, StaleKeyError."""
+    if len(reason) > MOST_OF_A_REASON:
+        message = _("The reason has at most %(most)d characters.")
+        raise ValidationError({"reason": ValidationError(message, params={"most": MOST_OF_A_REASON})})
+    with _row_of(key):
+        key.deactivate(reason)
 
 
 @contextmanager
-def locked(owner: Model) -> Iterator[None]:
-    """Let no other process make keys of this owner inside the block, so that their number can be counted."""
-    model = owners.model_for(owner.__class__)
-    rows: Any = APIKey if model is None else model
-    of_owners, of_keys = router.db_for_write(rows), router.db_for_write(APIKey)
-    with transaction.atomic(using=of_owners), transaction.atomic(using=of_keys):
-        if connections[of_keys].vendor == "sqlite":
-            # It locks no rows, but lets one writer in at a time.
-            APIKey._base_manager.using(of_keys).none()
-        rows._base_manager.using(of_owners).select_for_update(no_key=True).filter(pk=owner.pk).first()
-        yield
+def _row_of(key: APIKey) -> Iterator[APIKey]:
+    """Lock the keys of the owner and then this one, and yield it as it is now, which is what rules look at.
+
+    Raises StaleKeyError if it has been deleted, or has another owner now.
+    """
+    with locked(key.owner_ref):
+        row = key.locked_row(router.db_for_write(APIKey))
+        if row is None or row.owner_ref != key.owner_ref:
+            raise StaleKeyError(f"{key} has been changed meanwhile.")
+        yield row
 
 
-def _owner_among(mine: list[Model], owner: Model | None) -> Model:
-    if owner is None and len(mine) == 1:
-        owner = mine[0]
-    if owner is None:
-        raise ValidationError({"owner": _("Say whose key it is.")})
-    if owner not in mine:
+def _owner_among(mine: dict[str, Model], ref: str) -> str:
+    if not ref and len(mine) == 1:
+        return next(iter(mine))
+    if not ref:
+        raise ValidationError({"owner": _("Say whose key it is.") if mine else _("You may make no keys.")})
+    if ref not in mine:
         raise ValidationError({"owner": _("That is no owner of yours.")})
+    return ref
+
+
+def _accepted_owner(ref: str) -> Model:
+    """Return the owner as the database knows it now."""
+    owner = owners.find(ref)
+    if owner is None or not owners.may_have_keys(owner):
+        raise ValidationError({"owner": ValidationError(_("This owner may have no keys."), code="no_keys")})
     return owner
 
 
-def _look_at_scopes(given: Sequence[str]) -> None:
-    if beyond := [scope for scope in given if scope not in offered()]:
+def _once(given: Iterable[str]) -> list[str]:
+    """Return each once: a key with one scope a thousand times is read at each request."""
+    return list(dict.fromkeys(given))
+
+
+def _read(expires_at: datetime) -> datetime:
+    """Return the moment as the project keeps moments: one without a zone is local time."""
+    try:
+        expires_at = moments.kept(expires_at)
+        moments.instant(expires_at)
+    except OverflowError:  # in another time zone
+        message = _("That moment is beyond the calendar.")
+        raise ValidationError({"expires_at": ValidationError(message, code="too_long")}) from None
+    return expires_at
+
+
+def _look_at_scopes(given: Sequence[str], held: Sequence[str] = ()) -> None:
+    if refused := [scope for scope in given if scope not in offered() and not scopes.grants(held, scope)]:
         message = _("“%(scope)s” is not a scope that you may give.")
-        raise ValidationError({"scopes": ValidationError(message, code="beyond", params={"scope": beyond[0]})})
+        raise ValidationError({"scopes": ValidationError(message, code="beyond", params={"scope": refused[0]})})
 
 
-def _look_at_end(expires_at: datetime | None, end: datetime | None) -> None:
-    if end is not None and (expires_at is None or moments.instant(expires_at) > moments.instant(end)):
+def _look_at_new_scopes(row: APIKey, given: Sequence[str]) -> None:
+    _look_at_scopes(given, row.scopes)
+    if beyond(row.scopes) and (more := scopes.first_missing(row.scopes, given)) is not None:
+        message = _("An administrator gave this key its scopes: it can lose some, and not get “%(scope)s”.")
+        raise ValidationError({"scopes": ValidationError(message, code="beyond", params={"scope": more})})
+
+
+def _look_at_networks(given: Sequence[str]) -> None:
+    if len(given) > MOST_NETWORKS:
+        message = _("A key has at most %(most)d networks.")
+        raise ValidationError({"allowed_ips": ValidationError(message, params={"most": MOST_NETWORKS})})
+
+
+def _look_at_new_networks(row: APIKey, given: Sequence[str]) -> None:
+    _look_at_networks(given)
+    if beyond(row.scopes) and not _are_within(given, row.allowed_ips):
+        message = _("An administrator gave this key its scopes: its networks can only be narrowed.")
+        raise ValidationError({"allowed_ips": ValidationError(message, code="beyond")})
+
+
+def _are_within(given: Sequence[str], held: Any) -> bool:
+    """Tell whether the networks hold no address that those of before do not hold. None at all hold every address."""
+    if held in ([], ()):
+        return True
+    try:
+        inner, outer = ([networks.parse_network(text) for text in texts] for texts in (given, held))
+    except (TypeError, ValueError):
+        return False
+    merged = [
+        network
+        for version in (4, 6)
+        for network in collapse_addresses(one for one in outer if one.version == version)  # type: ignore[type-var]
+    ]
+    return bool(inner) and all(
+        any(one.version == other.version and one.subnet_of(other) for other in merged)  # type: ignore[arg-type]
+        for one in inner
+    )
+
+
+def _look_at_new_end(row: APIKey, expires_at: datetime | None) -> None:
+    """Let a life be shortened, and lengthened up to the longest: not that of a key which is to go, or holds more."""
+    if not _is_later(expires_at, row.expires_at):
+        _look_at_end(expires_at, [])
+        return
+    fixed = row.replaced_by_id is not None or beyond(row.scopes)
+    _look_at_end(expires_at, [latest_end(row.created_at), row.expires_at if fixed else None])
+
+
+def _look_at_end(expires_at: datetime | None, ends: Iterable[datetime | None]) -> None:
+    end = min((end for end in ends if end is not None), key=moments.instant, default=None)
+    if end is not None and _is_later(expires_at, end):
         message = _("The key ends at %(end)s at the latest.")
         raise ValidationError(
             {"expires_at": ValidationError(message, code="too_long", params={"end": moments.exactly(end)})}
         )
+    if expires_at is not None and not _is_later(expires_at, timezone.now()):
+        raise ValidationError({"expires_at": ValidationError(_("That moment is in the past."), code="past")})
 
 
-def _look_at_number(owner: Model, more: int, most: int) -> None:
-    if APIKey.objects.owned_by(owner).accepted().count() + more > most:
-        message = _("There are %(most)d keys already, which is the most. Deactivate one first.")
+def _is_later(moment: datetime | None, other: datetime | None) -> bool:
+    """Tell whether the moment, or None for never, is later than the other."""
+    if moment is None or other is None:
+        return other is not None
+    return moments.instant(moment) > moments.instant(other)
+
+
+def _look_at_number(ref: str, most: int) -> None:
+    """Refuse one more accepted key than `most`."""
+    if APIKey.objects.of_owner(ref).accepted().count() >= most:
+        message = _("%(most)d keys are the most that can be in use. Deactivate one first.")
         raise ValidationError(ValidationError(message, code="most_keys", params={"most": self_service()["MOST_KEYS"]}))

@@ -22,11 +22,11 @@ CHANGES = {"rate": ["", "5/min"], "note": ["é", None], "name": ["A", "B"]}
 # A row with a value in every column; letters in both cases, and one that Unicode can write in two ways.
 ROW = {
     **FULL, "at": AT, "key_name": "Täst", "key_prefix": "0123abcd", "endpoint": "É", "request_id": "rÄ-1",
-    "user_agent": "ä", "actor": "Ö", "detail": "Üb", "reason": "", "status": 200, "duration_ms": 1000, "ticket": 7,
-    "changes": CHANGES,
+    "user_agent": "ä", "actor": "Ö", "detail": "Üb", "owner": "á", "reason": "", "status": 200, "duration_ms": 1000,
+    "ticket": 7, "changes": CHANGES,
 }  # fmt: skip
 
-TEXTS = [column for column, kind in FORMATS[1].columns.items() if kind is seal_formats.TEXT]
+TEXTS = [column for column, kind in seal_formats.newest().columns.items() if kind is seal_formats.TEXT]
 NUMBERS = ["api_key_id", "status", "duration_ms", "count", "ticket"]
 BYTES = {
     "sqlite": "CAST(@ AS BLOB)", "postgresql": "CAST(convert_to(@::text, 'UTF8') AS text)",

@@ -15,14 +15,14 @@ AT = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def row(**changes: Any) -> dict[str, Any]:
-    """Return a row of the log that fills every column."""
+    """Return a row of the log that fills every column. Strangers have no owner."""
     return {
         "at": timezone.now(), "event": "used", "reason": "", "api_key_id": None, "key_name": "TTS",
         "key_prefix": "01234567",
         "method": "GET", "path": "/ünicode/😀/%s", "endpoint": "guarded", "status": None, "duration_ms": None,
         "address": "2001:db8::7", "user_agent": "curl 'quoted' \"twice\" \\", "request_id": "r-1",
-        "actor": "", "owner": "auth.user:7", "count": 1,
-        "detail": "", **changes,
+        "actor": "", "owner": "" if changes.get("key_name") == "" else "auth.user:7", "count": 1, "detail": "",
+        **changes,
     }  # fmt: skip
 
 

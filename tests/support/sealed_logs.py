@@ -18,7 +18,8 @@ OTHER_KEY = "fedcba9876543210fedcba9876543210fedcba98"
 FULL: dict[str, Any] = {
     "event": "used", "reason": "", "api_key_id": 7, "key_name": "TTS", "key_prefix": "01234567", "method": "GET",
     "path": "/ünicode/😀/%s", "endpoint": "guarded", "status": 200, "duration_ms": 12, "address": "2001:db8::7",
-    "user_agent": "curl 'quoted' \"twice\" \\", "request_id": "r-1", "actor": "", "count": 1, "detail": "",
+    "user_agent": "curl 'quoted' \"twice\" \\", "request_id": "r-1", "actor": "", "owner": "auth.user:7", "count": 1,
+    "detail": "",
 }  # fmt: skip
 REFUSED = {
     **FULL,
@@ -26,6 +27,7 @@ REFUSED = {
     "reason": "unknown",
     "api_key_id": None,
     "key_name": "",
+    "owner": "",
     "status": 401,
     "count": 9,
 }

@@ -1,0 +1,51 @@
+"""Lets one process at a time change the keys of an owner, so that their number can be counted and holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from django.db import connections, router, transaction
+
+from ..models import APIKey, owners
+from ..models.querysets import unrecorded
+
+LOCK = 0x6B6F776E  # the first half of PostgreSQL's number for the lock: "kown" in ASCII
+
+
+@contextmanager
+def locked(ref: str) -> Iterator[None]:
+    """Keep all others who take this lock for the owner waiting until the end of the transaction, also of an outer one.
+
+    What is counted inside is what others have committed. On PostgreSQL that takes its usual isolation level, or the
+    highest one.
+    """
+    using = router.db_for_write(APIKey)
+    with ExitStack() as transactions:
+        if connections[using].vendor == "mysql":
+            # First, so that it ends last, where it is one of another database.
+            transactions.enter_context(_owner_locked(ref))
+        transactions.enter_context(transaction.atomic(using=using))
+        if connections[using].vendor == "postgresql":
+            # No lock of the owner's row: it may be in another database, and that needs the right to change it.
+            with connections[using].cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [LOCK, ref])
+        elif connections[using].vendor == "mysql":
+            # A snapshot of before would count too few: what locks reads what is there now.
+            rows = APIKey._base_manager.using(using).filter(owner_ref=ref).select_for_update()
+            list(rows.order_by("pk").values_list("pk", flat=True))
+        else:
+            # SQLite lets one writer in at a time, from its first write on: one that begins by reading fails instead.
+            unrecorded(APIKey, using).filter(pk=-1).update(name="")
+        yield
+
+
+@contextmanager
+def _owner_locked(ref: str) -> Iterator[None]:
+    """Lock the row of the owner, who may have no keys yet that could be locked."""
+    model, pk = owners.parse(ref)
+    rows: Any = model._base_manager.using(router.db_for_write(model))
+    with transaction.atomic(using=rows.db):
+        list(rows.select_for_update().filter(pk=pk).values_list("pk", flat=True))
+        yield

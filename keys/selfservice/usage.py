@@ -1,0 +1,69 @@
+"""Who used a key lately: read from the log within bounds, however busy the key is."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db.models import Count, Max, Q, Sum
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from ..audit.reach import reach
+from ..audit.reports import READ, bounded
+from ..models import APIKey, AuditEvent
+from ..models.audit_event import TRAFFIC
+
+Event = AuditEvent.Event
+
+SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Client:
+    """One address and program that called one endpoint with a key. `refusals` of its calls were not accepted."""
+
+    address: str | None
+    user_agent: str
+    endpoint: str
+    uses: int
+    refusals: int
+    last_at: datetime
+
+
+@dataclass(frozen=True)
+class Clients:
+    """Who used a key in the last `days`, the latest first.
+
+    `read_since` is the time since which this is complete, if that is not the whole time. `is_known`: the log knows all
+    of the time. `has_more`: there are others, who used it earlier.
+    """
+
+    days: int
+    found: list[Client] = field(default_factory=list)
+    read_since: datetime | None = None
+    is_known: bool = True
+    has_more: bool = False
+
+
+def clients(key: APIKey, days: int, shown: int = SHOWN) -> Clients:
+    """Return who used the key in the last days: at most `shown` lines, from a limited number of rows."""
+    since, known = timezone.now() - timedelta(days=days), reach()
+    events = AuditEvent.objects.written().filter(api_key=key.pk, event__in=TRAFFIC)
+    read_since = bounded(events, since, READ)
+    lines = (
+        events.filter(at__gte=read_since)
+        .order_by()
+        .values("address", "user_agent", "endpoint")
+        .annotate(
+            uses=Count("pk", filter=Q(event=Event.USED)),
+            refusals=Coalesce(Sum("count", filter=Q(event=Event.REFUSED)), 0),
+            last_at=Max("at"),
+        )
+    )
+    found = [Client(**line) for line in lines.order_by("-last_at", "endpoint")[: shown + 1]]
+    return Clients(
+        days,
+        found[:shown],
+        read_since if read_since > since else None,
+        known.knows(since) or known.knows(key.created_at),
+        len(found) > shown,
+    )
