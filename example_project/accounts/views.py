@@ -8,6 +8,7 @@ from django.views.decorators.cache import never_cache
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics
+from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,9 +17,10 @@ from rest_framework_simplejwt.settings import api_settings as jwt_settings
 from rest_framework_simplejwt.views import TokenViewBase
 
 from example_project.accounts.authentication import ACCESS_TOKEN_COOKIE, CookieOrBearerJWTAuthentication
-from example_project.accounts.models import Employee
+from example_project.accounts.models import Department, Employee
 from example_project.accounts.serializers import (
     AccessTokenSerializer,
+    DepartmentSerializer,
     EmployeeSerializer,
     LoginSerializer,
     UserIdsSerializer,
@@ -26,7 +28,7 @@ from example_project.accounts.serializers import (
     UsersInfoSerializer,
 )
 from keys.authentication import APIKeyAuthentication
-from keys.permissions import HasScope
+from keys.permissions import HasScope, IsUser
 
 
 class InternalUserView(generics.RetrieveAPIView[User]):
@@ -45,6 +47,15 @@ class InternalEmployeeView(generics.RetrieveAPIView[Employee]):
     permission_classes = [HasScope("employees:read")]
     queryset = Employee.objects.select_related("user", "department")
     serializer_class = EmployeeSerializer
+
+
+class DepartmentsView(generics.ListAPIView[Department]):
+    """`GET` lists the departments, for users who are logged in, and for services with the scope."""
+
+    authentication_classes = [CookieOrBearerJWTAuthentication, SessionAuthentication, APIKeyAuthentication]
+    permission_classes = [IsUser | HasScope("employees:read")]
+    queryset = Department.objects.all()
+    serializer_class = DepartmentSerializer
 
 
 class UsersInfoView(APIView):

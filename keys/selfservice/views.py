@@ -123,9 +123,7 @@ def _reveal(request: HttpRequest, key: APIKey, predecessor: APIKey | None = None
     """Show a new key with its secret, once: nothing else holds it. Called within the transaction that makes it."""
     links = Links(request)
     context = {"predecessor": ShownKey(predecessor, links)} if predecessor is not None else {}
-    response = show(
-        request, "secret", shown=ShownKey(key, links), try_url=request.build_absolute_uri("/"), **context
-    )
+    response = show(request, "secret", shown=ShownKey(key, links), try_url=request.build_absolute_uri("/"), **context)
     # For what other packages do with the key when the change is committed.
     key.key = stored(key.key)
     return response

@@ -1,10 +1,12 @@
 """`uptime`, like healthchecks: a key belongs to a project, and the project's members look after it."""
 
 import re
+import shlex
 from collections.abc import Iterator
 
 import pytest
 
+from tests.docs.pages import block
 from tests.projects.running import Project, project
 
 SEED = """
@@ -94,3 +96,19 @@ def test_keys_rest_while_the_project_is_not_paid_and_end_with_it(uptime: Project
     )
     assert uptime.call("POST", "/pings/", key).status_code == 401
     assert "Backup" in uptime.manage("keys_usage", "--owner", f"uptime.project:{nightly}")
+
+
+def test_the_manuals_lines_for_the_shell_work(uptime: Project) -> None:
+    uptime.shell(block("docs/owners.md", "## Making one", "python"))
+    assert uptime.shell("print(key.owner, key.owner_ref, list(APIKey.objects.owned_by(project)) == [key])") == (
+        uptime.shell("print(f'Nightly uptime.project:{project.pk} True')")
+    )
+    number = uptime.shell("print(project.pk)").strip()
+    for line in block("docs/owners.md", "## Making one", "sh").splitlines():
+        command = shlex.split(line.replace("uptime.project:1", f"uptime.project:{number}"))[2:]
+        assert uptime.manage(*command)
+    assert uptime.shell("print(APIKey.objects.owned_by(project).count())") == "2\n"
+
+    uptime.shell(block("docs/owners.md", "## What may own keys", "python"))
+
+    assert uptime.shell("print(APIKey.objects.exclude(owner_ref='').count())") == "0\n"

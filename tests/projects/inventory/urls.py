@@ -1,8 +1,7 @@
 from django.contrib.auth.views import LoginView
 from django.urls import include, path
-from rest_framework.routers import DefaultRouter
-
 from inventory import plain, views
+from rest_framework.routers import DefaultRouter
 
 router = DefaultRouter()
 router.register("devices", views.Devices)

@@ -1,6 +1,5 @@
 from django.contrib.auth.views import LoginView
 from django.urls import include, path
-
 from uptime import views
 
 urlpatterns = [
