@@ -26,6 +26,37 @@ class Service:
         raise NotImplementedError
 
 
+class _ActingKey:
+    """By which key a user acts. It gets into no pickle: a user out of a cache is there for other requests, too."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_ActingKey":
+        return self
+
+
+def act_by_key(user: Any, name: str) -> None:
+    """Note on this instance of a user that a key of theirs acts as them. It goes along to requests within requests."""
+    user.__dict__["_acting_key"] = _ActingKey(name)
+
+
+def acting_key(user: Any) -> str:
+    """Return the name of the key that acts as this user; empty if it is the user, or no user."""
+    if isinstance(user, LazyObject) and user._wrapped is empty:
+        return ""  # not read yet, so of the session
+    note = getattr(user, "_acting_key", None)
+    return note.name if isinstance(note, _ActingKey) else ""
+
+
+def is_person(user: Any) -> bool:
+    """Tell whether somebody is logged in, and it is no key, nor one that acts as its owner."""
+    return bool(user and user.is_authenticated) and not isinstance(user, Service) and not acting_key(user)
+
+
 @contextmanager
 def acting_as(name: str) -> Iterator[None]:
     """Record every change to a key inside the block as done by `name`, e.g. `user: alice`."""
@@ -59,10 +90,14 @@ def current() -> str:
 
 
 def _user_of(request: Any) -> str:
-    """Return who is logged in, as the view's authenticator or the session says; a key by its own name."""
+    """Return who is logged in, as the view's authenticator or the session says; a key by its own name.
+
+    Where a key acts as its owner, both are named: `user: anna (key:Billing)`.
+    """
     try:
         # Read now: whoever authenticates may do so in the view, and a session is read from the database.
-        if isinstance(auth := getattr(request, "auth", None), Service):
+        by = acting_key(getattr(request, "user", None))
+        if isinstance(auth := getattr(request, "auth", None), Service) and not by:
             return auth.actor_name
         # Django Ninja has the user in `auth`; elsewhere it is a token, if anything.
         user = auth if getattr(auth, "is_authenticated", False) else _session_user(request)
@@ -71,7 +106,8 @@ def _user_of(request: Any) -> str:
         if isinstance(user, Service):
             return user.actor_name
         # A user who is known by a token alone may have no name.
-        return f"user: {(hasattr(user, 'get_username') and user.get_username()) or user}"
+        name = f"user: {(hasattr(user, 'get_username') and user.get_username()) or user}"
+        return f"{name} ({by})" if by else name
     except Exception:
         # Sessions or users cannot be read. The change is recorded, with nobody.
         return ""

@@ -1,19 +1,24 @@
 """Authentication for Django REST framework, with the decisions of `verification`."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Model
 from django.db.models.manager import EmptyManager
+from django.http import HttpRequest
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from .actor import Service
+from .actor import Service, act_by_key, acting_key
 from .audit.places import number_in
 from .decisions import keep_out_of_caches
 from .keyrings import DatabaseKeyring, EnvironmentKey, EnvironmentKeyring, Holder, Keyring
-from .models import APIKey
+from .models import APIKey, owners
 from .verification import Guard, Use, use_of
 
 CODES = {400: "conflict", 401: exceptions.AuthenticationFailed.default_code, 503: "unavailable"}
@@ -125,6 +130,36 @@ class ServicePrincipal(Service):
         return False
 
 
+def user_for(holder: Holder, guard: Guard) -> Any:
+    """Return `request.user` of a request with a good key: the service, or the owner for whom the guard lets it act."""
+    service = ServicePrincipal(holder)
+    if not guard.acts_as_owner or not getattr(holder, "owner_ref", ""):
+        return service
+    owner = owners.of(holder)  # remembered since the key was checked
+    if owner is None or not is_user(type(owner)):
+        return service
+    act_by_key(owner, service.username)
+    return owner
+
+
+def is_user(model: type[Model]) -> bool:
+    """Tell whether instances of the model are users of the project; nobody is in one without users."""
+    try:
+        return issubclass(model, get_user_model())
+    except ImproperlyConfigured:
+        return False
+
+
+def set_user(request: HttpRequest, user: Any) -> None:
+    """Set `request.user` and `request.auser` of Django's own request, for this request alone."""
+    request.user = user
+    request.auser = partial(_known, user)
+
+
+async def _known(user: Any) -> Any:
+    return user
+
+
 class KeyRefused(exceptions.APIException):
     """The answer to a refused key, with the status from `verification`.
 
@@ -145,6 +180,11 @@ class KeyringAuthentication(BaseAuthentication):
     from `Authorization`. `refused_detail` is the text of a 401, `not_configured_detail` that of the 503 if no
     keyring is configured. With `answers_missing`, a request without a key gets `refused_detail` too, instead of the
     next authenticator.
+
+    With `acts_as_owner`, `request.user` is the owner of the key where that is a user of the project, and a
+    `ServicePrincipal` otherwise; `request.auth` is the key in any case. Whatever looks at the user (`IsAdminUser`,
+    `DjangoModelPermissions`, throttles, histories) then sees the owner, with all of the owner's permissions: a
+    superuser's key may all that the view allows. Only scopes limit it, so ask for them: `HasScope("orders:write")`.
     """
 
     header: ClassVar[str] = "X-API-Key"
@@ -153,6 +193,7 @@ class KeyringAuthentication(BaseAuthentication):
     refused_detail: ClassVar[str] = "Invalid API key."
     not_configured_detail: ClassVar[str] = "API key not configured"
     answers_missing: ClassVar[bool] = False
+    acts_as_owner: ClassVar[bool] = False
     guard: ClassVar[Guard] = Guard(keyrings=())
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -164,10 +205,11 @@ class KeyringAuthentication(BaseAuthentication):
             refused_detail=cls.refused_detail,
             not_configured_detail=cls.not_configured_detail,
             answers_missing=cls.answers_missing,
+            acts_as_owner=cls.acts_as_owner,
         )
 
-    def authenticate(self, request: Request) -> tuple[ServicePrincipal, Holder] | None:
-        """Return the principal and the key, or None if no key was presented. Raises KeyRefused."""
+    def authenticate(self, request: Request) -> tuple[Any, Holder] | None:
+        """Return the user and the key, or None if no key was presented. Raises KeyRefused."""
         if (given := _given(request)) is not None:
             return given
         keep_out_of_caches(request)
@@ -176,13 +218,13 @@ class KeyringAuthentication(BaseAuthentication):
             return None
         if use.holder is None or not use.is_good:
             raise KeyRefused(use)
-        return ServicePrincipal(use.holder), use.holder
+        return user_for(use.holder, self.guard), use.holder
 
     def authenticate_header(self, request: Request) -> str:
         return self.guard.challenge
 
 
-def _given(request: Request) -> tuple[ServicePrincipal, Holder] | None:
+def _given(request: Request) -> tuple[Any, Holder] | None:
     """Return what code has put on a request of its own, as drf-spectacular does to ask what a caller may do.
 
     Where that is denied, Django REST framework asks who authenticated the request. That is no use of the key.
@@ -191,9 +233,8 @@ def _given(request: Request) -> tuple[ServicePrincipal, Holder] | None:
     if "_auth" not in held or "_authenticator" in held:
         return None
     user, holder = held.get("_user"), held["_auth"]
-    if not isinstance(user, ServicePrincipal) or not isinstance(holder, APIKey | EnvironmentKey):
-        return None
-    return user, holder
+    is_by_key = isinstance(user, ServicePrincipal) or bool(acting_key(user))
+    return (user, holder) if is_by_key and isinstance(holder, APIKey | EnvironmentKey) else None
 
 
 class APIKeyAuthentication(KeyringAuthentication):

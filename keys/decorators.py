@@ -5,10 +5,17 @@ from functools import partial, wraps
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.middleware.csrf import CsrfViewMiddleware
+from django.utils.cache import patch_vary_headers
 from django.views import View
-from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from rest_framework.views import APIView
 
+from . import credentials
+from .actor import Service, is_person
+from .authentication import set_user, user_for
 from .decisions import keep_out_of_caches
 from .verification import Guard, Use, scope_denial, use_of
 
@@ -17,28 +24,64 @@ MISSING_DETAIL = "Authentication credentials were not provided."
 _MOST_LAYERS = 100
 
 
-def api_key_required(*scopes: str, guard: Guard = GUARD) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Guard a view with a key that holds all the scopes, and set `request.auth` to the key.
+def api_key_required(
+    *scopes: str, guard: Guard = GUARD, or_user: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Guard a view with a key that holds all the scopes; set `request.auth` to the key, `request.user` to the service.
+
+    With a guard that acts as the owner, `request.user` is the owner of the key where that is a user. Where
+    `login_required` is below the guard, a service is not enough: somebody has to be logged in, beside the key.
 
     Answers 401, 400, 403 and 503 as the authentication classes do, as JSON. The view is exempt from CSRF
     protection and from LoginRequiredMiddleware, as no cookie authenticates it. For a class:
     `@method_decorator(api_key_required(), name="dispatch")`. Views of Django REST framework have their own
-    authentication classes, which set its `request.auth`.
+    authentication classes, which set its `request.auth` and `request.user`.
+
+    With `or_user`, somebody who is logged in passes without a key, `request.auth` is None, and CSRF protection holds,
+    also below `csrf_exempt`. Who presents a key passes by it or not at all, whoever is logged in.
     """
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
+        is_async = iscoroutinefunction(view) or _is_awaited(view)
+        for_users = _with_cookies(view, is_async) if or_user else view
+        is_plain, asks_for_login = not _is_of_framework(view), _asks_for_login(view)
+
+        def choose(request: HttpRequest) -> Any:
+            """Return what answers the request: the view, or a function that refuses."""
+            plain = _plain(request)
+            use = use_of(plain, guard)
+            if or_user and credentials.read(plain.META, guard.header, guard.keyword) is None:
+                return user_or_refusal(request, plain, use)
+            refusal = _refusal(use, guard, scopes)
+            if refusal is not None:
+                return refusal
+            holder: Any = use and use.holder
+            request.auth = holder  # type: ignore[attr-defined]
+            user = user_for(holder, guard)
+            if is_plain and not (asks_for_login and isinstance(user, Service)):
+                set_user(request, user)
+            return view
+
+        def user_or_refusal(request: HttpRequest, plain: HttpRequest, use: Use | None) -> Any:
+            if not is_person(getattr(request, "user", None)):
+                return _vary(_refusal(use, guard, scopes))
+            if is_plain:
+                request.auth = None  # type: ignore[attr-defined]
+            return _of_forged(plain) or for_users
+
         async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            use = await sync_to_async(use_of)(_plain(request), guard)
-            return _refusal(request, use, guard, scopes) or await view(request, *args, **kwargs)
+            answer = await sync_to_async(choose)(request)
+            return answer if isinstance(answer, HttpResponseBase) else await answer(request, *args, **kwargs)
 
         def guarded_sync(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            return _refusal(request, use_of(_plain(request), guard), guard, scopes) or view(request, *args, **kwargs)
+            answer = choose(request)
+            return answer if isinstance(answer, HttpResponseBase) else answer(request, *args, **kwargs)
 
-        is_async = iscoroutinefunction(view) or _is_awaited(view)
         guarded = csrf_exempt(wraps(view)(guarded_async if is_async else guarded_sync))
         guarded.login_required = False  # type: ignore[attr-defined]  # for LoginRequiredMiddleware
         guarded.api_key_guard = guard  # type: ignore[attr-defined]
         guarded.api_key_scopes = scopes  # type: ignore[attr-defined]
+        guarded.api_key_or_user = or_user  # type: ignore[attr-defined]
         if hasattr(view, "initkwargs"):
             # Tools that instantiate the view's class, such as API documentation, find the guard here.
             guarded.initkwargs = {**view.initkwargs, "api_key_view": guarded}  # type: ignore[attr-defined]
@@ -51,6 +94,57 @@ def _is_awaited(view: Any) -> bool:
     """Tell whether it is the `dispatch` of a class with async handlers, which itself is not async."""
     instances = (getattr(part, "__self__", None) for part in layers_of(view))
     return any(instance.view_is_async for instance in instances if isinstance(instance, View))
+
+
+def _is_of_framework(view: Any) -> bool:
+    """Tell whether it is a view of Django REST framework, or a method of one.
+
+    Its SessionAuthentication takes Django's `request.user` for somebody with a cookie, and asks for a CSRF token.
+    """
+    parts = [*layers_of(view)]
+    return any(hasattr(part, "cls") or isinstance(getattr(part, "__self__", None), APIView) for part in parts)
+
+
+def _asks_for_login(view: Any) -> bool:
+    """Tell whether Django's `login_required`, or a mixin like it, is below the guard. A service is no login."""
+    return any(
+        hasattr(part, "redirect_field_name")
+        for layer in layers_of(view)
+        for part in (layer, getattr(layer, "__self__", None), getattr(layer, "view_class", None))
+    )
+
+
+def _with_cookies(view: Any, is_async: bool) -> Any:
+    """Return the view for somebody with a cookie: the answer depends on it, and may set the one for CSRF tokens."""
+
+    async def call_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return _vary(await view(request, *args, **kwargs))
+
+    def call(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return _vary(view(request, *args, **kwargs))
+
+    return csrf_protect(call_async if is_async else call)
+
+
+def _vary(response: Any) -> Any:
+    if isinstance(response, HttpResponseBase):  # else Django says what is wrong with it
+        patch_vary_headers(response, ["Cookie"])
+    return response
+
+
+def _of_forged(request: HttpRequest) -> HttpResponseBase | None:
+    """Return the answer to a request without a CSRF token that needs one; None to any other.
+
+    It does not look at the view, which may be exempt for the sake of its keys. May read the session.
+    """
+    protection = CsrfViewMiddleware(_unasked)
+    protection.process_request(request)
+    return protection.process_view(request, _unasked, (), {})
+
+
+def _unasked(request: HttpRequest) -> HttpResponse:
+    """Stand for the view, which the protection does not call."""
+    return HttpResponse()
 
 
 def layers_of(view: Any) -> Iterator[Any]:
@@ -72,15 +166,14 @@ def _plain(request: HttpRequest) -> HttpRequest:
     return plain
 
 
-def _refusal(request: HttpRequest, use: Use | None, guard: Guard, scopes: tuple[str, ...]) -> JsonResponse | None:
-    """Return the answer that refuses the request; None, with `request.auth` set, if the key is good."""
+def _refusal(use: Use | None, guard: Guard, scopes: tuple[str, ...]) -> JsonResponse | None:
+    """Return the answer that refuses the request; None if the key is good."""
     if use is None:
         return _answer(guard, 401, MISSING_DETAIL)
     if use.holder is None or not use.is_good:
         return _answer(guard, use.status, use.detail)
     if denial := scope_denial(use, scopes):
         return _answer(guard, 403, denial)
-    request.auth = use.holder  # type: ignore[attr-defined]
     return None
 
 

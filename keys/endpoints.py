@@ -2,11 +2,12 @@
 
 import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import dropwhile
+from types import SimpleNamespace
 from typing import Any
 
 from django.conf import settings
@@ -17,7 +18,7 @@ from rest_framework.views import APIView
 
 from .decorators import layers_of
 from .keyrings import EnvironmentKeyring, Keyring
-from .permissions import HasAPIKey, HasScope
+from .permissions import HasAPIKey, HasResourceScope, HasScope
 from .verification import Guard
 
 
@@ -77,9 +78,23 @@ class Endpoint:
     @property
     def guards(self) -> list[Guard]:
         """The guards, those of the decorator before those of the authenticators."""
+        return list(dict.fromkeys(self._all_guards))
+
+    @property
+    def _all_guards(self) -> list[Guard]:
+        """The guards, also those that make the same decision as another."""
         decorated = [function.api_key_guard for function in self._decorated]
-        declared = [guard for guard in map(guard_of, self.authenticators) if guard is not None]
-        return list(dict.fromkeys([*decorated, *declared]))
+        return [*decorated, *(guard for guard in map(guard_of, self.authenticators) if guard is not None)]
+
+    @property
+    def acts_as_owner(self) -> bool:
+        """Whether `request.user` may be the owner of the key."""
+        return any(guard.acts_as_owner for guard in self._all_guards)
+
+    @property
+    def is_for_users_too(self) -> bool:
+        """Whether an `api_key_required` lets users in."""
+        return any(function.api_key_or_user for function in self._decorated)
 
     @property
     def handlers(self) -> list[Any]:
@@ -87,6 +102,36 @@ class Endpoint:
         view_class = getattr(self.view, "view_class", getattr(self.view, "cls", None))
         method_names = {*View.http_method_names, *(getattr(self.view, "actions", None) or {}).values()}
         return [getattr(view_class, name) for name in sorted(method_names) if hasattr(view_class, name)]
+
+    @property
+    def actions(self) -> dict[str, str]:
+        """Each method that the view answers, with the action of a view set, else nothing; without OPTIONS."""
+        methods = [method for method in _declared(self.view, "http_method_names") if method != "options"]
+        actions = getattr(self.view, "actions", None)
+        if actions is None:
+            return {method.upper(): "" for method in methods if hasattr(self.source, method)}
+        return {method.upper(): actions[method] for method in methods if method in actions}
+
+    @property
+    def action_scopes(self) -> Any:
+        """The scopes that a view set names for its actions; None if only a request shows them."""
+        initial = getattr(self.view, "initkwargs", {})
+        if "action_scopes" in initial:
+            return initial["action_scopes"]
+        declared = inspect.getattr_static(self.source, "action_scopes", {})
+        return None if hasattr(declared, "__get__") else declared
+
+    def asked_by(self, permission: HasScope) -> dict[str, tuple[Any, ...] | None]:
+        """Return the scopes that a permission asks for, by action, or by method where there are no actions."""
+        if not isinstance(permission, HasResourceScope):
+            return {"": permission.scopes}
+        if not isinstance(self.action_scopes, Mapping):
+            return {}
+        view = SimpleNamespace(
+            action_map={method.lower(): action for method, action in self.actions.items() if action},
+            action_scopes=self.action_scopes,
+        )
+        return {action or method: permission.asked(method, view) for method, action in self.actions.items()}
 
     @property
     def guarded_methods(self) -> list[Any]:

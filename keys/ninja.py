@@ -4,12 +4,15 @@ from django.http import HttpRequest
 from ninja.errors import HttpError
 from ninja.security.base import AuthBase
 
+from .authentication import set_user, user_for
 from .keyrings import Holder
 from .verification import Guard, scope_denial, use_of
 
 
 class APIKeyAuth(AuthBase):
     """Accepts requests whose key holds all the scopes; `guard` tells where keys are read from and stored.
+
+    `request.auth` is the key, `request.user` the service, or the owner with `guard=Guard(acts_as_owner=True)`.
 
     Ninja documents one scheme for each class: subclass it for another header.
     """
@@ -31,4 +34,5 @@ class APIKeyAuth(AuthBase):
             raise HttpError(use.status, use.detail)
         if denial := scope_denial(use, self.scopes):
             raise HttpError(403, denial)
+        set_user(request, user_for(use.holder, self.guard))
         return use.holder

@@ -1,6 +1,6 @@
 """Permissions for Django REST framework: any good key, a key with given scopes, or a user."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
@@ -8,6 +8,7 @@ from rest_framework.permissions import (
     AND,
     NOT,
     OR,
+    SAFE_METHODS,
     BasePermission,
     BasePermissionMetaclass,
     OperandHolder,
@@ -17,10 +18,8 @@ from rest_framework.permissions import (
 from rest_framework.request import Request
 
 from . import denials
-from .authentication import ServicePrincipal
-from .keyrings import Holder
 from .scopes import first_missing
-from .verification import Reason, holder_of, lacking
+from .verification import Reason, holder_of, is_from_person, lacking
 
 
 class HasAPIKey(BasePermission):
@@ -36,7 +35,7 @@ class HasAPIKey(BasePermission):
 
 
 class IsUser(BasePermission):
-    """Allows requests of somebody who is logged in, and of no key.
+    """Allows requests of somebody who is logged in, and of no key, also none that acts as its owner.
 
     `permission_classes = [IsUser | HasScope("orders:read")]` is for users, and for services with the scope.
     """
@@ -44,9 +43,7 @@ class IsUser(BasePermission):
     message = _("This endpoint is for users.")
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        user: Any = request.user
-        is_key = isinstance(user, ServicePrincipal) or holder_of(request) is not None
-        return bool(user and user.is_authenticated) and not is_key
+        return is_from_person(request)
 
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
         return self.has_permission(request, view)
@@ -77,7 +74,7 @@ class _Not(NOT):
         return self._noted(super().has_object_permission(request, view, obj), request, view)
 
     def _noted(self, is_allowed: bool, request: Request, view: Any) -> bool:
-        if not is_allowed and any(permission.is_met_by(holder_of(request)) for permission in _scopes_in(self)):
+        if not is_allowed and any(permission.is_met_by(request, view) for permission in _scopes_in(self)):
             denials.note(request, view, Reason.SCOPE)
         else:
             denials.forget(request)
@@ -157,12 +154,16 @@ class HasScope(BasePermission, metaclass=_ComposableClass):
             raise TypeError('HasScope() needs at least one scope, such as HasScope("users:read").')
         return super().__new__(cls)  # type: ignore[return-value]
 
+    def asked(self, method: str | None, view: Any) -> tuple[str, ...] | None:
+        """Return the scopes that this method of the view asks for; None if no rule says which, and nobody may."""
+        return self.scopes
+
     def has_permission(self, request: Request, view: Any) -> bool:
-        holder = holder_of(request)
+        holder, scopes = holder_of(request), self.asked(request.method, view)
         if holder is None:
-            return self.is_inverted
-        missing = first_missing(holder.scopes, self.scopes)
-        if (missing is None) is not self.is_inverted:
+            return self.is_inverted and scopes is not None
+        missing = None if scopes is None else first_missing(holder.scopes, scopes)
+        if scopes is not None and (missing is None) is not self.is_inverted:
             return True
         if missing is not None:
             self.message = lacking(missing)
@@ -172,8 +173,53 @@ class HasScope(BasePermission, metaclass=_ComposableClass):
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
         return self.has_permission(request, view)
 
-    def is_met_by(self, holder: Holder | None) -> bool:
-        """Tell whether this is a key that the permission allows."""
-        if holder is None:
+    def is_met_by(self, request: Request, view: Any) -> bool:
+        """Tell whether the request has a key that the permission allows."""
+        holder, scopes = holder_of(request), self.asked(request.method, view)
+        if holder is None or scopes is None:
             return False
-        return (first_missing(holder.scopes, self.scopes) is None) is not self.is_inverted
+        return (first_missing(holder.scopes, scopes) is None) is not self.is_inverted
+
+
+class HasResourceScope(HasScope):
+    """Allows requests whose key holds the scope of the operation: `permission_classes = [HasResourceScope("orders")]`.
+
+    `orders:read` is asked for on GET, HEAD and OPTIONS, `orders:write` on any other method. A view set may name the
+    scopes of actions: `action_scopes = {"refund": "orders:refund"}`, or several in a tuple, which are all asked for.
+    `HasResourceScope` without a resource goes by `action_scopes` alone: no key may do what is not named there.
+    """
+
+    resource = ""
+
+    def __new__(cls, resource: str = "") -> type[BasePermission]:  # type: ignore[misc]
+        """With a resource, return a permission class for it; Django REST framework instantiates it."""
+        if resource:
+            return type(cls.__name__, (cls,), {"resource": resource})
+        return BasePermission.__new__(cls)  # type: ignore[return-value]
+
+    def asked(self, method: str | None, view: Any) -> tuple[str, ...] | None:
+        action = action_of(method, view)
+        rules = getattr(view, "action_scopes", {})
+        if action in rules:
+            return scopes_named(rules[action])
+        if not self.resource:
+            return None
+        return (f"{self.resource}:{'read' if method in SAFE_METHODS else 'write'}",)
+
+
+def action_of(method: str | None, view: Any) -> str | None:
+    """Return the action of a view set that answers this method; None where there is none, as in other views.
+
+    By the method of the request that is judged, as forms and metadata are made for other methods than the view's.
+    """
+    if method == "OPTIONS":
+        return "metadata"
+    actions: Mapping[str, str] = getattr(view, "action_map", None) or {}
+    return actions.get((method or "").lower())
+
+
+def scopes_named(rule: Any) -> tuple[str, ...] | None:
+    """Return the scopes of a rule in `action_scopes`; None if it names none, so that a mistake opens nothing."""
+    scopes = (rule,) if isinstance(rule, str) else rule
+    is_list = isinstance(scopes, list | tuple) and scopes and all(isinstance(scope, str) for scope in scopes)
+    return tuple(scopes) if is_list else None

@@ -78,7 +78,7 @@ class AutoSchema(openapi.AutoSchema):
         if operation is None or not rings:
             return operation
         named = [f"`{scope}`" for decoration in self._decorations for scope in decoration.scopes]
-        if scopes := _joined([*named, scopes_asked(self.view.get_permissions())], _(" and ")):
+        if scopes := _joined([*named, scopes_asked(self.view.get_permissions(), self.method, self.view)], _(" and ")):
             words = _("Scope of the API key: %(scopes)s.") % {"scopes": scopes}
             operation["description"] = "\n\n".join(filter(None, [operation.get("description"), words]))
         throttled = any(isinstance(throttle, APIKeyRateThrottle) for throttle in self.view.get_throttles())
@@ -136,26 +136,29 @@ class AutoSchema(openapi.AutoSchema):
         yield "503", {"description": words, "content": content}
 
 
-def scopes_asked(permissions: Iterable[Any]) -> str:
-    """Return the required scopes in words, such as “`users:read` or `users:write`”; empty if there are none."""
-    return _joined([_words(permission) for permission in permissions], _(" and "))
+def scopes_asked(permissions: Iterable[Any], method: str, view: Any) -> str:
+    """Return what this method of the view requires, in words such as “`users:read` or `users:write`”; empty if nothing.
 
+    A view set is one whose `action_map` has the method's action.
+    """
 
-def _words(permission: Any) -> str:
-    kind = type(permission)
-    if isinstance(permission, HasScope):
-        words = _joined([f"`{scope}`" for scope in permission.scopes], _(" and "))
-        return _("not ") + _in_brackets(words) if permission.is_inverted else words
-    if issubclass(kind, AND):
-        return _joined([_words(permission.op1), _words(permission.op2)], _(" and "))
-    if issubclass(kind, NOT):
-        return _("not ") + _in_brackets(words) if (words := _words(permission.op1)) else ""
-    if issubclass(kind, OR):
-        halves = [permission.op1, permission.op2]
-        # If one half requires no scope, name it, so that the other's scope does not look required.
-        named = [_words(half) or type(half).__name__ for half in halves]
-        return _joined(named, _(" or ")) if any(map(_words, halves)) else ""
-    return ""
+    def words(permission: Any) -> str:
+        kind = type(permission)
+        if isinstance(permission, HasScope):
+            said = _joined([f"`{scope}`" for scope in permission.asked(method, view) or ()], _(" and "))
+            return _("not ") + _in_brackets(said) if said and permission.is_inverted else said
+        if issubclass(kind, AND):
+            return _joined([words(permission.op1), words(permission.op2)], _(" and "))
+        if issubclass(kind, NOT):
+            return _("not ") + _in_brackets(said) if (said := words(permission.op1)) else ""
+        if issubclass(kind, OR):
+            halves = [permission.op1, permission.op2]
+            # If one half requires no scope, name it, so that the other's scope does not look required.
+            named = [words(half) or type(half).__name__ for half in halves]
+            return _joined(named, _(" or ")) if any(map(words, halves)) else ""
+        return ""
+
+    return _joined([words(permission) for permission in permissions], _(" and "))
 
 
 def _joined(parts: list[str], conjunction: str) -> str:

@@ -13,6 +13,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
 from . import credentials, scopes
+from .actor import is_person
 from .audit import announcements, places, recording, sinks, statements
 from .audit.outcomes import RowHandle
 from .audit.places import Place
@@ -46,6 +47,8 @@ class Guard:
     not_configured_detail: str = "API key not configured"
     # A request without a key gets `refused_detail` too, instead of going on to other authenticators.
     answers_missing: bool = False
+    # `request.user` is the owner of the key where that is a user. It decides nothing of the key.
+    acts_as_owner: bool = field(default=False, compare=False)
     # Why the guard cannot work; empty if it can. `check` says so, and each request is answered with an error.
     mistake: str = field(default="", init=False, repr=False, compare=False)
 
@@ -91,9 +94,10 @@ def _mistake_of(guard: Guard) -> str:
     for name in ("refused_detail", "not_configured_detail"):
         if not isinstance(text := getattr(guard, name), str | Promise):
             return f"{name} = {text!r} is not a text."
-    return (
-        "" if isinstance(guard.answers_missing, bool) else f"answers_missing = {guard.answers_missing!r} is no switch."
-    )
+    for name in ("answers_missing", "acts_as_owner"):
+        if not isinstance(switch := getattr(guard, name), bool):
+            return f"{name} = {switch!r} is no switch."
+    return ""
 
 
 @dataclass(slots=True)
@@ -292,6 +296,14 @@ def holder_of(request: Any) -> Holder | None:
     auth: Any = getattr(request, "auth", None)
     is_key = isinstance(auth, APIKey | EnvironmentKey)
     return auth if is_key or (auth is not None and uses_of(getattr(request, "_request", request), auth)) else None
+
+
+def is_from_person(request: Any) -> bool:
+    """Tell whether a user made the request, and no key, also none that acts as its owner.
+
+    The request may be Django REST framework's or Django's own. Nothing else decides what only people may do.
+    """
+    return is_person(request.user) and holder_of(request) is None
 
 
 def scope_denial(use: Use, required: Iterable[str]) -> str:

@@ -3,14 +3,17 @@
 from enum import Enum
 from typing import Any
 
+from django.conf import settings
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.middleware.cache import CacheMiddleware
 from rest_framework import permissions
 from rest_framework.permissions import AND, NOT, OR, OperandHolder, SingleOperandHolder
 from rest_framework.views import APIView
 
-from ..authentication import KeyringAuthentication
+from ..authentication import KeyringAuthentication, is_user
 from ..endpoints import Endpoint, enclosed_in, endpoints, is_decorated
+from ..models import owners
 from ..permissions import HasAPIKey, HasScope, IsUser
 from .code import views_hidden_in
 from .transactions import middlewares
@@ -29,6 +32,56 @@ def check_keys_without_scopes(**kwargs: object) -> list[checks.CheckMessage]:
         )
         for endpoint in endpoints()
         if _reads_keys_without_scopes(endpoint) and _entrance(endpoint) is Entrance.OPEN
+    )
+
+
+@checks.register("keys")
+def check_owners_of_keys_without_scopes(**kwargs: object) -> list[checks.CheckMessage]:
+    return once_for_each_view(
+        checks.Warning(
+            "A key without any scope can enter this view by the permissions of the owner that it acts as.",
+            hint="A superuser's key may all that the view allows. Ask for a scope too: "
+            'permission_classes = [HasScope("orders:write"), DjangoModelPermissions].',
+            obj=endpoint,
+            id="keys.W030",
+        )
+        for endpoint in endpoints()
+        if _reads_keys_without_scopes(endpoint) and _entrance(endpoint) is Entrance.BY_OWNER
+    )
+
+
+@checks.register("keys")
+def check_owners_may_be_users(**kwargs: object) -> list[checks.CheckMessage]:
+    try:
+        if any(map(is_user, owners.models().values())):
+            return []
+    except ImproperlyConfigured:
+        return []  # E025 says so
+    return once_for_each_view(
+        checks.Warning(
+            'The keys of this view are to act as their owners, and KEYS["OWNERS"] names no model of users.',
+            hint=f'Name it, "OWNERS": ["{settings.AUTH_USER_MODEL}"], or take acts_as_owner away.',
+            obj=endpoint,
+            id="keys.W031",
+        )
+        for endpoint in endpoints()
+        if endpoint.acts_as_owner
+    )
+
+
+@checks.register("keys")
+def check_users_are_let_in_by_plain_views(**kwargs: object) -> list[checks.CheckMessage]:
+    return once_for_each_view(
+        checks.Warning(
+            "api_key_required(or_user=True) is around a view of Django REST framework, which then asks once more who "
+            "it is.",
+            hint="Write authentication_classes = [SessionAuthentication, APIKeyAuthentication] and "
+            'permission_classes = [IsUser | HasScope("orders:read")] instead.',
+            obj=endpoint,
+            id="keys.W032",
+        )
+        for endpoint in endpoints()
+        if endpoint.is_for_users_too and isinstance(endpoint.source, type) and issubclass(endpoint.source, APIView)
     )
 
 
@@ -73,6 +126,7 @@ class Entrance(Enum):
     CLOSED = "it is kept out"
     OPEN = "it is let in"
     MEANT = "it is let in, and the view says so"
+    BY_OWNER = "it is let in if its owner is, as whom it acts"
     UNKNOWN = "only the project's code tells"
 
 
@@ -84,9 +138,9 @@ _KNOWN: dict[Any, Entrance] = {
     permissions.AllowAny.has_permission: Entrance.OPEN,
     permissions.IsAuthenticated.has_permission: Entrance.OPEN,
     permissions.IsAuthenticatedOrReadOnly.has_permission: Entrance.OPEN,
-    permissions.IsAdminUser.has_permission: Entrance.CLOSED,
-    permissions.DjangoModelPermissions.has_permission: Entrance.CLOSED,
 }
+# What a service never passes, and an owner may.
+_OF_USERS = {permissions.IsAdminUser.has_permission, permissions.DjangoModelPermissions.has_permission}
 _OF_OBJECTS = {
     permission.has_object_permission
     for permission in (permissions.BasePermission, permissions.DjangoObjectPermissions, HasAPIKey, HasScope, IsUser)
@@ -113,31 +167,35 @@ def _entrance(endpoint: Endpoint) -> Entrance:
     is_decided_elsewhere = endpoint.overrides("check_permissions") or endpoint.overrides("initial")
     if holds_nothing or is_decided_elsewhere or endpoint.decides_by_request("permission_classes", "get_permissions"):
         return Entrance.UNKNOWN
-    return _all([_of_permission(permission) for permission in endpoint.permission_classes])
+    return _all([_of_permission(permission, endpoint.acts_as_owner) for permission in endpoint.permission_classes])
 
 
-def _of_permission(permission: Any) -> Entrance:
+def _of_permission(permission: Any, acts_as_owner: bool) -> Entrance:
     operator: Any = getattr(permission, "operator_class", None)
     if isinstance(permission, SingleOperandHolder) and issubclass(operator, NOT):
-        return _turned_round(_of_permission(permission.op1_class))
+        return _turned_round(_of_permission(permission.op1_class, acts_as_owner))
     if isinstance(permission, OperandHolder) and issubclass(operator, AND | OR):
         join = _all if issubclass(operator, AND) else _any
-        return join([_of_permission(permission.op1_class), _of_permission(permission.op2_class)])
+        halves = [permission.op1_class, permission.op2_class]
+        return join([_of_permission(half, acts_as_owner) for half in halves])
     if not isinstance(permission, type):
         return Entrance.UNKNOWN
     if issubclass(permission, HasScope) and permission.has_permission is HasScope.has_permission:
         return Entrance.OPEN if permission.is_inverted else Entrance.CLOSED
-    found = _KNOWN.get(getattr(permission, "has_permission", None), Entrance.UNKNOWN)
+    decides = getattr(permission, "has_permission", None)
+    if decides in _OF_USERS:
+        return Entrance.BY_OWNER if acts_as_owner else Entrance.CLOSED
+    found = _KNOWN.get(decides, Entrance.UNKNOWN)
     is_only_for_views = getattr(permission, "has_object_permission", None) in _OF_OBJECTS
     return Entrance.UNKNOWN if found is Entrance.OPEN and not is_only_for_views else found
 
 
 def _all(halves: list[Entrance]) -> Entrance:
-    return _first_of(halves, Entrance.CLOSED, Entrance.MEANT, Entrance.UNKNOWN) or Entrance.OPEN
+    return _first_of(halves, Entrance.CLOSED, Entrance.MEANT, Entrance.UNKNOWN, Entrance.BY_OWNER) or Entrance.OPEN
 
 
 def _any(halves: list[Entrance]) -> Entrance:
-    return _first_of(halves, Entrance.MEANT, Entrance.OPEN, Entrance.UNKNOWN) or Entrance.CLOSED
+    return _first_of(halves, Entrance.MEANT, Entrance.OPEN, Entrance.BY_OWNER, Entrance.UNKNOWN) or Entrance.CLOSED
 
 
 def _first_of(halves: list[Entrance], *order: Entrance) -> Entrance | None:
@@ -145,7 +203,7 @@ def _first_of(halves: list[Entrance], *order: Entrance) -> Entrance | None:
 
 
 def _turned_round(half: Entrance) -> Entrance:
-    if half is Entrance.UNKNOWN:
+    if half in {Entrance.UNKNOWN, Entrance.BY_OWNER}:
         return half
     return Entrance.OPEN if half is Entrance.CLOSED else Entrance.CLOSED
 

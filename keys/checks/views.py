@@ -1,14 +1,16 @@
 """Checks of what views require: their scopes are registered, and their keyrings exist."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from django.core import checks
 from rest_framework.permissions import BasePermission
 
 from ..authentication import KeyringAuthentication
+from ..conf import nearest
 from ..endpoints import Endpoint, endpoints
-from ..permissions import HasScope
+from ..permissions import HasResourceScope, HasScope, scopes_named
 from .options import hint_for, ill_formed, unregistered
 
 
@@ -83,6 +85,55 @@ def check_guards_can_work(**kwargs: object) -> list[checks.CheckMessage]:
     )
 
 
+@checks.register("keys")
+def check_each_action_has_a_rule(**kwargs: object) -> list[checks.CheckMessage]:
+    return once_for_each_view(
+        checks.Error(
+            f"No rule says which scope {action!r} asks for, so no key may do it.",
+            hint='Name it, action_scopes = {"refund": "orders:refund"}, or the resource, HasResourceScope("orders"), '
+            "whose scopes are asked for by all other actions. If no key may do it, name it with None.",
+            obj=endpoint,
+            id="keys.E033",
+        )
+        for endpoint in endpoints()
+        if not endpoint.decides_by_request("permission_classes", "get_permissions")
+        for permission in _resource_permissions(endpoint)
+        for action, asked in endpoint.asked_by(permission).items()
+        if asked is None and action not in endpoint.action_scopes
+    )
+
+
+@checks.register("keys")
+def check_rules_are_for_actions(**kwargs: object) -> list[checks.CheckMessage]:
+    return once_for_each_view(
+        checks.Error(f"action_scopes {mistake}", hint=hint, obj=endpoint, id="keys.E034")
+        for endpoint in endpoints()
+        if any(_resource_permissions(endpoint)) and endpoint.action_scopes is not None
+        for mistake, hint in _mistakes_in(endpoint.action_scopes, endpoint)
+    )
+
+
+def _mistakes_in(rules: Any, endpoint: Endpoint) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the scopes of a view set's actions, and how to correct it."""
+    if not isinstance(rules, Mapping):
+        yield "is not a dictionary.", 'Write action_scopes = {"refund": "orders:refund"}.'
+        return
+    actions = ["metadata", *endpoint.actions.values()]
+    for action, rule in rules.items():
+        # It may be routed elsewhere, or in a project that uses the view.
+        if action not in actions and not callable(getattr(endpoint.source, str(action), None)):
+            yield f"names {action!r}, which is no action of the view.", nearest(str(action), actions)
+        if rule is not None and scopes_named(rule) is None:
+            yield (
+                f"has neither a scope nor a tuple of scopes for {action!r}.",
+                'Write "orders:refund" or ("orders:write", "orders:refund"); None if no key may do it.',
+            )
+
+
+def _resource_permissions(endpoint: Endpoint) -> Iterator[HasResourceScope]:
+    return (made for made in _scope_permissions(endpoint) if isinstance(made, HasResourceScope))
+
+
 def _has_keyrings(authenticator: type[KeyringAuthentication]) -> bool:
     # Without its comma, a tuple of one variable is a string, which would be read letter by letter.
     forgot_comma = isinstance(getattr(authenticator, "variables", ()), str)
@@ -91,8 +142,9 @@ def _has_keyrings(authenticator: type[KeyringAuthentication]) -> bool:
 
 def _scopes_of(endpoint: Endpoint) -> list[Any]:
     """Return the values that a view requires as scopes; unchecked, so of any type."""
-    asked = [scope for made in _scope_permissions(endpoint) if isinstance(made, HasScope) for scope in made.scopes]
-    return [*endpoint.guard_scopes, *asked]
+    made = [permission for permission in _scope_permissions(endpoint) if isinstance(permission, HasScope)]
+    asked = [scopes or () for permission in made for scopes in endpoint.asked_by(permission).values()]
+    return [*endpoint.guard_scopes, *chain.from_iterable(asked)]
 
 
 def _scope_permissions(endpoint: Endpoint) -> list[BasePermission | Exception]:

@@ -11,7 +11,7 @@ from django.db import models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from .. import actor, moments, tokens
+from .. import actor, moments, scopes, tokens
 from ..redaction import printable
 from . import changes, owners
 from .fields import MomentField, SortedJSONField
@@ -40,6 +40,9 @@ class Holder(Protocol):
     def owner_ref(self) -> str: ...
     @property
     def scopes(self) -> Sequence[str]: ...
+    def has_scope(self, scope: str) -> bool:
+        """Tell whether the holder has the scope, by name or by a wildcard. For views, as `request.auth` is a holder."""
+        return scopes.grants(self.scopes, scope)
 
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):

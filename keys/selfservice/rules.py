@@ -19,8 +19,7 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
-from .. import lifecycle, moments, networks, scopes
-from ..actor import Service
+from .. import actor, lifecycle, moments, networks, scopes
 from ..conf import conf, self_service
 from ..models import APIKey, owners
 from ..models.querysets import APIKeyQuerySet
@@ -37,13 +36,8 @@ class NotRotatableError(ValidationError):
 
 
 def is_person(user: Any) -> bool:
-    """Tell whether somebody is logged in, and it is not a key.
-
-    Of a key that acts as its owner, `request.auth` tells.
-    """
-    if user is None or isinstance(user, Service):
-        return False
-    return bool(user.is_authenticated and getattr(user, "is_active", True))
+    """Tell whether somebody with an active account is logged in, and it is no key, nor one that acts as its owner."""
+    return actor.is_person(user) and bool(getattr(user, "is_active", True))
 
 
 def owners_of(user: Any) -> dict[str, Model]:
