@@ -2,5 +2,6 @@
 
 from .audit_admin import AuditEventAdmin
 from .key_admin import APIKeyAdmin
+from .owned_keys import OwnedKeysMixin
 
-__all__ = ["APIKeyAdmin", "AuditEventAdmin"]
+__all__ = ["APIKeyAdmin", "AuditEventAdmin", "OwnedKeysMixin"]

@@ -12,23 +12,25 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 
 from .. import moments
-from ..models import APIKey, AuditEvent
+from ..models import APIKey, AuditEvent, owners
 from ..templatetags.keys_admin import event_badge, event_subject
 from . import export
 from .finding import BEFORE, SecretSafeSearch
 from .log_filters import KeyFilter, ReasonFilter, StatusFilter, WhenFilter
 from .log_list import AuditChangeList
-from .pages import address
+from .owner_filters import EventOwnerFilter
+from .owner_lookup import OwnerLookup
+from .pages import OWNER, address
 from .usage_page import UsagePage
 
-ADDRESSABLE = {"key", "when", "status", "event__exact", "reason__exact"}
+ADDRESSABLE = {"key", OWNER, "when", "status", "event__exact", "reason__exact"}
 
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("moment", "what", "of_key", "subject", "who")
-    readonly_fields = ("moment", "of_key", "pruned", "changed")
-    list_filter = (WhenFilter, "event", ("reason", ReasonFilter), StatusFilter, KeyFilter)
+    list_display = ("moment", "what", "of_key", "owner_shown", "subject", "who")
+    readonly_fields = ("moment", "of_key", "owner_shown", "pruned", "changed")
+    list_filter = (WhenFilter, "event", ("reason", ReasonFilter), StatusFilter, KeyFilter, EventOwnerFilter)
     list_per_page = 50
     sortable_by = ()
     show_full_result_count = False
@@ -40,7 +42,8 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
     def get_fields(self, request: HttpRequest, obj: AuditEvent | None = None) -> Any:
         """Return the fields of the event's kind: a life-cycle event has no path, and a request no actor."""
         # All are read-only, as nobody has the permission to change.
-        subject = ["of_key", "key_prefix"]
+        has_owner = owners.are_on() and obj is not None and obj.owner
+        subject = ["of_key", "key_prefix", *(["owner_shown"] if has_owner else [])]
         if obj is not None and not obj.is_request:
             detail = "pruned" if obj.event == AuditEvent.Event.PRUNED else "detail"
             changed = ["changed"] if obj.change_lines else []
@@ -50,6 +53,20 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
             return ["moment", "event", *reason, "status", "count", "detail"]
         answer = ["method", "path", "endpoint", "status", "duration_ms"]
         return ["moment", "event", *reason, *subject, *answer, "address", "user_agent", "request_id", "count"]
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        columns = super().get_list_display(request)
+        return columns if owners.are_on() else [name for name in columns if name != "owner_shown"]
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        filters = super().get_list_filter(request)
+        return filters if owners.are_on() else [one for one in filters if one is not EventOwnerFilter]
+
+    def get_object(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        event: Any = super().get_object(request, *args, **kwargs)
+        if event is not None and owners.are_on():
+            event.shown_owner = OwnerLookup(self.admin_site, request).one(event.owner)
+        return event
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -105,6 +122,11 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
             return event.key_name or None
         url = address(self.admin_site, APIKey, "change", event.api_key_id)
         return format_html('<a href="{}">{}</a>', url, event.key_name) if url else event.key_name
+
+    @admin.display(description=_("owner"), empty_value="-")
+    def owner_shown(self, event: AuditEvent) -> str | None:
+        owner = getattr(event, "shown_owner", None)
+        return event.owner or None if owner is None else owner.link
 
     @admin.display(description=_("what"))
     def subject(self, event: AuditEvent) -> str:

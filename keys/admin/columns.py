@@ -12,10 +12,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from ..models import APIKey
+from ..models import APIKey, owners
 from ..templatetags.keys_admin import last_use, state_badges
 from . import activity, charts
 from .filters import known
+from .owner_lookup import OwnerLookup
 
 SPARKLINE_DAYS = 7
 A_DAY = 500  # rows counted of each key and day, so that fifty busy keys do not slow down the list
@@ -42,6 +43,10 @@ class KeyChangeList(ChangeList):
         recent = activity.by_day([key.pk for key in shown], SPARKLINE_DAYS, A_DAY)
         for key in shown:
             key.recent, key.reach = recent[key.pk], known(request)
+        if owners.are_on():
+            shown_owners = OwnerLookup(self.model_admin.admin_site, request).shown(key.owner_ref for key in shown)
+            for key in shown:
+                key.shown_owner = shown_owners.get(key.owner_ref)
 
 
 class KeyColumns:

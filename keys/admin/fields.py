@@ -24,6 +24,16 @@ class LinesField(forms.Field):
         return not self.disabled and self.to_python(initial) != self.to_python(data)
 
 
+class NoteField(forms.CharField):
+    """A text of several lines. Browsers end lines with two characters, which is no change."""
+
+    def to_python(self, value: Any) -> str:
+        return str(super().to_python(value)).replace("\r\n", "\n").replace("\r", "\n")
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return not self.disabled and self.to_python(initial) != self.to_python(data)
+
+
 class ScopesField(forms.MultipleChoiceField):
     """A check box for each registered scope, with its explanation.
 

@@ -15,9 +15,10 @@ from django.utils.translation import ngettext
 from .. import moments
 from ..conf import conf
 from ..models import APIKey
-from .fields import LinesField, ScopesField
+from .fields import LinesField, NoteField, ScopesField
+from .owner_field import OwnerField, checked
 
-FIELDS: tuple[str, ...] = ("name", "scopes", "expires_at", "allowed_ips", "rate")
+FIELDS: tuple[str, ...] = ("name", "owner_ref", "note", "scopes", "expires_at", "allowed_ips", "rate")
 
 
 class MomentWidget(forms.SplitDateTimeWidget):
@@ -49,6 +50,8 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = APIKey
         fields: tuple[str, ...] = FIELDS
+        field_classes = {"note": NoteField}
+        widgets = {"note": forms.Textarea(attrs={"rows": 3, "cols": 40})}
         help_texts = {
             "name": _("The service that will hold the key, as you want to read it in the audit log."),
             "rate": _(
@@ -66,6 +69,14 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
                 "From this moment on the key is refused, without a job that would have to run."
                 " Time zone: %(zone)s. Empty: it never expires."
             ) % {"zone": moments.zone_name()}
+
+    def clean_owner_ref(self) -> str:
+        """Return the owner's reference. One that nobody changed is not looked at: its owner may be gone."""
+        text: str = self.cleaned_data["owner_ref"]
+        if not text or "owner_ref" not in self.changed_data:
+            return text
+        field = self.fields["owner_ref"]
+        return checked(field.settled(text) if isinstance(field, OwnerField) else text)
 
     def _scopes_field(self) -> forms.Field:
         held = self.instance.scopes
@@ -217,36 +228,3 @@ class ListedKeyForm(forms.ModelForm):  # type: ignore[type-arg]
         cleaned = super().clean() or self.cleaned_data
         unchanged = self.editable - {*self.changed_data}
         return {name: value for name, value in cleaned.items() if name not in unchanged}
-
-
-class RotateForm(forms.Form):
-    """How long the old key is still accepted."""
-
-    grace = forms.TypedChoiceField(
-        coerce=lambda seconds: timedelta(seconds=int(seconds)),
-        widget=forms.RadioSelect,
-        label=_("Grace"),
-        help_text=_(
-            "How long the old key is still accepted beside the new one: the time you have to hand the new key to"
-            " every instance of the service. The old key's own expiry, if it is sooner, still holds."
-        ),
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        usual = conf.ROTATION_GRACE
-        offered = sorted({usual, *(timedelta(hours=hours) for hours in (0, 1, 24, 7 * 24, 30 * 24))})
-        grace: Any = self.fields["grace"]
-        grace.choices = [(str(int(one.total_seconds())), _words(one)) for one in offered]
-        grace.initial = str(int(usual.total_seconds()))
-
-
-def _words(grace: timedelta) -> Any:
-    if not grace:
-        return _("None: the old key is refused at once")
-    if grace.days and not grace.seconds:
-        return ngettext("%d day", "%d days", grace.days) % grace.days
-    hours = grace.total_seconds() / 3600
-    if hours.is_integer():
-        return ngettext("%d hour", "%d hours", int(hours)) % int(hours)
-    return str(grace)

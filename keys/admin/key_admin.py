@@ -17,13 +17,15 @@ from django.utils.translation import gettext_lazy
 
 from .. import moments
 from ..audit.reports import retirement
-from ..models import APIKey, AuditEvent, StaleKeyError
+from ..models import APIKey, AuditEvent, StaleKeyError, owners
 from ..models.audit_event import TRAFFIC
 from . import activity, charts, reveal, steps
 from .columns import KeyChangeList, KeyColumns
 from .filters import AgeFilter, ScopeFilter, StateFilter, UseFilter
 from .finding import SecretSafeSearch
 from .forms import AddKeyForm, ChangeKeyForm, ListedKeyForm
+from .owner_filters import OwnerFilter
+from .owner_pages import SEARCH_HELP, OwnerPages
 from .pages import Pages, address
 from .steps import LifeCycleSteps, acting, in_transactions
 
@@ -32,13 +34,21 @@ DAYS, A_DAY, EVENTS, STEPS = 30, 5000, 15, 10
 
 
 @admin.register(APIKey)
-class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display: Any = ("name", "visible_prefix", "state_shown", "scopes_shown", "last_use", "last_days")
-    list_filter = (StateFilter, ScopeFilter, UseFilter, AgeFilter)
+class APIKeyAdmin(OwnerPages, SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display: Any = (
+        "name",
+        "owner_shown",
+        "visible_prefix",
+        "state_shown",
+        "scopes_shown",
+        "last_use",
+        "last_days",
+    )
+    list_filter = (StateFilter, OwnerFilter, ScopeFilter, UseFilter, AgeFilter)
     list_per_page = 50
     show_facets = admin.ShowFacets.NEVER
     search_fields = ("name", "prefix__istartswith")
-    search_help_text = gettext_lazy("A name, a prefix, or a whole key: it is looked up without being kept anywhere.")
+    search_help_text = SEARCH_HELP
     actions: Any = ("rotate_selected", "deactivate_selected")
     actions_selection_counter = True
     form = ChangeKeyForm
@@ -66,19 +76,21 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
         if self.fieldsets or self.fields:  # of a project's subclass
             return super().get_fieldsets(request, obj)
         if obj is None:
-            first, limits = ["name", "scopes"], ["lifetime", "expires_at", "allowed_ips", "rate"]
+            first, limits = ["name", "owner_ref", "note", "scopes"], ["lifetime", "expires_at", "allowed_ips", "rate"]
         elif self.has_change_permission(request, obj):
-            first, limits = ["name", "is_active", "scopes"], ["expires_at", "allowed_ips", "rate"]
+            first = ["name", "is_active", "owner_ref", "note", "scopes"]
+            limits = ["expires_at", "allowed_ips", "rate"]
         else:
-            first, limits = ["name", "is_active", "scopes_shown"], ["expires_at", "networks_shown", "rate"]
-        hidden = self.get_exclude(request, obj) or ()
+            first = ["name", "is_active", "owner_shown", "note", "scopes_shown"]
+            limits = ["expires_at", "networks_shown", "rate"]
+        hidden = {*(self.get_exclude(request, obj) or ()), *(() if owners.are_on() else ("owner_ref", "owner_shown"))}
         sections = [(None, first), (gettext_lazy("Limits"), limits)]
         return [(title, {"fields": [name for name in names if name not in hidden]}) for title, names in sections]
 
     def get_readonly_fields(self, request: HttpRequest, obj: APIKey | None = None) -> Any:
         own = super().get_readonly_fields(request, obj)
         may_change = obj is None or self.has_change_permission(request, obj)
-        return own if may_change else (*own, "scopes_shown", "networks_shown")
+        return own if may_change else (*own, "owner_shown", "scopes_shown", "networks_shown")
 
     def get_form(self, request: HttpRequest, obj: APIKey | None = None, change: bool = False, **kwargs: Any) -> Any:
         defaults: dict[str, Any] = {}
@@ -98,7 +110,7 @@ class APIKeyAdmin(SecretSafeSearch, LifeCycleSteps, KeyColumns, admin.ModelAdmin
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Read initial values from the URL, e.g. `?name=TTS&scopes=users:read&scopes=employees:read`."""
-        initial = {name: request.GET[name] for name in ("name", "rate") if name in request.GET}
+        initial = {name: request.GET[name] for name in ("name", "note", "rate") if name in request.GET}
         return initial | ({"scopes": request.GET.getlist("scopes")} if "scopes" in request.GET else {})
 
     def add_view(
@@ -204,6 +216,7 @@ def _page_context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, An
         "steps": events.steps()[:STEPS],
         "counted_a_day": A_DAY,
         "retirement": retirement(key),
+        "owner_refuses": not key.objection and steps.is_refused_with_owner(key),
         "predecessor": APIKey.objects.filter(replaced_by=key.pk).first(),
         "log_url": pages.log(key.pk),
         "usage_url": pages.usage_of(key.pk),

@@ -9,13 +9,17 @@ from typing import Any
 
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
+from django.db import connections
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from .. import moments
-from ..models import AuditEvent
+from ..models import AuditEvent, owners
 from .finding import BEFORE
 from .log_filters import KeyFilter, WhenFilter, matching
+from .owner_filters import EventOwnerFilter, of_owner
+from .owner_lookup import OwnerLookup
+from .pages import keys_shown
 
 LOOKED_AT = 100_000  # rows, which PostgreSQL reads in about a tenth of a second
 
@@ -42,6 +46,12 @@ def read(text: str) -> Place | None:
         return moments.kept(datetime.fromisoformat(moment)), int(pk)
     except (ValueError, OverflowError):
         return None
+
+
+def _filters_with_an_index(alias: str) -> tuple[type[Any], ...]:
+    """Return the filters that an index serves. That of owners is a partial one, which MariaDB has not."""
+    served = (KeyFilter, WhenFilter)
+    return (*served, EventOwnerFilter) if connections[alias].features.supports_partial_indexes else served
 
 
 class AuditChangeList(ChangeList):
@@ -72,12 +82,21 @@ class AuditChangeList(ChangeList):
         self.matching = super().get_queryset(request, exclude_parameters)
         # The rows that the indexes select; the other filters search these.
         indexed = self.root_queryset.order_by("-at", "-id")
+        served = _filters_with_an_index(indexed.db)
         for spec in self.filter_specs:
-            if isinstance(spec, KeyFilter | WhenFilter):
+            if isinstance(spec, served):
                 indexed = spec.queryset(request, indexed)
-        is_narrowed = bool({*self.get_filters_params()} - {KeyFilter.parameter_name, WhenFilter.parameter_name})
+        is_narrowed = bool({*self.get_filters_params()} - {one.parameter_name for one in served})
         if self.query:
-            condition, is_indexed = matching(self.query)
+            refs: list[str] = []
+            if owners.are_on():
+                refs, _ = OwnerLookup(self.model_admin.admin_site, request).refs_for(
+                    self.query, keys_shown(self.model_admin.admin_site, request)
+                )
+            if refs == [self.query]:
+                condition, is_indexed = of_owner(self.query), EventOwnerFilter in served
+            else:
+                condition, is_indexed = matching(self.query, refs)
             self.matching = self.matching.filter(condition)
             is_narrowed |= not is_indexed
         return self._within_bounds(request, indexed, is_narrowed)
@@ -99,6 +118,10 @@ class AuditChangeList(ChangeList):
         if len(rows) > self.list_per_page:
             last = self.result_list[-1]
             self.older, self.looked_until = written((last.at, last.pk)), None
+        if owners.are_on():
+            shown = OwnerLookup(self.model_admin.admin_site, request).shown(event.owner for event in self.result_list)
+            for event in self.result_list:
+                event.shown_owner = shown.get(event.owner)
         self.result_count = len(self.result_list)
         self.full_result_count = None
         self.show_full_result_count = self.show_admin_actions = False

@@ -14,6 +14,8 @@ from django.urls import NoReverseMatch, reverse
 
 from ..models import APIKey, AuditEvent
 
+OWNER = "owner"  # the parameter of the lists and of the form for a new key that names an owner
+
 
 def address(site: AdminSite, model: type[Model], page: str, *args: Any, **query: Any) -> str:
     """Return the URL of a model's page, such as `changelist`; an empty text if the site has none."""
@@ -76,6 +78,21 @@ class Pages:
 
     def key(self, pk: Any) -> str:
         return self._viewed(self._keys, "change", pk)
+
+    def keys_of(self, ref: str) -> str:
+        """Return the list of one owner's keys."""
+        return self._viewed(self._keys, "changelist", **{self._owner_parameter: ref})
+
+    def add_for(self, ref: str) -> str:
+        """Return the page that makes a key of this owner."""
+        return address(self._site, self._keys, "add", **{self._owner_parameter: ref}) if self.add else ""
+
+    @property
+    def _owner_parameter(self) -> str:
+        """Return how to name an owner. Pages that are not ours, and lists without our filter, know the field alone."""
+        model_admin = self._site.get_model_admin(self._keys) if self._site.is_registered(self._keys) else None
+        filters = model_admin.get_list_filter(self._request) if model_admin is not None else ()
+        return OWNER if any(getattr(one, "parameter_name", "") == OWNER for one in filters) else "owner_ref"
 
     def step(self, step: str, pk: Any) -> str:
         """Return the page that asks before a key is rotated or deactivated. The caller knows who may."""

@@ -19,13 +19,13 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from .. import actor
 from ..audit.reports import retirement
-from ..models import APIKey, RotationError
+from ..models import APIKey, RotationError, owners
 from ..models.fields import Digest
 from . import activity, reveal
 from .filters import known
 from .finding import row_id
-from .forms import RotateForm
 from .pages import Pages, address
+from .step_forms import ReasonForm, RotateForm
 
 ROTATED_AT_ONCE = 20  # a person must install each new key before the old one ends
 LOOKED_INTO = 20  # for more keys, only the last use of each is shown
@@ -52,6 +52,16 @@ def acting(request: HttpRequest) -> Any:
 def can_be_rotated(key: APIKey) -> bool:
     """Tell whether the key can get a successor: it is accepted, and has none yet."""
     return key.state in {"active", "expiring"}
+
+
+def is_refused_with_owner(key: APIKey) -> bool:
+    """Tell whether the key has an owner whose keys are refused, as far as that can be known now."""
+    if not key.owner_ref:
+        return False
+    try:
+        return not owners.may_have_keys(owners.of(key))
+    except owners.OwnerUnknownError:
+        return False
 
 
 class LifeCycleSteps:
@@ -88,7 +98,7 @@ class LifeCycleSteps:
 
     @admin.action(permissions=["change"], description=gettext_lazy("Deactivate selected %(verbose_name_plural)s"))
     def deactivate_selected(self, request: HttpRequest, queryset: QuerySet[APIKey]) -> HttpResponse:
-        return self._confirm(request, "deactivate", list(queryset))
+        return self._confirm(request, "deactivate", list(queryset), form=ReasonForm())
 
     def rotate_view(self, request: HttpRequest) -> HttpResponse:
         """Ask for the grace, then rotate and show the new keys in the answer to that POST."""
@@ -101,13 +111,13 @@ class LifeCycleSteps:
         if not form.is_valid():
             return self._confirm(request, "rotate", keys, form=form)
         with in_transactions(), acting(request):
-            return self._rotate(request, keys, form.cleaned_data["grace"])
+            return self._rotate(request, keys, **form.cleaned_data)
 
-    def _rotate(self, request: HttpRequest, keys: Sequence[APIKey], grace: timedelta) -> HttpResponse:
+    def _rotate(self, request: HttpRequest, keys: Sequence[APIKey], grace: timedelta, reason: str) -> HttpResponse:
         made, done_before, refused = [], [], []
         for key in keys:
             try:
-                successor = key.rotate(grace)
+                successor = key.rotate(grace, reason=reason)
             except RotationError as error:
                 refused.append((key, error))
                 continue
@@ -125,13 +135,15 @@ class LifeCycleSteps:
         keys = self._chosen(request)
         if not all(self.has_change_permission(request, key) for key in keys):  # type: ignore[attr-defined]
             raise PermissionDenied
-        if request.method != "POST":
-            return self._confirm(request, "deactivate", keys)
+        form = ReasonForm(request.POST if request.method == "POST" else None)
+        if not form.is_valid():
+            return self._confirm(request, "deactivate", keys, form=form)
         with in_transactions(), acting(request):
             active = [key for key in keys if key.is_active]
-            number = APIKey.objects.filter(pk__in=[key.pk for key in active], is_active=True).update(is_active=False)
             for key in active:
+                key.deactivate(form.cleaned_data["reason"])
                 self.log_change(request, key, _("Deactivated."))  # type: ignore[attr-defined]
+        number = len(active)
         text = ngettext(
             "%(number)d key is refused from now on.", "%(number)d keys are refused from now on.", number
         )  # fmt: skip
@@ -159,7 +171,7 @@ class LifeCycleSteps:
         pages = Pages(self.admin_site, request, self.opts.model)
         back_url = pages.key(keys[0].pk) if len(keys) == 1 else ""
         back_url = back_url or address(self.admin_site, self.opts.model, "changelist")
-        context |= {"title": title, "number": len(keys), "keys": ",".join(str(key.pk) for key in keys)}
+        context |= {"step": step, "title": title, "number": len(keys), "keys": ",".join(str(key.pk) for key in keys)}
         context |= {"action_url": address(self.admin_site, self.opts.model, step), "back_url": back_url}
         return reveal.answer(self, request, f"admin/keys/apikey/{step}.html", context)
 
@@ -171,6 +183,7 @@ class LifeCycleSteps:
             {
                 "key": key,
                 "can_be_rotated": can_be_rotated(key),
+                "owner_refuses": is_refused_with_owner(key),
                 "sentence": retirement(key, log).sentence,
                 "read_since": used[key.pk].read_since,
                 "clients": used[key.pk].found[:CLIENTS_SHOWN],

@@ -150,8 +150,8 @@ def of(key: Any) -> Model | None:
     return found[1]
 
 
-def names(refs: Iterable[str]) -> dict[str, str]:
-    """Return the names of owners, by reference, with one query for each model; without those that are gone."""
+def read(refs: Iterable[str]) -> dict[str, Model]:
+    """Return owners by reference, with one query for each model; without those that are gone."""
     wanted: dict[type[Model], dict[str, Any]] = defaultdict(dict)
     for ref in {*refs} - {""}:
         try:
@@ -163,8 +163,19 @@ def names(refs: Iterable[str]) -> dict[str, str]:
     for model, pks in wanted.items():
         rows = model._default_manager.using(router.db_for_write(model))
         for owner in rows.in_bulk([*pks.values()]).values():
-            found[f"{label_of(model)}:{owner.pk}"] = printable(str(owner))
-    return {ref: name for ref, name in found.items() if ref in wanted[models()[ref.partition(":")[0]]]}
+            found[f"{label_of(model)}:{owner.pk}"] = owner
+    return {ref: owner for ref, owner in found.items() if ref in wanted[models()[ref.partition(":")[0]]]}
+
+
+def names(refs: Iterable[str]) -> dict[str, str]:
+    """Return the names of owners, by reference, as `read` does."""
+    return {ref: printable(str(owner)) for ref, owner in read(refs).items()}
+
+
+def is_active(owner: Model) -> bool:
+    """Tell whether the owner is active; one whose model has no `is_active` always is."""
+    active = getattr(owner, "is_active", True)
+    return bool(active() if callable(active) else active)
 
 
 def may_have_keys(owner: Model | None) -> bool:
@@ -172,10 +183,7 @@ def may_have_keys(owner: Model | None) -> bool:
 
     Raises OwnerUnknownError if that function fails.
     """
-    if owner is None:
-        return False
-    is_active = getattr(owner, "is_active", True)
-    if not (is_active() if callable(is_active) else is_active):
+    if owner is None or not is_active(owner):
         return False
     return _is_allowed(owner) if conf.OWNER_IS_ALLOWED else True
 
