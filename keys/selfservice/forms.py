@@ -6,7 +6,6 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db.models import Model
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
@@ -17,12 +16,12 @@ from .. import moments
 from ..conf import conf, self_service
 from ..models import APIKey
 from . import rules
+from .shown import sentence_of
 
 DAYS = (7, 30, 90, 180, 365)
 USUAL_DAYS = 90
 CUSTOM, ENDLESS = "custom", "endless"
 GRACES = (timedelta(0), timedelta(hours=1), timedelta(days=1), timedelta(days=7), timedelta(days=30))
-LONGEST_REASON = 200
 LAST_ID = 2**63 - 1
 
 
@@ -38,7 +37,7 @@ def name_field() -> forms.CharField:
 class RuledForm(forms.Form):
     """A form whose values the rules look at after it. What they refuse stands at its field."""
 
-    FIELD_OF = {"owner_ref": "owner", "expires_at": "life"}
+    FIELD_OF = {"expires_at": "life"}
 
     def refuse(self, error: ValidationError) -> None:
         """Show what the rules said, at its field where the form has that one."""
@@ -51,7 +50,7 @@ class RuledForm(forms.Form):
 
 
 class CreateForm(RuledForm):
-    """Makes a key. `owners` are those of the user by reference, `labels` how they are named in the list."""
+    """Makes a key. `owners` are those of the user, by reference: how each is named in the list."""
 
     scopes = forms.MultipleChoiceField(
         label=gettext_lazy("What it may do"), required=False, widget=forms.CheckboxSelectMultiple,
@@ -79,14 +78,12 @@ class CreateForm(RuledForm):
     # The latest of the user's keys when the form was made, so that it makes one key however often it is sent.
     after = forms.IntegerField(required=False, min_value=0, max_value=LAST_ID, widget=forms.HiddenInput)
 
-    def __init__(
-        self, *args: Any, owners: Mapping[str, Model], labels: Mapping[str, str], chosen: str = "", **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, owners: Mapping[str, str], chosen: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.owners = owners
         self.fields = {"name": name_field(), **self.fields}
         if len(owners) > 1:
-            choices = [("", _("Choose…")), *((ref, labels[ref]) for ref in owners)]
+            choices = [("", _("Choose…")), *owners.items()]
             owner = forms.ChoiceField(
                 label=_("Whose key it is"), choices=choices, initial=chosen,
                 help_text=_("It acts for this one, and ends with it."),
@@ -99,8 +96,8 @@ class CreateForm(RuledForm):
     def _offer_scopes(self, offered: Mapping[str, str]) -> None:
         field: Any = self.fields["scopes"]
         field.choices = [
-            (scope, format_html('<span>{}</span> <code class="keys-scope">{}</code>', sentence, scope))
-            for scope, sentence in offered.items()
+            (scope, format_html('<span>{} <code class="keys-scope">{}</code></span>', sentence_of(scope), scope))
+            for scope in offered
         ]
         field.initial = [scope for scope in conf.DEFAULT_SCOPES if scope in offered]
         if not offered:
@@ -140,9 +137,10 @@ class CreateForm(RuledForm):
         return cleaned
 
     @property
-    def owner(self) -> Model | None:
-        """The owner that was chosen, or the user's only one."""
-        return self.owners.get(self.cleaned_data.get("owner", next(iter(self.owners), "")))
+    def chosen_owner(self) -> str:
+        """The reference of the owner that was chosen, or of the user's only one; empty if there is none."""
+        chosen: str = self.cleaned_data.get("owner", next(iter(self.owners), ""))
+        return chosen
 
     @property
     def expires_at(self) -> datetime | None:
@@ -189,7 +187,7 @@ class DeactivateForm(RuledForm):
     """Why a key is ended, if somebody wants to say so."""
 
     reason = forms.CharField(
-        label=gettext_lazy("Why (optional)"), required=False, max_length=LONGEST_REASON,
+        label=gettext_lazy("Why (optional)"), required=False, max_length=rules.MOST_OF_A_REASON,
         help_text=gettext_lazy("It stands in the log, for whoever asks later. Never write a key here."),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )  # fmt: skip

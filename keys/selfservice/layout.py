@@ -5,7 +5,6 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.template import Template, TemplateDoesNotExist
 from django.template.backends.django import DjangoTemplates
-from django.template.base import FilterExpression
 from django.template.loader import get_template
 from django.template.loader_tags import BlockNode, ExtendsNode
 from django.urls import reverse
@@ -40,7 +39,7 @@ class Links:
 
 def show(request: HttpRequest, name: str, /, **context: Any) -> HttpResponse:
     """Return the page. It is rendered now, so that an error undoes what the view did in a transaction."""
-    template = get_template(f"{FOLDER}/{name}.html")
+    template: Any = get_template(f"{FOLDER}/{name}.html")
     context = {"links": Links(request), "keys_layout": _layout(template.backend), **context}
     return HttpResponse(template.render(context, request))
 
@@ -57,9 +56,10 @@ def _layout(backend: Any) -> str:
 
 def _blocks(template: Template, engine: Any) -> set[str]:
     """Return the names of the blocks of a template and of those that it extends."""
-    names = {str(node.name) for node in template.nodelist.get_nodes_by_type(BlockNode)}
-    for node in template.nodelist.get_nodes_by_type(ExtendsNode):
-        parent: FilterExpression = node.parent_name
+    blocks: Any = template.nodelist.get_nodes_by_type(BlockNode)
+    extensions: Any = template.nodelist.get_nodes_by_type(ExtendsNode)
+    names = {node.name for node in blocks}
+    for parent in (node.parent_name for node in extensions):
         # What a variable names is known only when a page is rendered.
         if isinstance(parent.var, str) and not parent.filters and parent.var != template.name:
             names |= _blocks(engine.get_template(parent.var), engine)

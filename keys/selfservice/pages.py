@@ -1,4 +1,4 @@
-"""The pages on which people look after keys of their own: `path("account/keys/", include("keys.selfservice.pages"))`."""
+"""The pages on which people look after keys of their own: `include("keys.selfservice.pages")` in a URLconf."""
 
 from django.urls import path
 

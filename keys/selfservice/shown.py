@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Case, Count, Model, Value, When
+from django.db.models import Case, Count, Value, When
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from .. import moments
+from .. import moments, scopes
 from ..audit.reach import Reach, reach
 from ..conf import conf, self_service
-from ..models import APIKey, owners
+from ..models import APIKey
 from ..models.querysets import accepted_at
 from ..redaction import printable
 from . import rules
@@ -48,8 +48,12 @@ class ShownKey:
     @property
     def scopes(self) -> list[tuple[str, str]]:
         """Each scope with its sentence."""
-        sentences = {**conf.SCOPES, **rules.offered()}
-        return [(scope, str(sentences.get(scope, ""))) for scope in self.key.scopes]
+        return [(scope, sentence_of(scope)) for scope in self.key.scopes]
+
+    @property
+    def has_end(self) -> bool:
+        """Whether there is something to say of its end: not of a key that was ended before."""
+        return self.key.state != "inactive"
 
     @property
     def end(self) -> str:
@@ -76,10 +80,9 @@ class ShownKey:
             return _("It is refused already. Make a new key instead.")
         if self.key.replaced_by_id is not None:
             return _("It has been rotated already.")
-        beyond = [scope for scope in self.key.scopes if scope not in rules.offered()]
-        if beyond:
+        if given := rules.beyond(self.key.scopes):
             text = _("It may do what you cannot give: %(scopes)s. Ask an administrator to rotate it.")
-            return text % {"scopes": ", ".join(beyond)}
+            return text % {"scopes": ", ".join(given)}
         return ""
 
 
@@ -106,7 +109,7 @@ class Shelf:
     def __init__(self, request: HttpRequest) -> None:
         self.user: Any = request.user
         self.links = Links(request)
-        self.owners: dict[str, Model] = {owners.ref_of(owner): owner for owner in rules.owners_of(self.user)}
+        self.owners = rules.owners_of(self.user)
         self._limits: dict[str, Limit] | None = None
 
     @property
@@ -159,6 +162,17 @@ class Shelf:
     def _shown(self, key: APIKey, known: Reach) -> ShownKey:
         key.reach = known  # type: ignore[attr-defined]
         return ShownKey(key, self.links, self.name(key.owner_ref) if self.has_several_owners else "")
+
+
+def sentence_of(scope: str) -> str:
+    """Return what a scope lets a key do, for people; empty if nobody has said it."""
+    if scope in conf.SCOPES:
+        return str(conf.SCOPES[scope])
+    if scope == scopes.EVERYTHING:
+        return _("Everything.")
+    if scope.endswith(":*"):
+        return _("Everything that can be done with %(resource)s.") % {"resource": scope.removesuffix(":*")}
+    return ""
 
 
 def in_words(moment: datetime) -> str:

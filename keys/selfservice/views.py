@@ -1,6 +1,7 @@
 """The pages: they translate between people and `rules`, which decides everything."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
@@ -10,7 +11,7 @@ from django.core.paginator import Paginator
 from django.db import router, transaction
 from django.db.models import Max
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_http_methods
@@ -23,12 +24,16 @@ from ..models.owners import OwnerUnknownError
 from . import rules
 from .forms import CreateForm, DeactivateForm, RenameForm, RotateForm
 from .layout import Links, show
+from .locks import locked
 from .shown import Shelf, ShownKey
 from .usage import clients
 
 A_PAGE = 50
 PERIODS = (7, 30, 90)
 USUAL_PERIOD, LATELY, CLIENTS_LATELY = 30, 7, 5
+
+UNKNOWN = gettext_lazy("It cannot be told now whether you may have one more key. Try again later.")
+STALE = gettext_lazy("Somebody else changed it while you did. Nothing was saved.")
 
 View = Callable[..., HttpResponse]
 
@@ -77,34 +82,36 @@ def _pages(request: HttpRequest, page: Any) -> dict[str, str]:
 def create_key(request: HttpRequest) -> HttpResponse:
     """Make one key for each rendering of the form, however often it is sent, and show it in the answer."""
     shelf = Shelf(request)
-    options: dict[str, Any] = {"owners": shelf.owners, "labels": shelf.labels(), "chosen": ""}
+    options: dict[str, Any] = {"owners": shelf.labels()}
     if request.method != "POST":
         latest = rules.keys_of(request.user).aggregate(latest=Max("pk"))["latest"] or 0
         options["chosen"] = shelf.chosen(request.GET.get("owner", ""))
         return show(request, "create", form=CreateForm(initial={"after": latest}, **options), shelf=shelf)
     form = CreateForm(request.POST, **options)
-    owner = form.owner if form.is_valid() else None
-    if owner is None:
-        return show(request, "create", form=form, shelf=shelf)
-    asked = form.cleaned_data
-    try:
-        # Locked, so that the second of two simultaneous clicks finds the first one's key.
-        with rules.locked(owner):
-            if (made := _made_before(request.user, owner, asked["after"], asked["name"])) is not None:
-                return show(request, "made_before", shown=shelf.shown([made])[0], name=asked["name"])
-            key = rules.create(
-                request.user, name=asked["name"], owner=owner, scopes=asked.get("scopes", []),
-                expires_at=form.expires_at, allowed_ips=asked["allowed_ips"],
-            )  # fmt: skip
-            return _reveal(request, key)
-    except ValidationError as error:
-        form.refuse(error)
-    except OwnerUnknownError:
-        form.add_error(None, _("It cannot be told now whether a key may be made. Try again later."))
+    if form.is_valid():
+        try:
+            return _create(request, form, shelf)
+        except ValidationError as error:
+            form.refuse(error)
+        except OwnerUnknownError:
+            form.add_error(None, UNKNOWN)
     return show(request, "create", form=form, shelf=shelf)
 
 
-def _made_before(user: Any, owner: Any, after: int | None, name: str) -> APIKey | None:
+def _create(request: HttpRequest, form: CreateForm, shelf: Shelf) -> HttpResponse:
+    asked, owner = form.cleaned_data, form.chosen_owner
+    # Locked, so that the second of two simultaneous clicks finds the first one's key.
+    with locked(owner) if owner else nullcontext():
+        if (made := _made_before(request.user, owner, asked["after"], asked["name"])) is not None:
+            return show(request, "made_before", shown=shelf.shown([made])[0], name=asked["name"])
+        key = rules.create(
+            request.user, name=asked["name"], owner=owner, scopes=asked.get("scopes", []),
+            expires_at=form.expires_at, allowed_ips=asked["allowed_ips"],
+        )  # fmt: skip
+        return _reveal(request, key)
+
+
+def _made_before(user: Any, owner: str, after: int | None, name: str) -> APIKey | None:
     """Return the key of this name that was made since the form was, by sending it; None if there is none.
 
     The log knows it even if it has another name by now. A program that sends no `after` may send as often as it likes.
@@ -112,7 +119,7 @@ def _made_before(user: Any, owner: Any, after: int | None, name: str) -> APIKey 
     if after is None:
         return None
     # A successor has the name of its predecessor, and another page made it.
-    newer = rules.keys_of(user).owned_by(owner).filter(pk__gt=after, predecessor=None)
+    newer = rules.keys_of(user).of_owner(owner).filter(pk__gt=after, predecessor=None)
     ids = list(newer.values_list("pk", flat=True))
     creations = AuditEvent.objects.written().filter(api_key__in=ids, event=AuditEvent.Event.CREATED)
     made = [row["api_key"] for row in creations.values("api_key", "key_name") if row["key_name"] == name.strip()]
@@ -152,7 +159,7 @@ def rename_key(request: HttpRequest, pk: int) -> HttpResponse:
         try:
             rules.change(found, name=form.cleaned_data["name"])
         except StaleKeyError:
-            form.add_error(None, _("Somebody else changed it while you did. Nothing was saved."))
+            form.add_error(None, STALE)
         except ValidationError as error:
             form.refuse(error)
         else:
@@ -176,6 +183,10 @@ def rotate_key(request: HttpRequest, pk: int) -> HttpResponse:
             found.refresh_from_db()
         except RotationError as error:
             form.add_error(None, str(error))
+        except StaleKeyError:
+            form.add_error(None, STALE)
+        except OwnerUnknownError:
+            form.add_error(None, UNKNOWN)
         except ValidationError as error:
             form.refuse(error)
     return _step(request, "rotate", found, shelf, form)
@@ -189,6 +200,8 @@ def deactivate_key(request: HttpRequest, pk: int) -> HttpResponse:
     if form.is_valid():
         try:
             rules.deactivate(found, form.cleaned_data["reason"])
+        except StaleKeyError:
+            form.add_error(None, STALE)
         except ValidationError as error:
             form.refuse(error)
         else:
@@ -200,7 +213,8 @@ def _step(request: HttpRequest, page: str, found: APIKey, shelf: Shelf, form: An
     mine = rules.keys_of(request.user)
     return show(
         request, page, shown=shelf.shown([found])[0], form=form, clients=clients(found, LATELY, CLIENTS_LATELY),
-        sentence=retirement(found).sentence, successors=shelf.shown(mine.filter(pk=found.replaced_by_id)),
+        sentence=retirement(found).sentence if found.replaced_by_id is not None else "",
+        successors=shelf.shown(mine.filter(pk=found.replaced_by_id)),
     )  # fmt: skip
 
 
