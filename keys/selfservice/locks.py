@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connections, router, transaction
 
 from ..models import APIKey, owners
-from ..models.querysets import unrecorded
+from ..models.querysets import RecordedQuerySet, unrecorded
 
 LOCK = 0x6B6F776E  # the first half of PostgreSQL's number for the lock: "kown" in ASCII
 
@@ -31,14 +31,18 @@ def locked(ref: str) -> Iterator[None]:
             # No lock of the owner's row: it may be in another database, and that needs the right to change it.
             with connections[using].cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [LOCK, ref])
-        elif connections[using].vendor == "mysql":
-            # A snapshot of before would count too few: what locks reads what is there now.
-            rows = APIKey._base_manager.using(using).filter(owner_ref=ref).select_for_update()
-            list(rows.order_by("pk").values_list("pk", flat=True))
-        else:
-            # SQLite lets one writer in at a time, from its first write on: one that begins by reading fails instead.
+        elif connections[using].vendor == "sqlite":
+            # It lets one writer in at a time, from its first write on: one that begins by reading fails instead.
             unrecorded(APIKey, using).filter(pk=-1).update(name="")
         yield
+
+
+def number_of(rows: RecordedQuerySet[Any]) -> int:
+    """Return how many keys there are, inside of `locked`."""
+    if connections[rows.db].vendor == "mysql":
+        # A transaction may know the keys as they were at its first read: what locks them reads what is there now.
+        return len(rows.select_for_update().values_list("pk", flat=True))
+    return rows.count()
 
 
 @contextmanager

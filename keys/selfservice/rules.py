@@ -24,7 +24,7 @@ from ..conf import conf, self_service
 from ..models import APIKey, owners
 from ..models.querysets import APIKeyQuerySet
 from ..models.stale import StaleKeyError
-from .locks import locked
+from .locks import locked, number_of
 
 MOST_NETWORKS = 100  # of one key: each is read at each request
 MOST_OF_A_REASON = 200  # characters: the log has room for no more
@@ -305,6 +305,6 @@ def _is_later(moment: datetime | None, other: datetime | None) -> bool:
 
 def _look_at_number(ref: str, most: int) -> None:
     """Refuse one more accepted key than `most`."""
-    if APIKey.objects.of_owner(ref).accepted().count() >= most:
+    if number_of(APIKey.objects.of_owner(ref).accepted()) >= most:
         message = _("%(most)d keys are the most that can be in use. Deactivate one first.")
         raise ValidationError(ValidationError(message, code="most_keys", params={"most": self_service()["MOST_KEYS"]}))

@@ -227,7 +227,7 @@ class TestLife:
             lambda end: end + timedelta(microseconds=1),
             lambda end: (end + timedelta(microseconds=1)).astimezone(moments._zone()),
             lambda end: end.replace(tzinfo=None) + HOUR,
-            lambda end: datetime.max.replace(tzinfo=None),
+            lambda end: datetime(9999, 12, 31, 23, 59, 59),  # noqa: DTZ001
             lambda end: datetime.max.replace(tzinfo=UTC),
             lambda end: datetime.max.replace(tzinfo=ZoneInfo("America/New_York")),
             lambda end: datetime.min.replace(tzinfo=ZoneInfo("Asia/Tokyo")),
