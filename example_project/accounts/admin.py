@@ -1,10 +1,20 @@
 from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import User
 
 from example_project.accounts.models import Department, Employee
+from keys.admin import OwnedKeysMixin
+
+admin.site.unregister(User)
+
+
+@admin.register(User)
+class OwningUserAdmin(OwnedKeysMixin, UserAdmin):  # type: ignore[type-arg]
+    """Django's own, with the way to the user's keys."""
 
 
 @admin.register(Department)
-class DepartmentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class DepartmentAdmin(OwnedKeysMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ["name"]
     search_fields = ["name"]
 

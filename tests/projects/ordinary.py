@@ -1,4 +1,4 @@
-"""What `django-admin startproject` writes, for a database that the project alone has; `DATABASE_URL` names its server."""
+"""What `django-admin startproject` writes, with a database of the project's own on the server of `DATABASE_URL`."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`python -m tests.projects.serve <project>`: serves the project on a database of its own for as long as its parent lives.
+"""`python -m tests.projects.serve <project>`: serves it on a database of its own for as long as its parent lives.
 
 Writes the port to standard output; then runs each line of standard input in the project, and writes what it printed.
 """
@@ -21,8 +21,8 @@ def main(name: str) -> None:
     from django.test.utils import setup_databases, teardown_databases
 
     class Handler(WSGIRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
+        def log_message(self, *args: Any) -> None:
+            """Write nothing: standard error is the test's."""
 
     django.setup()
     databases = setup_databases(verbosity=0, interactive=False)

@@ -14,6 +14,7 @@ from django.contrib.auth.models import User
 from keys.models import APIKey, AuditEvent
 from uptime.models import Project
 anna, ben, eve = (User.objects.create_user(name, password=name) for name in ("anna", "ben", "eve"))
+root = User.objects.create_superuser("root", password="root")
 def make_project(*members):
     made = Project.objects.create(name="Nightly")
     made.members.set(members)
@@ -72,6 +73,14 @@ def test_and_on_pages(uptime: Project, nightly: str) -> None:
     assert uptime.call("POST", "/pings/", key).status_code == 201
     assert "Restore" in anna.get(PAGES).text
     assert key not in anna.get(PAGES).text
+
+
+def test_the_admin_leads_from_a_project_to_its_keys(uptime: Project, nightly: str) -> None:
+    uptime.shell(f"APIKey.objects.create(name='Linked', owner=Project.objects.get(pk={nightly}))")
+    root = uptime.log_in("root")
+    page = root.get(f"/admin/uptime/project/{nightly}/change/")
+    (link,) = re.findall(r'href="([^"]+)">1 accepted of 1<', page.text)
+    assert "Linked" in root.get(link.replace("&amp;", "&")).text
 
 
 def test_a_member_who_leaves_has_no_part_in_the_keys(uptime: Project, nightly: str) -> None:

@@ -1,6 +1,6 @@
 from django.http import JsonResponse
-from inventory.models import Device
 
+from inventory.models import Device
 from keys.decorators import api_key_required
 
 

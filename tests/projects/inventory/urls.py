@@ -1,7 +1,8 @@
 from django.contrib.auth.views import LoginView
 from django.urls import include, path
-from inventory import plain, views
 from rest_framework.routers import DefaultRouter
+
+from inventory import plain, views
 
 router = DefaultRouter()
 router.register("devices", views.Devices)

@@ -1,10 +1,10 @@
-from inventory.models import Device
 from rest_framework import serializers, viewsets
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.decorators import action
 from rest_framework.permissions import DjangoModelPermissions
 from rest_framework.response import Response
 
+from inventory.models import Device
 from keys.authentication import APIKeyAuthentication
 from keys.permissions import HasResourceScope, IsUser
 
