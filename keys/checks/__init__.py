@@ -1,5 +1,16 @@
 """System checks. `manage.py check --tag keys` runs only them; the manual explains each id."""
 
-from . import access, database, deployment, environment, options, pages, sink, transactions, views
+from . import access, database, deployment, environment, options, pages, selfservice, sink, transactions, views
 
-__all__ = ["access", "database", "deployment", "environment", "options", "pages", "sink", "transactions", "views"]
+__all__ = [
+    "access",
+    "database",
+    "deployment",
+    "environment",
+    "options",
+    "pages",
+    "selfservice",
+    "sink",
+    "transactions",
+    "views",
+]

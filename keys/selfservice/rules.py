@@ -19,7 +19,8 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
-from .. import actor, lifecycle, moments, networks, scopes
+from .. import lifecycle, moments, networks, scopes
+from ..actor import is_person
 from ..conf import conf, self_service
 from ..models import APIKey, owners
 from ..models.querysets import APIKeyQuerySet
@@ -33,11 +34,6 @@ CHANGEABLE = frozenset({"name", "scopes", "allowed_ips", "expires_at"})
 
 class NotRotatableError(ValidationError):
     """A key that has a successor gets no other one."""
-
-
-def is_person(user: Any) -> bool:
-    """Tell whether somebody with an active account is logged in, and it is no key, nor one that acts as its owner."""
-    return actor.is_person(user) and bool(getattr(user, "is_active", True))
 
 
 def owners_of(user: Any) -> dict[str, Model]:

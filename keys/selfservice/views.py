@@ -21,6 +21,7 @@ from ..audit.reports import retirement
 from ..models import APIKey, AuditEvent, RotationError, StaleKeyError
 from ..models.fields import stored
 from ..models.owners import OwnerUnknownError
+from ..verification import is_from_person
 from . import rules
 from .forms import CreateForm, DeactivateForm, RenameForm, RotateForm
 from .layout import Links, show
@@ -44,7 +45,7 @@ def for_people(*methods: str) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-            if isinstance(getattr(request, "auth", None), actor.Service) or not rules.is_person(request.user):
+            if not is_from_person(request):
                 raise PermissionDenied
             # Without the middleware, too, the user of the request is the actor of its changes.
             with actor.answering(request):

@@ -1,0 +1,56 @@
+"""Checks of what users look after their keys with, where a project has included it."""
+
+from django.core import checks
+
+from ..authentication import KeyringAuthentication
+from ..endpoints import Endpoint, endpoints
+from ..models import owners
+from .views import once_for_each_view
+
+API = "keys.selfservice.api.APIKeyViewSet"
+ROOM = "keys.selfservice."
+
+
+@checks.register("keys")
+def check_users_may_own_keys(**kwargs: object) -> list[checks.CheckMessage]:
+    found = next(filter(_is_ours, endpoints()), None)
+    if found is None or owners.are_on():
+        return []
+    return [
+        checks.Error(
+            'Users look after their own keys here, and KEYS["OWNERS"] names nobody who may own some.',
+            hint='Write "OWNERS": ["auth.User"], or what settings.AUTH_USER_MODEL is. Until then each request fails.',
+            obj=found,
+            id="keys.E035",
+        )
+    ]
+
+
+@checks.register("keys")
+def check_users_get_to_the_api(**kwargs: object) -> list[checks.CheckMessage]:
+    return once_for_each_view(
+        checks.Warning(
+            "This is for users, and its authenticators know none: they read keys, which may not make keys.",
+            hint="The authenticators are those of REST_FRAMEWORK. Subclass keys.selfservice.api.APIKeyViewSet to name "
+            "others, such as SessionAuthentication, and register it with a router instead of including the urls.",
+            obj=endpoint,
+            id="keys.W033",
+        )
+        for endpoint in endpoints()
+        if _is_api(endpoint) and not endpoint.overrides("get_authenticators")
+        if not any(map(_may_know_users, endpoint.authenticators))
+    )
+
+
+def _is_ours(endpoint: Endpoint) -> bool:
+    return _is_api(endpoint) or str(getattr(endpoint.source, "__module__", "")).startswith(ROOM)
+
+
+def _is_api(endpoint: Endpoint) -> bool:
+    # By name: only a project that includes it needs what it imports.
+    parts = endpoint.source.__mro__ if isinstance(endpoint.source, type) else ()
+    return any(f"{part.__module__}.{part.__name__}" == API for part in parts)
+
+
+def _may_know_users(authenticator: object) -> bool:
+    return not (isinstance(authenticator, type) and issubclass(authenticator, KeyringAuthentication))
