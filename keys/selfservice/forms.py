@@ -18,8 +18,8 @@ from ..models import APIKey
 from . import rules
 from .shown import sentence_of
 
-DAYS = (7, 30, 90, 180, 365)
-USUAL_DAYS = 90
+USUAL_LIFE = timedelta(days=90)
+LIVES = (timedelta(days=7), timedelta(days=30), USUAL_LIFE, timedelta(days=180), timedelta(days=365))
 CUSTOM, ENDLESS = "custom", "endless"
 GRACES = (timedelta(0), timedelta(hours=1), timedelta(days=1), timedelta(days=7), timedelta(days=30))
 LAST_ID = 2**63 - 1
@@ -104,8 +104,7 @@ class CreateForm(RuledForm):
             del self.fields["scopes"]
 
     def _offer_lives(self, longest: timedelta | None) -> None:
-        spans = [span for days in DAYS if longest is None or (span := timedelta(days=days)) <= longest]
-        spans = [timedelta(days=days) for days in DAYS] if longest is None else spans
+        spans = [span for span in LIVES if longest is None or span <= longest]
         if longest is not None and longest not in spans:
             spans.append(longest)
         choices = [(_seconds(span), _until(span)) for span in spans]
@@ -113,8 +112,7 @@ class CreateForm(RuledForm):
         if longest is None:
             choices.append((ENDLESS, _("Never: it goes on until somebody deactivates it")))
         life: Any = self.fields["life"]
-        usual = timedelta(days=USUAL_DAYS)
-        life.choices, life.initial = choices, _seconds(usual if usual in spans else spans[-1])
+        life.choices, life.initial = choices, _seconds(USUAL_LIFE if USUAL_LIFE in spans else spans[-1])
         today, end = moments.today(), rules.latest_end()
         self.fields["last_day"].widget.attrs["min"] = f"{today:%Y-%m-%d}"
         if end is not None:
