@@ -11,7 +11,8 @@ key_changed = Signal()
 #
 # key_used: a good key was presented and recorded, and the view is about to run. key_refused: a key was refused, before
 # the view, or by its scopes or its rate when the answer is done (then after its key_used). Both have `key` (an APIKey,
-# an EnvironmentKey, or None for an unknown key) and `row`, the values of its AuditEvent as a dict, without the secret.
+# an EnvironmentKey, or None for an unknown key) and `row`, the values of its AuditEvent as a dict, without the secret;
+# `row["owner"]` is whose key it is, such as `auth.user:7`, or empty.
 # The sender is the class of the key.
 key_used = Signal()
 key_refused = Signal()

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from .. import signals
+from ..models import owners
 from ..models.audit_event import Holder, Row
 
 logger = logging.getLogger("api_keys")
@@ -50,4 +51,6 @@ def _log(level: int, text: str, argument: str, row: Row) -> None:
 
 
 def _extra(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {attribute: row[name] for attribute, name in _EXTRA.items()}
+    extra = {attribute: row[name] for attribute, name in _EXTRA.items()}
+    # On each line, for a format that names it, or on none.
+    return extra | {"api_key_owner": row["owner"]} if owners.are_on() else extra

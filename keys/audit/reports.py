@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import environment, moments
-from ..models import APIKey, AuditEvent
+from ..models import APIKey, AuditEvent, owners
 from ..models.audit_event import TRAFFIC, AuditEventQuerySet
 from .reach import FIRST, SLACK, Reach, day, has_dead_clock, reach
 
@@ -32,7 +32,8 @@ class Usage:
 
     `uses` were accepted; `died` of them have no outcome (the worker died in the view, or the view still runs).
     `refusals` were not accepted. `last_at` is the latest of both, `last_used_at` the latest use. `key_name` is
-    `env:VARIABLE` for a key from the environment and empty for unknown keys.
+    `env:VARIABLE` for a key from the environment and empty for unknown keys. `owner` is whose key it was then; empty
+    where keys have no owners.
     """
 
     key_name: str
@@ -46,6 +47,7 @@ class Usage:
     refusals: int
     last_at: datetime
     last_used_at: datetime | None
+    owner: str = ""
 
     @property
     def came_from(self) -> str:
@@ -58,14 +60,16 @@ def _came_from(address: str | None, path: str) -> str:
     return address or ("" if path else _("many networks"))
 
 
-def usage(*, since: datetime, key: APIKey | str | None = None) -> list[Usage]:
+def usage(*, since: datetime, key: APIKey | str | None = None, owner: str = "") -> list[Usage]:
     """Return who used what, from where, since that time: by key, the latest use first.
 
-    `key` limits the report to one key or, as text, to all keys of that name or prefix, or to `env:VARIABLE`.
-    Deleted keys are included: the log keeps their name and prefix.
+    `key` limits the report to one key or, as text, to all keys of that name or prefix, or to `env:VARIABLE`; `owner`
+    to what was used in the name of the owner with that reference. Deleted keys are included: the log keeps their name,
+    prefix and owner.
     """
-    columns = ("key_name", "key_prefix", "endpoint", "path", "address", "user_agent")
-    lines = _counted(_events(key).filter(at__gte=since), *columns)
+    columns = ["key_name", "key_prefix", "endpoint", "path", "address", "user_agent"]
+    columns += ["owner"] if owners.are_on() else []
+    lines = _counted(_events(key, owner).filter(at__gte=since), *columns)
     lines = lines.annotate(died=Count("pk", filter=_USED & Q(status=None)))
     return [Usage(**line) for line in lines.order_by("key_name", "key_prefix", "-last_at", "path")]
 
@@ -115,9 +119,11 @@ def bounded(events: QuerySet[AuditEvent], since: datetime, most: int) -> datetim
     return since
 
 
-def _events(key: APIKey | str | None) -> QuerySet[AuditEvent]:
-    """Return the events of a key, in a query that an index on the key serves."""
+def _events(key: APIKey | str | None, owner: str = "") -> QuerySet[AuditEvent]:
+    """Return the events of a key, of an owner, or of both, in a query that an index on one of them serves."""
     events: AuditEventQuerySet = AuditEvent.objects.written()
+    if owner:
+        events = events.of_owner(owner)
     if isinstance(key, APIKey):
         return events.filter(api_key=key.pk)
     if key is not None and key.startswith(environment.PREFIX):

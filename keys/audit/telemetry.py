@@ -1,9 +1,9 @@
 """OpenTelemetry: span attributes of a request, and counters. Loaded if `opentelemetry-api` is installed.
 
-The attributes are `api_key.name`, `api_key.prefix` and, for a refusal, `api_key.reason`. The counters are
-`api_key.uses`, `api_key.refusals` and `api_key.changes`, without an address, as a label should have few values. With a
-stream, the gauges `api_key.audit.backlog` and `api_key.audit.lag` give its number of entries, and the age of the oldest
-in seconds.
+The attributes are `api_key.name`, `api_key.prefix`, `api_key.owner` of a key that has one, and, for a refusal,
+`api_key.reason`. The counters are `api_key.uses`, `api_key.refusals` and `api_key.changes`, without an address or an
+owner, as a label should have few values. With a stream, the gauges `api_key.audit.backlog` and `api_key.audit.lag` give
+its number of entries, and the age of the oldest in seconds.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ _changes = _meter.create_counter("api_key.changes", unit="{change}", description
 def count_use(*, row: Mapping[str, Any], **kwargs: object) -> None:
     """Count the use of a good key, and add the key's name to the request's span."""
     _uses.add(1, {"api_key.name": row["key_name"], "api_key.endpoint": row["endpoint"]})
-    trace.get_current_span().set_attributes({"api_key.name": row["key_name"], "api_key.prefix": row["key_prefix"]})
+    _name_on_span(row)
 
 
 @receiver(signals.key_refused)
@@ -38,7 +38,14 @@ def count_refusal(*, row: Mapping[str, Any], **kwargs: object) -> None:
     """Count a refusal by its reason, and add the reason to the request's span."""
     reason = {"api_key.name": row["key_name"], "api_key.reason": row["reason"]}
     _refusals.add(1, {**reason, "api_key.endpoint": row["endpoint"]})
-    trace.get_current_span().set_attributes({**reason, "api_key.prefix": row["key_prefix"]})
+    _name_on_span(row, reason)
+
+
+def _name_on_span(row: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> None:
+    known = {"api_key.name": row["key_name"], "api_key.prefix": row["key_prefix"], **(more or {})}
+    if row["owner"]:
+        known["api_key.owner"] = row["owner"]
+    trace.get_current_span().set_attributes(known)
 
 
 @receiver(signals.key_life_cycle)

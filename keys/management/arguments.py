@@ -1,7 +1,9 @@
 """Parses arguments of the command line. Each function raises CommandError, with a sentence."""
 
+import re
 from contextlib import suppress
 from datetime import datetime, timedelta
+from string import punctuation
 
 from django.core.management.base import CommandError
 from django.db import router
@@ -17,6 +19,9 @@ NOT_THE_KEY_ITSELF = (
     "That looks like a key itself, and an argument stays in the shell's history: name the key by its id, prefix"
     " or name. To ask about a key, give it to keys_explain on standard input."
 )
+
+LONGEST_REASON = 150  # characters, in an event that has room for what else is to be said
+_TOKEN = re.compile(r"[0-9a-fA-F]{40}")
 
 
 def find_key(text: str) -> APIKey:
@@ -42,6 +47,23 @@ def refuse_secret(text: str) -> None:
     """Raise CommandError for a text with the form of a key, without showing it."""
     if tokens.is_standard(text.strip()[-tokens.LENGTH :]):
         raise CommandError(NOT_THE_KEY_ITSELF)
+
+
+def words(text: str, option: str) -> str:
+    """Return a text for people that is kept, such as a note, stripped. Raises CommandError if it holds a key."""
+    bare = {part.strip(punctuation) for part in text.split()}
+    possible = [part for part in {*text.split(), *bare} if tokens.is_presentable(part)]
+    keys = APIKey.objects.using(router.db_for_write(APIKey))
+    if _TOKEN.search(text) or (possible and keys.filter(key__in=possible).exists()):
+        raise CommandError(f"{option} holds what looks like a key itself, and it is kept: leave that out.")
+    return text.strip()
+
+
+def reason(text: str) -> str:
+    """Return why something is done to a key, for its event. Raises CommandError as `words`, and for a long text."""
+    if len(said := words(text, "--reason")) > LONGEST_REASON:
+        raise CommandError(f"--reason has at most {LONGEST_REASON} characters.")
+    return said
 
 
 def is_id(text: str) -> bool:

@@ -2,10 +2,11 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured, ValidationError
@@ -25,6 +26,8 @@ from .output import Notes, Output, OutputError, let_go
 
 Style = Callable[[str], str]
 
+PAGE = 2000  # lines of a table, or rows, that are held at once
+
 # Their texts are sentences for people.
 SENTENCES = (
     ImproperlyConfigured, RotationError, StaleKeyError, LogIdentityError, PartitionError, SealError, TriggerError,
@@ -39,11 +42,12 @@ class Line:
     style: Style = str
 
 
-def write_table(out: OutputWrapper, headings: Sequence[str], lines: Sequence[Line], heading_style: Style) -> None:
-    """Write the lines under their headings, numbers right-aligned. Control characters are escaped."""
-    texts = [[printable(str(cell)) for cell in line.cells] for line in lines]
-    widths = [max(map(len, column)) for column in zip(headings, *texts, strict=True)]
-    numeric = [all(isinstance(line.cells[column], int) for line in lines) for column in range(len(headings))]
+def write_table(out: OutputWrapper, headings: Sequence[str], lines: Iterable[Line], heading_style: Style) -> None:
+    """Write the lines under their headings, numbers right-aligned. Control characters are escaped.
+
+    They are read and aligned by the page, so that of a long table no more is held; a column may grow from page to page.
+    """
+    widths, numeric, rest = [0] * len(headings), [False] * len(headings), iter(lines)
 
     def write(cells: Sequence[str], style: Style) -> None:
         aligned = (
@@ -53,9 +57,17 @@ def write_table(out: OutputWrapper, headings: Sequence[str], lines: Sequence[Lin
         text = "  ".join(aligned).rstrip()
         out.write(style(text))
 
-    write(headings, heading_style)
-    for line, cells in zip(lines, texts, strict=True):
-        write(cells, line.style)
+    has_begun = False
+    while page := list(islice(rest, PAGE)):
+        texts = [[printable(str(cell)) for cell in line.cells] for line in page]
+        widths = [max(each) for each in zip(widths, *([len(text) for text in cells] for cells in texts), strict=True)]
+        if not has_begun:
+            has_begun = True
+            widths = [max(width, len(heading)) for width, heading in zip(widths, headings, strict=True)]
+            numeric = [all(isinstance(line.cells[column], int) for line in page) for column in range(len(headings))]
+            write(headings, heading_style)
+        for line, cells in zip(page, texts, strict=True):
+            write(cells, line.style)
 
 
 class Encoder(DjangoJSONEncoder):
@@ -155,9 +167,16 @@ class KeysCommand(BaseCommand):
             # Without the colour of errors, in which Django writes to standard error.
             self.stderr.write(text, style_func=str)
 
-    def write_json(self, rows: Sequence[Any] | Mapping[str, Any]) -> None:
-        """Write rows as a JSON array, or one as an object; times are ISO 8601."""
-        self.stdout.write(json.dumps(rows, indent=2, cls=Encoder))
+    def write_json(self, rows: Iterable[Any] | Mapping[str, Any]) -> None:
+        """Write rows as a JSON array, one on each line, or one as an object; times are ISO 8601."""
+        if isinstance(rows, Mapping):
+            self.stdout.write(json.dumps(rows, indent=2, cls=Encoder))
+            return
+        before, encoder = "[", Encoder()
+        for row in rows:
+            self.stdout.write(before + encoder.encode(row), ending="")
+            before = ",\n "
+        self.stdout.write("]" if before != "[" else "[]")
 
 
 def _one_line(error: Exception) -> str:

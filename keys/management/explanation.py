@@ -9,11 +9,13 @@ from ..endpoints import environment_keyrings
 from ..keyrings import DatabaseKeyring
 from ..models import APIKey, AuditEvent
 from ..models.audit_event import AuditEventQuerySet
+from ..models.owners import OwnerUnknownError
 from ..moments import exactly
 from ..networks import Address
 from ..redaction import printable
 from ..scopes import first_missing
 from ..verification import Reason, objection_to
+from .ownership import standing
 
 LOOKED_AT = 100  # changes of a key
 
@@ -46,15 +48,24 @@ def _label(key: APIKey) -> str:
 
 def _refusal(key: APIKey, address: Address | None, scopes: Sequence[str]) -> str:
     """Return why the key is refused, to follow its name in a sentence; empty if it is accepted."""
-    match objection_to(key, address):
+    try:
+        objection = objection_to(key, address)
+    except OwnerUnknownError:
+        objection = Reason.OWNER
+    match objection:
         case Reason.INACTIVE:
             event = _steps(key).filter(event=AuditEvent.Event.DEACTIVATED).first()
-            return f"was deactivated {_when_and_by_whom(event)}" if event is not None else "is inactive"
+            if event is None:
+                return "is inactive"
+            why = f": {event.detail}" if event.detail else ""
+            return f"was deactivated {_when_and_by_whom(event)}{why}"
         case Reason.EXPIRED if key.expires_at is not None:
             successor = f"; {_label(key.replaced_by)} has replaced it" if key.replaced_by is not None else ""
             return f"expired {ago(key.expires_at)}, on {exactly(key.expires_at)}{successor}"
         case Reason.ADDRESS if address is not None:
             return f"may not be used from {address}, only from {', '.join(key.allowed_ips)}"
+        case Reason.OWNER:
+            return f"belongs to {standing(key.owner_ref).refusal}"
         case other if other not in ("", Reason.ADDRESS):
             return f"is refused: {Reason(other).label}"
     if (missing := first_missing(key.scopes, scopes)) is not None:
@@ -84,6 +95,7 @@ def _since_when(key: APIKey, scope: str) -> str:
 def _powers(key: APIKey) -> str:
     """Return what an accepted key may do, to follow its name in a sentence."""
     parts = [f"holds the scopes {', '.join(key.scopes)}" if key.scopes else "holds no scopes"]
+    parts += [f"belongs to {standing(key.owner_ref)}"] if key.owner_ref else []
     parts += [f"only from {', '.join(key.allowed_ips)}"] if key.allowed_ips else []
     parts += [f"at most {key.rate}"] if key.rate else []
     parts += [f"until {exactly(key.expires_at)} ({ago(key.expires_at)})"] if key.expires_at is not None else []

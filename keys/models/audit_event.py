@@ -60,6 +60,12 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
         # Both: MariaDB finds equal what differs in case or accents alone, and compares a beginning exactly.
         return self.filter(key_name=logged, key_name__startswith=logged)
 
+    def of_owner(self, ref: str) -> Self:
+        """Return the events of the keys of the owner with this reference, as the log has it; the owner may be gone."""
+        # The first condition is that of the index. The last is for MariaDB, which finds equal what differs in case,
+        # accents or blanks at the end alone, and compares an end exactly.
+        return self.filter(owner__gt="", owner=ref, owner__endswith=ref)
+
     def latest_of(self, name: str, value: object) -> Self:
         """Return the events whose field `name`, `api_key_id` or `key_name`, has the value, the latest first.
 

@@ -26,7 +26,9 @@ from ..redaction import printable
 logger = logging.getLogger("api_keys")
 
 MAX_LENGTH = 255  # characters of a reference
+MAX_NAME = 150  # characters of an owner's name, where it is shown
 MALFORMED = "malformed"
+GONE, INACTIVE, NOT_ALLOWED = "gone", "inactive", "not allowed"  # why keys of an owner are refused
 
 
 class OwnerUnknownError(Error):
@@ -163,13 +165,25 @@ def read(refs: Iterable[str]) -> dict[str, Model]:
     for model, pks in wanted.items():
         rows = model._default_manager.using(router.db_for_write(model))
         for owner in rows.in_bulk([*pks.values()]).values():
-            found[f"{label_of(model)}:{owner.pk}"] = owner
-    return {ref: owner for ref, owner in found.items() if ref in wanted[models()[ref.partition(":")[0]]]}
+            # Not only what the database takes for equal.
+            if (ref := f"{label_of(model)}:{owner.pk}") in pks:
+                found[ref] = owner
+    return found
 
 
 def names(refs: Iterable[str]) -> dict[str, str]:
-    """Return the names of owners, by reference, as `read` does."""
-    return {ref: printable(str(owner)) for ref, owner in read(refs).items()}
+    """Return the names of owners, by reference, with one query for each model; without those that are gone."""
+    return {ref: name_of(ref, owner) for ref, owner in read(refs).items()}
+
+
+def name_of(ref: str, owner: Model) -> str:
+    """Return the name of an owner for people: printable, and cut; the reference if the owner cannot say one."""
+    try:
+        name = printable(str(owner)).strip()
+    except Exception:
+        # A `__str__` of the project's own: no list may stop because of it.
+        name = ""
+    return (name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…") or ref
 
 
 def is_active(owner: Model) -> bool:
@@ -183,9 +197,19 @@ def may_have_keys(owner: Model | None) -> bool:
 
     Raises OwnerUnknownError if that function fails.
     """
-    if owner is None or not is_active(owner):
-        return False
-    return _is_allowed(owner) if conf.OWNER_IS_ALLOWED else True
+    return not objection_to_owner(owner)
+
+
+def objection_to_owner(owner: Model | None) -> str:
+    """Return why keys of this owner are refused: `GONE`, `INACTIVE` or `NOT_ALLOWED`; empty if they are accepted.
+
+    Raises OwnerUnknownError if `OWNER_IS_ALLOWED` fails.
+    """
+    if owner is None:
+        return GONE
+    if not is_active(owner):
+        return INACTIVE
+    return NOT_ALLOWED if conf.OWNER_IS_ALLOWED and not _is_allowed(owner) else ""
 
 
 def _is_allowed(owner: Model) -> bool:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.dispatch import Signal
 from django.test import Client
-from pytest_django import DjangoCaptureOnCommitCallbacks
+from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
 from keys import actor, signals
 from keys.keyrings import EnvironmentKey
@@ -78,6 +79,18 @@ class TestUses:
         heard = listen(signals.key_used)
         assert Client().get("/internal/", headers={"X-Internal-Api-Key": SHARED}).status_code == 200
         assert (heard[0]["sender"], heard[0]["key"].name) == (EnvironmentKey, "env:TEST_SHARED_KEY")
+
+    def test_the_owner_is_told_with_the_row_and_the_key(self, listen: Listen, settings: Settings) -> None:
+        settings.KEYS = {**settings.KEYS, "OWNERS": ["auth.User"]}
+        owner = User.objects.create_user("anna")
+        heard = [listen(signals.key_used), listen(signals.key_refused)]
+        client = APIKeyClient(name="TTS", owner=owner)
+        client.get("/guarded/")
+        User.objects.update(is_active=False)
+        client.get("/guarded/")
+        for (told,), reason in zip(heard, ("", "owner"), strict=True):
+            assert (told["row"]["owner"], told["row"]["reason"]) == (f"auth.user:{owner.pk}", reason)
+            assert told["key"].owner == owner
 
     def test_a_request_without_a_key_is_not_told(self, listen: Listen) -> None:
         heard = [*listen(signals.key_used), *listen(signals.key_refused)]
@@ -192,6 +205,23 @@ class TestLines:
             "name": "", "prefix": "", "reason": "unknown", "address": "192.0.2.1", "method": "GET",
             "endpoint": "guarded", "request_id": "",
         }  # fmt: skip
+
+    def test_where_keys_have_owners_each_line_names_them(
+        self, caplog: pytest.LogCaptureFixture, settings: Settings
+    ) -> None:
+        settings.KEYS = {**settings.KEYS, "OWNERS": ["auth.User"]}
+        owner = User.objects.create_user("anna")
+        APIKeyClient(name="TTS", owner=owner).get("/guarded/")
+        APIKeyClient(name="Nobodys").get("/guarded/")
+        User.objects.update(is_active=False)
+        refused = APIKey.objects.get(name="TTS")
+        refused.key = "f" * 40
+        refused.save()
+        Client().get("/guarded/", headers={"X-API-Key": "f" * 40})
+        told = [extra(line) for line in caplog.records if line.name == "api_keys"]
+        assert [(line["owner"], line["reason"]) for line in told] == [
+            (f"auth.user:{owner.pk}", ""), ("", ""), (f"auth.user:{owner.pk}", "owner"),
+        ]  # fmt: skip
 
     def test_a_project_may_put_its_own_request_id_on_every_record(self, caplog: pytest.LogCaptureFixture) -> None:
         plain = logging.getLogRecordFactory()

@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from pytest_django import Settings
 
-from keys.audit.reports import retirement
+from keys.audit.reports import retirement, usage
 from keys.models import APIKey
 from tests.support.keys import make_key
 from tests.support.log import record
@@ -62,3 +64,14 @@ def test_no_other_index_will_do(ask: Callable[[APIKey], Any]) -> None:
     """By one on the time PostgreSQL might read all events of a month to find that none is of the key."""
     execute("DROP INDEX keys_event_key_at")
     assert "Sort  (" in asked(ask)
+
+
+def test_what_an_owners_keys_did_is_found_by_the_index_on_the_owner(settings: Settings) -> None:
+    settings.KEYS = {**settings.KEYS, "OWNERS": ["auth.User"]}
+    record(make_key(), at=timezone.now(), owner="auth.user:7")
+    with CaptureQueriesContext(connection) as queries:
+        usage(since=timezone.now() - timedelta(days=30), owner="auth.user:7")
+    (found,) = (query["sql"] for query in queries if '"owner" =' in query["sql"])
+    indexes = re.findall(r"(?:USING INDEX|using) (\w*event\w*)", read := plan(str(found).replace("%", "%%")))
+    assert indexes
+    assert all(re.fullmatch(r"keys_event_owner|keys_auditevent_\w+_owner_at_idx", name) for name in indexes), read

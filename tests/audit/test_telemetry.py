@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -66,6 +68,18 @@ def test_a_use_is_counted_by_key_and_endpoint_and_named_on_the_span(reader: InMe
     attributes = span_around(lambda: client.get("/guarded/"))
     assert counted(reader, "api_key.uses", name="TTS counted", endpoint="guarded") == 1
     assert attributes == {"api_key.name": "TTS counted", "api_key.prefix": client.key.prefix}
+
+
+@pytest.mark.django_db
+def test_the_owner_is_named_on_the_span_and_is_no_label(reader: InMemoryMetricReader, settings: Settings) -> None:
+    settings.KEYS = {**settings.KEYS, "OWNERS": ["auth.User"]}
+    owner = User.objects.create_user("anna")
+    client = APIKeyClient(name="TTS owned", owner=owner, scopes=[])
+    for path in ("/guarded/", "/scoped/"):
+        assert span_around(partial(client.get, path))["api_key.owner"] == f"auth.user:{owner.pk}"
+    for counter in ("api_key.uses", "api_key.refusals"):
+        assert counted(reader, counter, name="TTS owned") >= 1
+        assert counted(reader, counter, owner=f"auth.user:{owner.pk}") == 0
 
 
 @pytest.mark.django_db

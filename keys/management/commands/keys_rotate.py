@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from keys.audit.reports import ago
-from keys.management import arguments
+from keys.management import arguments, ownership
 from keys.management.command import KeysCommand
 from keys.models.fields import Digest
 from keys.moments import exactly
@@ -25,12 +25,14 @@ class Command(KeysCommand):
             "--grace", metavar="TIME",
             help='How long the old key goes on, such as 12h or 7d; 0 ends it at once. Default: KEYS["ROTATION_GRACE"].',
         )  # fmt: skip
+        parser.add_argument("--reason", default="", help="Why, in words for the log. Never a key.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         grace = None if options["grace"] is None else arguments.duration(options["grace"])
+        reason = arguments.reason(options["reason"])
         key = arguments.find_key(options["key"])
         with self.committed_once_written(key):
-            successor = key.rotate(grace)
+            successor = key.rotate(grace, reason=reason)
             if isinstance(successor.key, Digest):
                 raise CommandError(
                     f"{printable(str(key))} was already rotated {ago(successor.created_at)}: its successor is"
@@ -41,3 +43,5 @@ class Command(KeysCommand):
         if key.expires_at is not None and not key.has_expired:
             end = f"accepted until {exactly(key.expires_at)}"
         self.note(f"{printable(str(successor))} replaces {printable(str(key))}, which is {end}.")
+        if successor.owner_ref and (owner := ownership.standing(successor.owner_ref)).objection:
+            self.note(f"Neither is accepted: it belongs to {owner.refusal}.")
