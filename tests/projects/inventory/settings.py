@@ -11,3 +11,6 @@ KEYS = {
     },
     "OWNERS": ["auth.User"],
 }
+
+LOGIN_URL = "login"
+KEYS["SELF_SERVICE"] = {"SCOPES": ["devices:read", "devices:write"]}

@@ -2,7 +2,7 @@ from django.contrib.auth.views import LoginView
 from django.urls import include, path
 from rest_framework.routers import DefaultRouter
 
-from inventory import plain, views
+from inventory import own_keys, plain, views
 
 router = DefaultRouter()
 router.register("devices", views.Devices)
@@ -10,7 +10,7 @@ router.register("devices", views.Devices)
 urlpatterns = [
     path("login/", LoginView.as_view(template_name="login.html"), name="login"),
     path("account/keys/", include("keys.selfservice.pages")),
-    path("api/keys/", include("keys.selfservice.urls")),
+    path("", include(own_keys.router.urls)),
     path("api/", include(router.urls)),
     path("names/", plain.device_names, name="names"),
 ]

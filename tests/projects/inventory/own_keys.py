@@ -1,0 +1,18 @@
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.routers import SimpleRouter
+from rest_framework.throttling import UserRateThrottle
+
+from keys.selfservice.api import APIKeyViewSet
+
+
+class OneASecond(UserRateThrottle):
+    rate = "60/min"
+
+
+class OwnKeys(APIKeyViewSet):
+    authentication_classes = [SessionAuthentication]
+    throttle_classes = [OneASecond]
+
+
+router = SimpleRouter()
+router.register("api/keys", OwnKeys, basename="own-key")  # then path("", include(router.urls))
