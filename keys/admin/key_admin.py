@@ -110,7 +110,8 @@ class APIKeyAdmin(OwnerPages, SecretSafeSearch, LifeCycleSteps, KeyColumns, admi
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Read initial values from the URL, e.g. `?name=TTS&scopes=users:read&scopes=employees:read`."""
-        initial = {name: request.GET[name] for name in ("name", "note", "rate") if name in request.GET}
+        initial: dict[str, Any] = self.owner_in_address(request)
+        initial |= {name: request.GET[name] for name in ("name", "note", "rate") if name in request.GET}
         return initial | ({"scopes": request.GET.getlist("scopes")} if "scopes" in request.GET else {})
 
     def add_view(

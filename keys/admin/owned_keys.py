@@ -72,7 +72,7 @@ class OwnedKeysMixin:
         if not (add := pages.add_for(ref)):
             return link
         new = _("Add %(name)s") % {"name": APIKey._meta.verbose_name}
-        return format_html('{} <a class="addlink" href="{}">{}</a>', link, add, new)
+        return format_html('{} &middot; <a class="addlink" href="{}">{}</a>', link, add, new)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Name the keys that end, too, on the pages that ask before owners are deleted."""
@@ -129,4 +129,4 @@ def _accepted_keys(objs: Iterable[Model]) -> QuerySet[APIKey]:
             refs.append(owners.ref_of(owner))
         except ValidationError:
             continue
-    return APIKey.objects.accepted().filter(owner_ref__in=refs)  # type: ignore[attr-defined,no-any-return]
+    return APIKey.objects.accepted().filter(owner_ref__in=refs)

@@ -19,6 +19,8 @@ from ..redaction import printable
 from .finding import holds_a_secret
 from .owner_lookup import OwnerLookup, Shown
 
+NAMED = 8  # owners of each model that an error names
+
 
 class OwnerWidget(AdminTextInputWidget):
     """A text box with the owner's name below it. `owner.js` makes it a box that suggests, in the sense of ARIA."""
@@ -77,7 +79,7 @@ class OwnerField(forms.CharField):
             if holds_a_secret(text):
                 raise ValidationError(_("This is no owner."), code="secret") from None
             mistake = error
-        found, has_more = self._lookup.search(text)
+        found, has_more = self._lookup.search(text, NAMED)
         same = [one.ref for one in found if one.name == text]
         if len(same) == 1 and not has_more:
             return same[0]
