@@ -36,7 +36,9 @@ from keys.keyrings import EnvironmentKeyring
 from keys.models import APIKey
 from keys.ninja import APIKeyAuth
 from keys.permissions import HasAPIKey, HasScope, IsUser
+from keys.verification import Guard
 from tests.support.commands import found, serve
+from tests.support.keys import make_key
 
 READ = HasScope("users:read")
 
@@ -240,3 +242,62 @@ def test_ninja_says_so_itself(settings: Settings) -> None:
 def test_the_example_and_the_tests_say_what_they_mean(urls: str, settings: Settings) -> None:
     settings.ROOT_URLCONF = urls
     assert not [*found("keys.W015"), *found("keys.W016"), *found("keys.W017")]
+
+
+class ActingAuthentication(APIKeyAuthentication):
+    acts_as_owner = True
+
+
+def owned(settings: Settings) -> None:
+    settings.KEYS = {**settings.KEYS, "OWNERS": ["auth.User"]}
+
+
+BY_OWNER: list[list[Any]] = [
+    [IsAdminUser], [DjangoModelPermissions], [DjangoObjectPermissions], [DjangoModelPermissionsOrAnonReadOnly],
+    [IsAuthenticated, IsAdminUser], [READ | IsAdminUser], [~IsAdminUser], [IsUser | IsAdminUser],
+]  # fmt: skip
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("classes", [*BY_OWNER, *OPEN, *CLOSED, *SAID])
+def test_keys_that_act_as_their_owner(classes: list[Any], settings: Settings) -> None:
+    owned(settings)
+    serve(settings, Guarded.as_view(authentication_classes=[ActingAuthentication], permission_classes=classes))
+    told = [*found("keys.W015"), *found("keys.W030")]
+    users = (User.objects.create(username="anna"), User.objects.create_superuser("boss"))
+    keys = [make_key(owner=user, scopes=[]) for user in users]
+    opens = [Client(headers={"X-API-Key": str(key.key)}).get("/0/").status_code == 200 for key in keys]
+    if classes in SAID:
+        assert not told
+        return
+    assert len(told) == (1 if any(opens) else 0)
+    # One that lets in some owners' keys only, by what those may.
+    assert bool(found("keys.W030")) or opens[0] == opens[1]
+
+
+def test_a_scope_beside_the_owners_permissions(settings: Settings) -> None:
+    owned(settings)
+    for classes in ([READ, DjangoModelPermissions], [READ & IsAdminUser], [HasAPIKey, IsAdminUser], [IsUser | READ]):
+        serve(settings, Guarded.as_view(authentication_classes=[ActingAuthentication], permission_classes=classes))
+        assert not [*found("keys.W015"), *found("keys.W030")]
+
+
+def test_keys_that_are_to_act_as_owners_that_are_no_users(settings: Settings) -> None:
+    acting = Guard(acts_as_owner=True)
+    # The second guard makes the same decisions as the first.
+    both = [APIKeyAuthentication, ActingAuthentication]
+    serve(settings, api_key_required(guard=acting)(plain), Guarded.as_view(authentication_classes=both), plain)
+    for models in ([], ["auth.Group"]):
+        settings.KEYS = {**settings.KEYS, "OWNERS": models}
+        first, second = found("keys.W031")
+        assert "plain (/0/)" in first
+        assert "Guarded (/1/)" in second
+        assert '"OWNERS": ["auth.User"]' in first
+    for models in (["auth.Group", "auth.User"], ["no.Such"]):
+        settings.KEYS = {**settings.KEYS, "OWNERS": models}
+        assert not found("keys.W031")
+
+
+def test_plain_views_for_users_too_say_so_themselves(settings: Settings) -> None:
+    serve(settings, api_key_required(or_user=True)(lambda request: HttpResponse()))
+    assert not [*found("keys.W015"), *found("keys.W030"), *found("keys.W032")]

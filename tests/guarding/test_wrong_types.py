@@ -156,6 +156,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "a text that is none": {"refused_detail": None},
     "another": {"not_configured_detail": 5},
     "a switch": {"answers_missing": "no"},
+    "another switch": {"acts_as_owner": "no"},
 }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client, override_settings
 from django.urls import path
@@ -12,13 +13,13 @@ from keys.models import APIKey
 from tests.docs.pages import block, run
 from tests.worlds.requests import rows
 from tests.worlds.tracked.models import Order
-from tests.worlds.tracked.views import OrderSerializer
+from tests.worlds.tracked.views import OrderSerializer, as_owners
 
 Step = tuple[str, Callable[[], None]]
 
 
-def service() -> Client:
-    key = APIKey.objects.create(name="Billing", scopes=["orders:write"])
+def service(**fields: Any) -> Client:
+    key = APIKey.objects.create(name="Billing", scopes=["orders:write"], **fields)
     return Client(raise_request_exception=False, headers={"X-API-Key": str(key.key)})
 
 
@@ -49,8 +50,17 @@ def storing(user_of_last: Callable[[], Any], *addresses: str) -> Iterator[Step]:
                 post(person(), address)
                 assert str(user_of_last()) == "ada", address
 
+    def by_owner() -> None:
+        owning = {**settings.KEYS, "OWNERS": ["auth.User"]}
+        with override_settings(KEYS=owning, ROOT_URLCONF=as_owners()):
+            for address in ("/create/", "/create-owned/", "/create-plain/"):
+                post(service(owner=User.objects.get_or_create(username="bob")[0]), address)
+                assert str(user_of_last()) == "bob", address
+                assert rows()[-1] == ("used", "", 201), address
+
     yield "stored for a service", by_service
     yield "stored for a user", by_user
+    yield "stored for a key that acts as its owner", by_owner
 
 
 def owner_by_recipe() -> None:
