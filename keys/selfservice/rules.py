@@ -19,13 +19,8 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
-<<<<<<< HEAD
 from .. import lifecycle, moments, networks, scopes
 from ..actor import is_person
-=======
-from .. import lifecycle, moments, scopes
-from ..actor import is_person as is_person
->>>>>>> people
 from ..conf import conf, self_service
 from ..models import APIKey, owners
 from ..models.querysets import APIKeyQuerySet
