@@ -56,18 +56,15 @@ def text(response: Any) -> str:
     return str(response.content.decode())
 
 
-def use_templates(settings: Settings, processors: bool = True, **templates: str) -> None:
-    """Give the project templates of its own; a name's `__` stand for `/`, its end is html."""
+def use_templates(settings: Settings, **templates: str) -> None:
+    """Give the project templates of its own, by name: `__` stands for `/`, and the ending is html."""
     (engine,) = settings.TEMPLATES
     own = {f"{name.replace('__', '/')}.html": text for name, text in templates.items()}
     loaders = [
         ("django.template.loaders.locmem.Loader", own),
         "django.template.loaders.app_directories.Loader",
     ]
-    options = {**engine["OPTIONS"], "loaders": loaders}
-    if not processors:
-        options["context_processors"] = []
-    settings.TEMPLATES = [{**engine, "APP_DIRS": False, "OPTIONS": options}]
+    settings.TEMPLATES = [{**engine, "APP_DIRS": False, "OPTIONS": {**engine["OPTIONS"], "loaders": loaders}}]
 
 
 def test_a_key_is_made_and_shown_once(browser: Client, anna: User) -> None:
@@ -481,7 +478,8 @@ def test_a_project_overrides_block_by_block(browser: Client, settings: Settings)
 
 
 def test_nothing_of_the_project_is_needed_around_the_pages(browser: Client, key: APIKey, settings: Settings) -> None:
-    use_templates(settings, processors=False)
+    (engine,) = settings.TEMPLATES
+    settings.TEMPLATES = [{**engine, "OPTIONS": {}}]
     apps = ("admin", "messages", "staticfiles")
     settings.MIDDLEWARE = [one for one in settings.MIDDLEWARE if "messages" not in one]
     settings.INSTALLED_APPS = [one for one in settings.INSTALLED_APPS if not one.endswith(apps)]
