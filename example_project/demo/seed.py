@@ -62,6 +62,10 @@ class Sample:
                 }
                 for employee in self.employees.values()
             ],
+            "departments": [
+                {"id": department.pk, "name": department.name}
+                for department in dict.fromkeys(employee.department for employee in self.employees.values())
+            ],
             "links": list(self.links),
             "admin": {"username": ADMIN, "password": admin_password} if settings.DEBUG else None,
         }

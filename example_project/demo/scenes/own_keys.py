@@ -18,18 +18,18 @@ KEYS = "/api/v1/keys/"
 def made_by_users(cast: Cast) -> Scene:
     """Anna makes a key by the API and calls with it; she leaves, and it is refused. Her department's key goes on."""
     bearer = Caller("Anna's JWT as Bearer", {"Authorization": f"Bearer {cast.jwt['demo-anna']}"})
-    department = cast.sample.employees["demo-anna"].department
+    anna, department = ref_of(cast.sample.users["demo-anna"]), ref_of(cast.sample.employees["demo-anna"].department)
     user = f"GET /api/v1/users/internal/{cast.id_of('demo-dan')}/"
-    wanted = _body("Anna-Laptop", scopes=["users:read"])
+    wanted = _body("Anna-Laptop", "users:read", anna)
     yield Call(Caller("nobody"), f"POST {KEYS}", 401, MISSING, wanted)
     yield Call(with_jwt(cast, "demo-anna"), f"POST {KEYS}", 403, body=wanted, mentions="CSRF")
-    yield Call(bearer, f"POST {KEYS}", 400, body=_body("Greedy", scopes=["tracking:write"]), mentions="tracking:write")
+    yield Call(bearer, f"POST {KEYS}", 400, body=_body("Greedy", "tracking:write", anna), mentions="tracking:write")
     answer = yield Call(bearer, f"POST {KEYS}", 201, {"name": "Anna-Laptop", "scopes": ["users:read"]}, wanted)
     laptop, mine = _made(cast, answer)
-    theirs = _body("Research-Pipeline", scopes=["employees:read"], owner=ref_of(department))
+    theirs = _body("Research-Pipeline", "employees:read", department)
     answer = yield Call(bearer, f"POST {KEYS}", 201, {"name": "Research-Pipeline"}, theirs)
     pipeline, _ = _made(cast, answer)
-    yield Call(bearer, f"GET {mine}", 200, {"name": "Anna-Laptop", "state": "active"})
+    yield Call(bearer, f"GET {mine}", 200, {"name": "Anna-Laptop", "owner": anna})
     yield Call(with_jwt(cast, "demo-carla"), f"GET {mine}", 404)
     yield Call(laptop, user, 200, {"username": "demo-dan"}, logged="used")
     yield Call(laptop, f"POST {KEYS}", 403, body=wanted, logged="used")
@@ -43,9 +43,10 @@ def made_by_users(cast: Cast) -> Scene:
         cast.set_active("demo-anna", True)
 
 
-def _body(name: str, **fields: Any) -> dict[str, Any]:
+def _body(name: str, scope: str, owner: str) -> dict[str, Any]:
     """Return what is sent to make a key. One that a killed run leaves behind ends by itself."""
-    return {"name": name, "expires_at": (timezone.now() + timedelta(hours=1)).isoformat(), **fields}
+    end = timezone.now() + timedelta(hours=1)
+    return {"name": name, "scopes": [scope], "owner": owner, "expires_at": end.isoformat()}
 
 
 def _made(cast: Cast, answer: requests.Response) -> tuple[Caller, str]:
