@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.signals import setting_changed
 from django.db import router, transaction
 from django.db.models import Model
-from django.db.models.signals import post_delete
+from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import Signal
 
 from . import moments
@@ -57,29 +58,70 @@ _watched: list[type[Model]] = []
 def watch_owners() -> None:
     """Watch the models that may own keys now, and no others: Django deletes what nobody watches in fewer statements."""
     while _watched:
-        post_delete.disconnect(sender=_watched.pop(), dispatch_uid=__name__)
+        model = _watched.pop()
+        pre_delete.disconnect(sender=model, dispatch_uid=__name__)
+        post_delete.disconnect(sender=model, dispatch_uid=__name__)
     try:
         listed = owners.models().values()
     except ImproperlyConfigured:
         return  # `check` says so, and each request with a key that has an owner
     labels = {owners.label_of(model) for model in listed}
     for model in (one for one in apps.get_models() if owners.label_of(one) in labels):
-        post_delete.connect(_end_keys_of, sender=model, dispatch_uid=__name__)
+        pre_delete.connect(_owner_goes, sender=model, dispatch_uid=__name__)
+        post_delete.connect(_owner_has_gone, sender=model, dispatch_uid=__name__)
         _watched.append(model)
 
 
-def _end_keys_of(sender: type[Model], instance: Model, using: str, **kwargs: object) -> None:
+class _Deletion:
+    """The owners that go in one deletion. There may be thousands, and most have no keys: one query tells which do."""
+
+    def __init__(self) -> None:
+        self.refs: set[str] = set()
+        self.with_keys: set[str] | None = None  # None until it is asked
+
+    def add(self, ref: str) -> None:
+        self.refs.add(ref)
+        self.with_keys = None
+
+    def may_have_keys(self, ref: str) -> bool:
+        if self.with_keys is None:
+            active, refs = APIKey.objects.filter(is_active=True), sorted(self.refs)
+            batches = (refs[first : first + _BATCH] for first in range(0, len(refs), _BATCH))
+            self.with_keys = {
+                found for batch in batches for found in active.of_owner(*batch).values_list("owner_ref", flat=True)
+            }
+        return ref in self.with_keys
+
+
+_BATCH = 500
+_DELETION = "_keys_deletion"  # the attribute of what is deleted
+
+
+def _owner_goes(sender: type[Model], instance: Model, origin: Any = None, **kwargs: object) -> None:
+    """Gather the owners: Django tells of each before it deletes the first. `origin` is what is deleted in the end."""
+    if origin is not None:
+        vars(origin).setdefault(_DELETION, _Deletion()).add(_ref_of(sender, instance))
+
+
+def _owner_has_gone(sender: type[Model], instance: Model, using: str, origin: Any = None, **kwargs: object) -> None:
     """Deactivate the keys of an owner who is deleted: in the same transaction, where it is of the same database."""
-    ref = f"{owners.label_of(sender)}:{instance.pk}"
+    end = partial(_end_keys_of, _ref_of(sender, instance), getattr(origin, _DELETION, None))
     if router.db_for_write(APIKey) == using:
-        _deactivate_keys_of(ref)
+        end()
     else:
-        transaction.on_commit(partial(_deactivate_keys_of, ref), using=using)
+        # The owner has gone by then, and so the keys are refused in any case.
+        transaction.on_commit(end, using=using, robust=True)
 
 
-def _deactivate_keys_of(ref: str) -> None:
-    for key in APIKey.objects.of_owner(ref).filter(is_active=True):
-        key.deactivate(f"owner {ref} was deleted")
+def _ref_of(model: type[Model], instance: Model) -> str:
+    pk: Any = model._meta.pk
+    return f"{owners.label_of(model)}:{pk.to_python(instance.pk)}"
+
+
+def _end_keys_of(ref: str, deletion: _Deletion | None) -> None:
+    if deletion is None or deletion.may_have_keys(ref):
+        for key in APIKey.objects.of_owner(ref).filter(is_active=True):
+            key.deactivate(f"owner {ref} was deleted")
 
 
 def _follow_settings(*, setting: str, **kwargs: object) -> None:

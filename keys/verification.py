@@ -232,11 +232,16 @@ def _decide(use: Use, request: HttpRequest, credential: Credential, is_guess: bo
 def _look_up(use: Use, token: str, can_record: bool) -> tuple[Holder | None, str]:
     """Return the holder from the guard's keyrings, and why it is refused. A keyring may record the use at once."""
     checked, objection = None, ""
+    failure: Error | None = None
 
     def may_use(holder: Holder) -> bool:
-        nonlocal checked, objection
-        checked, objection = holder, objection_to(holder, use.address)
-        return not objection
+        nonlocal checked, objection, failure
+        checked = holder
+        try:
+            objection = objection_to(holder, use.address)
+        except Error as error:
+            failure = error
+        return not (objection or failure)
 
     for ring in use.guard.keyrings:
         find_and_record = getattr(ring, "find_and_record", None) if can_record else None
@@ -248,6 +253,8 @@ def _look_up(use: Use, token: str, can_record: bool) -> tuple[Holder | None, str
         except Error:
             # Perhaps only the log is unavailable, which is handled when the row is written.
             holder = ring.find(token)
+        if holder is not None and holder is checked and failure is not None:
+            raise failure
         if holder is not None:
             # Always apply the rule, whatever the keyring has written.
             return holder, objection if holder is checked else objection_to(holder, use.address)
@@ -257,7 +264,7 @@ def _look_up(use: Use, token: str, can_record: bool) -> tuple[Holder | None, str
 def objection_to(holder: Holder, address: Address | None) -> str:
     """Return why a key that was found is refused from this address now; empty if it is accepted.
 
-    The owner of a key is asked for last, as that takes a query. Raises Error.
+    The owner of a key is asked for last, as that takes a query. Raises Error if that cannot be done.
     """
     if objection := getattr(holder, "objection", ""):
         return str(objection)
@@ -265,9 +272,8 @@ def objection_to(holder: Holder, address: Address | None) -> str:
     # A value that is not a list has bypassed the validators. It matches no address.
     if networks not in ([], ()) and not contains(networks, address):
         return Reason.ADDRESS
-    if not getattr(holder, "owner_ref", ""):
-        return ""
-    return "" if owners.may_have_keys(owners.of(holder)) else Reason.OWNER
+    has_owner = bool(getattr(holder, "owner_ref", ""))  # a holder of the project's own may know of none
+    return Reason.OWNER if has_owner and not owners.accept(holder) else ""
 
 
 def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str) -> None:

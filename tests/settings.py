@@ -13,8 +13,8 @@ from tests.support import runs
 
 RUN = runs.begin()
 
-# Packages that keys are imported from.
-INSTALLED_APPS = [*INSTALLED_APPS, "rest_framework.authtoken", "rest_framework_api_key", "knox"]
+# Packages that keys are imported from, and models that own keys.
+INSTALLED_APPS = [*INSTALLED_APPS, "rest_framework.authtoken", "rest_framework_api_key", "knox", "tests.ownership"]
 ROOT_URLCONF = "tests.urls"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # Tests look at the records that reach the root logger.

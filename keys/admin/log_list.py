@@ -19,7 +19,6 @@ from .finding import BEFORE
 from .log_filters import KeyFilter, WhenFilter, matching
 from .owner_filters import EventOwnerFilter, of_owner
 from .owner_lookup import OwnerLookup
-from .pages import keys_shown
 
 LOOKED_AT = 100_000  # rows, which PostgreSQL reads in about a tenth of a second
 
@@ -90,9 +89,8 @@ class AuditChangeList(ChangeList):
         if self.query:
             refs: list[str] = []
             if owners.are_on():
-                refs, _ = OwnerLookup(self.model_admin.admin_site, request).refs_for(
-                    self.query, keys_shown(self.model_admin.admin_site, request)
-                )
+                # Of all owners: the log has keys that are gone.
+                refs, _ = OwnerLookup(self.model_admin.admin_site, request).refs_for(self.query)
             if refs == [self.query]:
                 condition, is_indexed = of_owner(self.query), EventOwnerFilter in served
             else:

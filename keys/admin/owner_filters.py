@@ -22,10 +22,15 @@ class _OwnerChoices(admin.SimpleListFilter):
     title = _("owner")
     parameter_name = OWNER
 
+    def value(self) -> str | None:
+        """Return what was chosen; None for nothing, and for what no reference can be and no database takes."""
+        chosen = super().value()
+        return chosen if chosen and chosen == printable(chosen) else None
+
     def _offered(self, request: HttpRequest, site: admin.AdminSite, keys: QuerySet[APIKey]) -> list[tuple[str, str]]:
         refs = owners_of_keys(keys, OWNERS_OFFERED)
         refs = [] if len(refs) > OWNERS_OFFERED else refs
-        chosen = request.GET.get(self.parameter_name, "")
+        chosen = self.value() or ""
         shown = OwnerLookup(site, request).shown([*refs, *([chosen] if ":" in chosen else [])])
         return sorted(((ref, printable(str(owner))) for ref, owner in shown.items()), key=lambda one: one[1].casefold())
 
@@ -39,7 +44,7 @@ class OwnerFilter(_OwnerChoices):
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         match self.value():
-            case None | "":
+            case None:
                 return queryset
             case "none":
                 return queryset.filter(owner_ref="")

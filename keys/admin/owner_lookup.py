@@ -162,15 +162,16 @@ class OwnerLookup:
                 return rows.none()
         return rows if rows.ordered else rows.order_by("pk")
 
-    def refs_for(self, text: str, keys: QuerySet[APIKey]) -> tuple[list[str], bool]:
-        """Return the references that a search for keys means, and whether it was cut short.
+    def refs_for(self, text: str, keys: QuerySet[APIKey] | None = None) -> tuple[list[str], bool]:
+        """Return the references that a text in a search box means, and whether there are more.
 
-        The names of the owners of these keys are compared, or where they are too many, those of all owners.
+        The owners of `keys` are looked at; all owners where there are no `keys`, or where these have too many.
         """
         with suppress(ValidationError):
             owners.parse(text)
             return [text], False
-        among = None if len(owned := owners_of_keys(keys, COMPARED)) > COMPARED else _listed(owned)
+        owned = None if keys is None else owners_of_keys(keys, COMPARED)
+        among = None if owned is None or len(owned) > COMPARED else _listed(owned)
         found, has_more = self.search(text, COMPARED, among)
         return [one.ref for one in found], has_more
 

@@ -15,17 +15,14 @@ from ..redaction import ESCAPED
 
 # What a look-up reads: not the note, which is for people and may be long.
 KEY_FIELDS = tuple(field for field in APIKey._meta.concrete_fields if field.name != "note")
+NOTE = [field.name for field in APIKey._meta.concrete_fields].index("note")
 KEY_NAMES = [field.attname for field in KEY_FIELDS]
 EVENT_NAMES = [field.attname for field in EVENT_FIELDS]
 # A row that came through a stream has a ticket too.
 SHIPPED_FIELDS = (*EVENT_FIELDS, AuditEvent._meta.get_field("ticket"))
 SHIPPED_NAMES = [field.attname for field in SHIPPED_FIELDS]
-FROM_KEY = {
-    "api_key_id": "id",
-    "key_name": "name",
-    "key_prefix": "prefix",
-    "owner": "owner_ref",
-}  # what a row copies from its key
+# What a row copies from its key.
+FROM_KEY = {"api_key_id": "id", "key_name": "name", "key_prefix": "prefix", "owner": "owner_ref"}
 OWN_NAMES = [name for name in EVENT_NAMES if name not in FROM_KEY]
 OUTCOME_FIELDS = [field for name in OUTCOME for field in EVENT_FIELDS if field.name == name]
 LATER = ", ".join(

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 from django.db import DataError, Error, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
+from django.db.models import DEFERRED
 
 from ..models import APIKey
 from ..models.audit_event import Row, described
 from ..models.fields import in_database
 from .outcomes import Batch, CountedRow, Outcome, RowHandle
 from .places import Place, at, can_return_to, finds_other_tables, may_change, place_of
-from .sql import EVENT_NAMES, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SHIPPED_NAMES, SQL, dialect_of
+from .sql import EVENT_NAMES, KEY_FIELDS, KEY_NAMES, NOTE, OWN_NAMES, SHIPPED_NAMES, SQL, dialect_of
 
 logger = logging.getLogger("api_keys")
 
@@ -91,6 +92,8 @@ class Database:
         for position, (converters, expression) in self.converters.items():
             for convert in converters:
                 row[position] = convert(row[position], expression, connection)
+        # In the place of each field, so that Django need not look which of them are there.
+        row.insert(NOTE, DEFERRED)
         return APIKey.from_db(connection.alias, KEY_NAMES, row)
 
 

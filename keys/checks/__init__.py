@@ -1,6 +1,6 @@
 """System checks. `manage.py check --tag keys` runs only them; the manual explains each id."""
 
-from . import access, database, deployment, environment, options, pages, selfservice, sink, transactions, views
+from . import access, database, deployment, environment, options, owners, pages, selfservice, sink, transactions, views
 
 __all__ = [
     "access",
@@ -8,6 +8,7 @@ __all__ = [
     "deployment",
     "environment",
     "options",
+    "owners",
     "pages",
     "selfservice",
     "sink",

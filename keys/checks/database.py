@@ -42,14 +42,14 @@ def check_no_key_holds_every_scope(
     databases: Collection[str] | None = None, **kwargs: object
 ) -> list[checks.CheckMessage]:
     # As text, because SQLite cannot search a JSON list.
-    keys = _accepted_keys(databases).annotate(text=Cast("scopes", TextField())).filter(text__contains='"*"')
+    keys = accepted_keys(databases).annotate(text=Cast("scopes", TextField())).filter(text__contains='"*"')
     return [
         checks.Warning(
-            f"Keys hold the scope *, which opens every view: {named}.",
+            f"Keys hold the scope *, which opens every view: {names}.",
             hint="Give each the scopes that its service needs.",
             id="keys.W009",
         )
-        for named in _named(keys)
+        for names in named(keys)
     ]
 
 
@@ -61,12 +61,12 @@ def check_rates_are_enforced(databases: Collection[str] | None = None, **kwargs:
     views = ", ".join(str(endpoint) for endpoint in unlimited)
     return [
         checks.Warning(
-            f"Keys have a rate ({named}) that these views do not enforce: {views}.",
+            f"Keys have a rate ({names}) that these views do not enforce: {views}.",
             hint="Add keys.throttling.APIKeyRateThrottle to throttle_classes or DEFAULT_THROTTLE_CLASSES. "
             "api_key_required and keys.ninja.APIKeyAuth enforce no rate.",
             id="keys.W010",
         )
-        for named in _named(_accepted_keys(databases).exclude(rate=""))
+        for names in named(accepted_keys(databases).exclude(rate=""))
     ]
 
 
@@ -153,7 +153,7 @@ def _ignores_rates(endpoint: Endpoint) -> bool:
     )
 
 
-def _accepted_keys(databases: Collection[str] | None) -> QuerySet[APIKey]:
+def accepted_keys(databases: Collection[str] | None) -> QuerySet[APIKey]:
     """Return the keys that are accepted now; none if their database is not checked, or not migrated yet."""
     alias = router.db_for_write(APIKey)
     if alias not in (databases or ()) or not _is_migrated(alias):
@@ -170,7 +170,7 @@ def _is_migrated(alias: str) -> bool:
     return columns >= {field.column for field in APIKey._meta.concrete_fields}
 
 
-def _named(keys: QuerySet[APIKey]) -> list[str]:
+def named(keys: QuerySet[APIKey]) -> list[str]:
     """Return a list of one text, with the first keys' names and the number of the others; empty if there are none."""
     names = [printable(str(key)) for key in keys.only("name", "prefix")[: NAMED + 1]]
     if len(names) > NAMED:

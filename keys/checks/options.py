@@ -12,7 +12,7 @@ from ..conf import DEFAULTS, Mistake, configured, is_scope, nearest, unknown, un
 
 @checks.register("keys")
 def check_keys_is_a_dictionary(**kwargs: object) -> list[checks.CheckMessage]:
-    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E001") for wrong in _mistakes_of("KEYS")]
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E001") for wrong in mistakes_of("KEYS")]
 
 
 @checks.register("keys")
@@ -22,13 +22,13 @@ def check_options_are_known(**kwargs: object) -> list[checks.CheckMessage]:
 
 @checks.register("keys")
 def check_scopes(**kwargs: object) -> list[checks.CheckMessage]:
-    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E003") for wrong in _mistakes_of("SCOPES")]
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E003") for wrong in mistakes_of("SCOPES")]
 
 
 @checks.register("keys")
 def check_default_scopes(**kwargs: object) -> list[checks.CheckMessage]:
     defaults = configured()["DEFAULT_SCOPES"]
-    said = [(wrong.message, wrong.hint) for wrong in _mistakes_of("DEFAULT_SCOPES")]
+    said = [(wrong.message, wrong.hint) for wrong in mistakes_of("DEFAULT_SCOPES")]
     for scope in unregistered(defaults) if isinstance(defaults, list | tuple) else []:
         said.append((f'{scope!r} in KEYS["DEFAULT_SCOPES"] is not registered.', hint_for(scope)))
     return [checks.Error(message, hint=hint, id="keys.E004") for message, hint in said]
@@ -36,52 +36,38 @@ def check_default_scopes(**kwargs: object) -> list[checks.CheckMessage]:
 
 @checks.register("keys")
 def check_prefix(**kwargs: object) -> list[checks.CheckMessage]:
-    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E005") for wrong in _mistakes_of("PREFIX")]
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E005") for wrong in mistakes_of("PREFIX")]
 
 
 @checks.register("keys")
 def check_trusted_proxies(**kwargs: object) -> list[checks.CheckMessage]:
-    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E006") for wrong in _mistakes_of("TRUSTED_PROXIES")]
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E006") for wrong in mistakes_of("TRUSTED_PROXIES")]
 
 
 @checks.register("keys")
 def check_switches(**kwargs: object) -> list[checks.CheckMessage]:
-    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E007") for wrong in _mistakes_of(*_options_of(bool))]
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E007") for wrong in mistakes_of(*_options_of(bool))]
 
 
 @checks.register("keys")
 def check_lengths_of_time(**kwargs: object) -> list[checks.CheckMessage]:
-    wrong_ones = _mistakes_of(*_options_of(timedelta))
+    wrong_ones = mistakes_of(*_options_of(timedelta))
     return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E008") for wrong in wrong_ones]
 
 
 @checks.register("keys")
 def check_sink(**kwargs: object) -> list[checks.CheckMessage]:
-    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E017") for wrong in _mistakes_of("AUDIT_SINK")]
+    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E017") for wrong in mistakes_of("AUDIT_SINK")]
 
 
 @checks.register("keys")
 def check_backlog_limit(**kwargs: object) -> list[checks.CheckMessage]:
-    wrong_ones = _mistakes_of("AUDIT_BACKLOG_LIMIT")
+    wrong_ones = mistakes_of("AUDIT_BACKLOG_LIMIT")
     return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E019") for wrong in wrong_ones]
 
 
-@checks.register("keys")
-def check_owners(**kwargs: object) -> list[checks.CheckMessage]:
-    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E025") for wrong in _mistakes_of("OWNERS")]
-
-
-@checks.register("keys")
-def check_function_that_allows_owners(**kwargs: object) -> list[checks.CheckMessage]:
-    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E026") for wrong in _mistakes_of("OWNER_IS_ALLOWED")]
-
-
-@checks.register("keys")
-def check_self_service(**kwargs: object) -> list[checks.CheckMessage]:
-    return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E027") for wrong in _mistakes_of("SELF_SERVICE")]
-
-
-def _mistakes_of(*options: str) -> list[Mistake]:
+def mistakes_of(*options: str) -> list[Mistake]:
+    """Return what is wrong with the types and the forms of these options' values."""
     return [mistake for mistake in unusable() if mistake.option in options]
 
 

@@ -21,6 +21,7 @@ from ..audit.sealing import SealError
 from ..audit.triggers import TriggerError
 from ..models import APIKey, RotationError, StaleKeyError
 from ..models.fields import stored
+from ..models.owners import OwnerUnknownError
 from ..redaction import printable
 from .output import Notes, Output, OutputError, let_go
 
@@ -30,7 +31,8 @@ PAGE = 2000  # lines of a table, or rows, that are held at once
 
 # Their texts are sentences for people.
 SENTENCES = (
-    ImproperlyConfigured, RotationError, StaleKeyError, LogIdentityError, PartitionError, SealError, TriggerError,
+    ImproperlyConfigured, RotationError, StaleKeyError, OwnerUnknownError, LogIdentityError, PartitionError, SealError,
+    TriggerError,
 )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def _refusal(key: APIKey, address: Address | None, scopes: Sequence[str]) -> str
     """Return why the key is refused, to follow its name in a sentence; empty if it is accepted."""
     try:
         objection = objection_to(key, address)
-    except OwnerUnknownError:
+    except OwnerUnknownError:  # as is said of the owner
         objection = Reason.OWNER
     match objection:
         case Reason.INACTIVE:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
+from django.db import Error
 from django.db.models import Model
 
 from ..models import APIKey, AuditEvent, owners
-from ..models.owners import GONE, INACTIVE, NOT_ALLOWED, OwnerUnknownError
+from ..models.owners import GONE, INACTIVE, NOT_ALLOWED
 from ..redaction import printable
 from . import arguments
 
@@ -23,14 +24,14 @@ REFUSALS = {
     INACTIVE: "who is inactive",
     NOT_ALLOWED: "who may have no keys (OWNER_IS_ALLOWED)",
     UNLISTED: 'of a model that KEYS["OWNERS"] does not name',
-    UNKNOWN: "of whom OWNER_IS_ALLOWED cannot tell whether keys are allowed (it fails, and the answer is 503)",
+    UNKNOWN: "of whom nobody can tell now whether keys are allowed: what tells it fails, and the answer is 503",
 }
 MARKS = {
     GONE: "owner gone",
     INACTIVE: "owner inactive",
     NOT_ALLOWED: "owner not allowed",
     UNLISTED: "owner's model not in OWNERS",
-    UNKNOWN: "OWNER_IS_ALLOWED fails",
+    UNKNOWN: "owner cannot be asked for",
 }
 
 
@@ -100,7 +101,7 @@ def _standing(ref: str, owner: Model | None) -> Standing:
         return Standing(ref, objection=GONE if is_listed else UNLISTED)
     try:
         objection = owners.objection_to_owner(owner)
-    except OwnerUnknownError:
+    except Error:  # OwnerUnknownError among them
         objection = UNKNOWN
     return Standing(ref, owners.name_of(ref, owner), objection)
 

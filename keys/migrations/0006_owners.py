@@ -3,8 +3,10 @@
 from django.db import migrations, models
 
 import keys.models.owners
+import keys.models.validators
 
 
+# The columns have defaults in the database: servers of the release before go on writing until they are restarted.
 class Migration(migrations.Migration):
     dependencies = [
         ("keys", "0005_log_formats"),
@@ -16,8 +18,10 @@ class Migration(migrations.Migration):
             name="note",
             field=models.TextField(
                 blank=True,
+                db_default="",
                 default="",
                 help_text="For people: whom to ask, which ticket. Never a key.",
+                validators=[keys.models.validators.validate_note],
                 verbose_name="note",
             ),
         ),
@@ -26,6 +30,7 @@ class Migration(migrations.Migration):
             name="owner_ref",
             field=models.CharField(
                 blank=True,
+                db_default="",
                 default="",
                 help_text="Whose key it is, such as auth.user:7. It is refused when its owner is gone or inactive.",
                 max_length=255,
@@ -36,7 +41,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="auditevent",
             name="owner",
-            field=models.CharField(blank=True, default="", max_length=255, verbose_name="owner"),
+            field=models.CharField(blank=True, db_default="", default="", max_length=255, verbose_name="owner"),
         ),
         migrations.AlterField(
             model_name="auditevent",

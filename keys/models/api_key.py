@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
+from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -16,10 +18,10 @@ from ..conf import conf
 from ..tokens import Secret
 from . import changes, owners
 from .audit_event import AuditEvent
-from .fields import KeyField, ListField, MomentField, PrefixField, default_scopes, digest, visible_prefix
+from .fields import KeyField, ListField, MomentField, PrefixField, default_scopes, digest, stored, visible_prefix
 from .querysets import EXPIRES_SOON, APIKeyQuerySet, Rows, unrecorded
 from .recorded import RecordedModel, secrets_put_away
-from .validators import validate_name, validate_networks, validate_rate, validate_scopes
+from .validators import validate_name, validate_networks, validate_note, validate_rate, validate_scopes
 
 Event, Reason = AuditEvent.Event, AuditEvent.Reason
 
@@ -33,7 +35,7 @@ STATES = {
 
 
 class RotationError(Exception):
-    """An inactive or expired key cannot be rotated."""
+    """A key that is inactive or expired, or whose owner may have no keys, cannot be rotated."""
 
 
 def _after(moment: datetime, span: timedelta) -> datetime | None:
@@ -76,12 +78,14 @@ class APIKey(Service, RecordedModel):
         help_text=_("For example 100/min, enforced where APIKeyRateThrottle is. Empty: no limit."),
     )  # fmt: skip
     owner_ref = models.CharField(
-        _("owner"), max_length=owners.MAX_LENGTH, blank=True, default="", validators=[owners.validate_ref],
+        _("owner"), max_length=owners.MAX_LENGTH, blank=True, default="", db_default="",
+        validators=[owners.validate_ref],
         help_text=_("Whose key it is, such as auth.user:7. It is refused when its owner is gone or inactive."),
     )  # fmt: skip
     note = models.TextField(
-        _("note"), blank=True, default="", help_text=_("For people: whom to ask, which ticket. Never a key.")
-    )
+        _("note"), blank=True, default="", db_default="", validators=[validate_note],
+        help_text=_("For people: whom to ask, which ticket. Never a key."),
+    )  # fmt: skip
     replaced_by = models.OneToOneField(
         "self", on_delete=models.SET_NULL, null=True, blank=True, editable=False,
         related_name="predecessor", verbose_name=_("replaced by"),
@@ -135,6 +139,18 @@ class APIKey(Service, RecordedModel):
     @owner.setter
     def owner(self, owner: models.Model | None) -> None:
         self.owner_ref = "" if owner is None else owners.ref_of(owner)
+
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        super().refresh_from_db(*args, **kwargs)
+        self.__dict__.pop("found_owner", None)
+
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        """Check each field, and that nobody has pasted the key itself into what people read."""
+        super().clean_fields(exclude)
+        for name in {"name", "note"}.difference(exclude or ()):
+            if changes.holds_key(getattr(self, name), self):
+                message = _("This is the key itself, which nobody may write down here.")
+                raise ValidationError({name: ValidationError(message, code="secret")})
 
     def has_scope(self, scope: str) -> bool:
         """Tell whether the key holds the scope, by name or by a wildcard."""
@@ -190,10 +206,12 @@ class APIKey(Service, RecordedModel):
     def rotate(self, grace: timedelta | None = None, *, reason: str = "") -> APIKey:
         """Create a successor and accept this key for `grace` more, but not beyond its own expiry. Return the successor.
 
-        The default grace is `KEYS["ROTATION_GRACE"]`. The successor has the same name, scopes, networks and
-        rate, owner and note, and the same lifetime if this key expires. Only the first call returns it with its
-        secret. `reason` is why, in words for the log. Raises
-        RotationError for a key that is inactive or expired, ValueError for a negative grace.
+        The default grace is `KEYS["ROTATION_GRACE"]`. The successor has the same name, scopes, networks, rate, owner
+        and note, and the same lifetime if this key expires. Only the first call returns it with its secret. `reason`
+        is why, in words for the log.
+
+        Raises RotationError for a key that is inactive or expired or whose owner may have no keys, ValueError for a
+        negative grace, Error if nobody can say what the owner may have.
         """
         grace = conf.ROTATION_GRACE if grace is None else grace
         if grace < timedelta(0):
@@ -213,6 +231,8 @@ class APIKey(Service, RecordedModel):
             if self.state == "expired":
                 sentence = _("%(key)s is expired: make a new key instead of rotating it.")
             raise RotationError(sentence % {"key": self})
+        if self.owner_ref and not owners.accept(self):
+            raise RotationError(_("The owner of %(key)s may have no keys: it is not rotated.") % {"key": self})
         now = timezone.now()
         successor = type(self)(
             **{name: getattr(self, name) for name in self.COPIED_BY_ROTATION},
@@ -253,5 +273,5 @@ class APIKey(Service, RecordedModel):
 
     def _with_reason(self, detail: str, reason: str) -> str:
         """Return the detail of an event with the reason that was given for it, in which the key itself is masked."""
-        said = changes.without_key(reason.strip(), str(self.key))
+        said = changes.without_key(reason.strip(), stored(self.key))
         return "; ".join(filter(None, [detail, said]))

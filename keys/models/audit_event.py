@@ -141,7 +141,7 @@ class AuditEvent(models.Model):
     request_id = models.CharField(_("request id"), max_length=64, blank=True, default="")
     actor = models.CharField(_("actor"), max_length=150, blank=True, default="")
     # Of the key, as `APIKey.owner_ref` has it. It stays when the owner is gone.
-    owner = models.CharField(_("owner"), max_length=owners.MAX_LENGTH, blank=True, default="")
+    owner = models.CharField(_("owner"), max_length=owners.MAX_LENGTH, blank=True, default="", db_default="")
     count = models.PositiveIntegerField(_("count"), default=1)
     detail = models.CharField(_("detail"), max_length=255, blank=True, default="")
     # Of a step in a key's life: field -> [old value, new value]; None for a request, and for the log's own events.

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from .. import moments, tokens
 from ..redaction import MASK, printable
-from .fields import KeyField, digest
+from .fields import KeyField, digest, stored
 
 Changes = dict[str, list[Any]]
 Clean = Callable[[str], str]
@@ -62,6 +62,16 @@ def _clean(digests: Collection[str], text: str) -> str:
 def without_key(text: str, key_digest: str) -> str:
     """Return the text, printable, and without the key of that digest where somebody has pasted it."""
     return _clean({key_digest}, text)
+
+
+def may_hold_key(text: Any) -> bool:
+    """Tell whether something in the text looks like a key."""
+    return isinstance(text, str) and _TOKEN.search(text) is not None
+
+
+def holds_key(text: Any, key: Any) -> bool:
+    """Tell whether somebody has pasted this very key into the text."""
+    return may_hold_key(text) and without_key(text, stored(key.key)) != printable(text)
 
 
 def _written(field: models.Field[Any, Any], value: Any, clean: Clean) -> Any:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from inspect import isawaitable
 from typing import Any
@@ -15,8 +16,8 @@ from typing import Any
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.signals import setting_changed
-from django.db import Error, router
-from django.db.models import Model
+from django.db import Error, connections, router, transaction
+from django.db.models import BinaryField, IntegerField, Model
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
@@ -35,6 +36,11 @@ class OwnerUnknownError(Error):
     """Nobody can say now whether an owner may have keys. The answer is 503, as if it were the database."""
 
 
+def label_of(model: type[Model]) -> str:
+    """Return the label of the model whose table has the row, for a proxy too."""
+    return str((model._meta.concrete_model or model)._meta.label_lower)
+
+
 def are_on() -> bool:
     """Tell whether keys may have owners at all."""
     return bool(conf.OWNERS)
@@ -47,28 +53,38 @@ def models() -> Mapping[str, type[Model]]:
 
 @cache
 def _models(labels: Sequence[str]) -> Mapping[str, type[Model]]:
-    found = {}
+    found: dict[str, type[Model]] = {}
     for label in labels:
-        try:
-            model = apps.get_model(label)
-        except (LookupError, ValueError):
-            raise ImproperlyConfigured(f'KEYS["OWNERS"] names {label!r}, and there is no such model.') from None
-        if objection := objection_to_model(model):
+        if objection := objection_to_label(label):
             raise ImproperlyConfigured(f'KEYS["OWNERS"] names {label!r}: {objection}')
-        found[label_of(model)] = model
+        model = apps.get_model(label)
+        if found.setdefault(label_of(model), model) is not model:
+            raise ImproperlyConfigured(f'KEYS["OWNERS"] names {label!r}, and another model of the same rows.')
     return found
 
 
-def objection_to_model(model: type[Model]) -> str:
-    """Return why no instance of the model can own keys, as a sentence; empty if they can."""
+def objection_to_label(label: str) -> str:
+    """Return why instances of the model of that name can own no keys, as a sentence; empty if they can."""
+    try:
+        model = apps.get_model(label)
+    except (LookupError, ValueError):
+        return "there is no such model."
+    if model._meta.swapped:
+        return f"it is swapped out for {model._meta.swapped}. Write settings.AUTH_USER_MODEL for the user."
     if len(getattr(model._meta, "pk_fields", ())) > 1:
         return "its primary key is a composite one, which has no text."
-    return "it is abstract, and has no rows." if model._meta.abstract else ""
+    if isinstance(_ending(model._meta.pk), BinaryField):
+        return "its primary key is binary, which has no text."
+    if label_of(model) == "keys.apikey" or "keys.apikey" in map(label_of, model._meta.all_parents):
+        return "it is the key itself."
+    return ""
 
 
-def label_of(model: type[Model]) -> str:
-    """Return the label of the model whose table has the row, for a proxy too."""
-    return str((model._meta.concrete_model or model)._meta.label_lower)
+def _ending(field: Any) -> Any:
+    """Return the field at the end of a primary key that is a relation, such as that of a model's child."""
+    while field.is_relation:
+        field = field.target_field
+    return field
 
 
 def model_for(kind: type[Model]) -> type[Model] | None:
@@ -92,10 +108,12 @@ def ref_of(owner: Model) -> str:
         named = getattr(getattr(kind, "_meta", None), "label", kind.__name__)
         message = _('%(model)s is not in KEYS["OWNERS"]: its instances own no keys.')
         raise ValidationError({"owner_ref": ValidationError(message, code="unlisted", params={"model": named})})
-    pk = owner.serializable_value(model._meta.pk.attname)
+    field: Any = model._meta.pk
+    pk = owner.serializable_value(field.attname)
     if pk is None or owner._state.adding:
         raise ValidationError({"owner_ref": ValidationError(_("Save the owner first."), code="unsaved")})
-    ref = f"{label_of(model)}:{pk}"
+    # An instance may hold the text of a UUID, from which its row makes one.
+    ref = f"{label_of(model)}:{field.to_python(pk)}"
     try:
         validate_ref(ref)
     except ValidationError as error:
@@ -107,19 +125,25 @@ def parse(ref: str) -> tuple[type[Model], Any]:
     """Return the model and the primary key of a reference. Raises ValidationError if they are none of an owner's."""
     label, colon, text = ref.partition(":")
     model = models().get(label)
+    shown = printable(ref[:MAX_LENGTH])
     if not colon or model is None:
         listed = ", ".join(models()) or _("none")
         message = _("“%(ref)s” is no owner: write a model of %(listed)s, a colon and a primary key.")
-        raise ValidationError(message, code="unlisted", params={"ref": printable(ref), "listed": listed})
+        raise ValidationError(message, code="unlisted", params={"ref": shown, "listed": listed})
+    if len(ref) > MAX_LENGTH:
+        message = _("“%(ref)s…” is too long: an owner is named in %(most)d characters at most.")
+        raise ValidationError(message, code=MALFORMED, params={"ref": shown, "most": MAX_LENGTH})
     field: Any = model._meta.pk
     try:
-        pk = getattr(field, "target_field", field).to_python(text)
-        is_canonical = str(pk) == text and bool(text) and len(ref) <= MAX_LENGTH and printable(ref) == ref
+        pk = field.to_python(text)
+        if isinstance(number := _ending(field), IntegerField):
+            number.run_validators(pk)  # no database takes a larger one than its column's
+        is_canonical = str(pk) == text and bool(text) and printable(ref) == ref
     except (ValidationError, ValueError, TypeError, ArithmeticError):
         is_canonical = False
     if not is_canonical:
         message = _("“%(ref)s” is no owner: %(model)s has no such primary key.")
-        raise ValidationError(message, code=MALFORMED, params={"ref": printable(ref)[:MAX_LENGTH], "model": label})
+        raise ValidationError(message, code=MALFORMED, params={"ref": shown, "model": label})
     return model, pk
 
 
@@ -138,18 +162,52 @@ def find(ref: str) -> Model | None:
         model, pk = parse(ref)
     except ValidationError:
         return None
-    owner: Model | None = model._default_manager.using(router.db_for_write(model)).filter(pk=pk).first()
+    # Not by `get()` or `first()`: what a manager joins may repeat a row, and an order may join more.
+    rows = [*model._default_manager.using(router.db_for_write(model)).filter(pk=pk).order_by()[:1]]
     # A database may take for equal what differs, such as `Anna` and `anna`.
-    return owner if owner is not None and ref == f"{label_of(model)}:{owner.pk}" else None
+    return rows[0] if rows and ref == f"{label_of(model)}:{rows[0].pk}" else None
 
 
 def of(key: Any) -> Model | None:
     """Return the owner of a key, which the key remembers; None as `find` does."""
-    found: tuple[str, Model | None] | None = key.__dict__.get("found_owner")
+    if not key.owner_ref:
+        return None
+    # A holder of a keyring of the project's own may have no room to remember anything.
+    memory: dict[str, Any] = getattr(key, "__dict__", {})
+    found: tuple[str, Model | None] | None = memory.get("found_owner")
     if found is None or found[0] != key.owner_ref:
-        found = (key.owner_ref, find(key.owner_ref) if key.owner_ref else None)
-        key.__dict__["found_owner"] = found
+        found = (key.owner_ref, find(key.owner_ref))
+        memory["found_owner"] = found
     return found[1]
+
+
+def accept(key: Any) -> bool:
+    """Tell whether the owner of the key may have keys: asked at each use, in the database that owners are written to.
+
+    Raises Error if nobody can say. An open transaction outlives that.
+    """
+    with _answering(), _without_harm(key.owner_ref):
+        return may_have_keys(of(key))
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Turn what the project's own code raises, or its settings, into an answer that says: not now."""
+    try:
+        yield
+    except Error:
+        raise
+    except Exception as error:
+        logger.exception("It cannot be told whether the owner of a key may have keys.")
+        raise OwnerUnknownError("Nobody can tell now whether the owner may have keys: what tells it fails.") from error
+
+
+def _without_harm(ref: str) -> Any:
+    """Return a savepoint where a transaction is open in the owner's database."""
+    model = models().get(ref.partition(":")[0])
+    alias = None if model is None else router.db_for_write(model)
+    is_open = alias is not None and connections[alias].in_atomic_block
+    return transaction.atomic(using=alias) if is_open else nullcontext()
 
 
 def read(refs: Iterable[str]) -> dict[str, Model]:
@@ -189,13 +247,13 @@ def name_of(ref: str, owner: Model) -> str:
 def is_active(owner: Model) -> bool:
     """Tell whether the owner is active; one whose model has no `is_active` always is."""
     active = getattr(owner, "is_active", True)
-    return bool(active() if callable(active) else active)
+    return _said(active() if callable(active) else active)
 
 
 def may_have_keys(owner: Model | None) -> bool:
     """Tell whether keys of this owner are accepted: there is one, active, and `OWNER_IS_ALLOWED` does not say no.
 
-    Raises OwnerUnknownError if that function fails.
+    Raises OwnerUnknownError if that function fails, or the owner's own `is_active()`.
     """
     return not objection_to_owner(owner)
 
@@ -203,24 +261,22 @@ def may_have_keys(owner: Model | None) -> bool:
 def objection_to_owner(owner: Model | None) -> str:
     """Return why keys of this owner are refused: `GONE`, `INACTIVE` or `NOT_ALLOWED`; empty if they are accepted.
 
-    Raises OwnerUnknownError if `OWNER_IS_ALLOWED` fails.
+    Raises OwnerUnknownError as `may_have_keys` does.
     """
     if owner is None:
         return GONE
-    if not is_active(owner):
-        return INACTIVE
-    return NOT_ALLOWED if conf.OWNER_IS_ALLOWED and not _is_allowed(owner) else ""
+    with _answering():
+        if not is_active(owner):
+            return INACTIVE
+        is_allowed = not conf.OWNER_IS_ALLOWED or _said(import_string(conf.OWNER_IS_ALLOWED)(owner))
+    return "" if is_allowed else NOT_ALLOWED
 
 
-def _is_allowed(owner: Model) -> bool:
-    try:
-        answer = import_string(conf.OWNER_IS_ALLOWED)(owner)
-        if isawaitable(answer):
-            answer.close()  # type: ignore[attr-defined]
-            raise TypeError("it is asynchronous")
-    except Exception as error:
-        logger.exception('KEYS["OWNER_IS_ALLOWED"] failed for an owner.')
-        raise OwnerUnknownError("OWNER_IS_ALLOWED failed") from error
+def _said(answer: Any) -> bool:
+    if isawaitable(answer):
+        if isinstance(answer, Coroutine):
+            answer.close()
+        raise TypeError("An asynchronous function tells whether an owner may have keys, and nobody awaits it.")
     return bool(answer)
 
 

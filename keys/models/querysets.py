@@ -10,7 +10,7 @@ from django.db import connections, models, router, transaction
 from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 
-from . import owners
+from . import changes, owners
 from .audit_event import AuditEvent
 from .fields import is_token, visible_prefix
 from .recorded import RecordedModel, secrets_put_away
@@ -77,11 +77,14 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
             kwargs[name] = self.model._meta.get_field(name).clean(kwargs[name], None)  # type: ignore[union-attr]
         if is_token(kwargs.get("key")):
             kwargs["prefix"] = visible_prefix(kwargs["key"])
-        return self._update_and_record(kwargs, computed & self.model.CHECKED)
+        # Whether a text holds a key depends on the row.
+        pasted = {name for name, value in kwargs.items() if changes.may_hold_key(value)}
+        return self._update_and_record(kwargs, (computed | pasted) & self.model.CHECKED)
 
     update.alters_data = True  # type: ignore[attr-defined]
 
-    def _update_and_record(self, values: dict[str, Any], computed: Collection[str] = ()) -> int:
+    def _update_and_record(self, values: dict[str, Any], later: Collection[str] = ()) -> int:
+        """Update the rows; check the fields named `later` in each row."""
         if any(self.model._meta.get_field(name).primary_key for name in values):  # type: ignore[union-attr]
             raise ValueError("The id of a key is its name in the log, and cannot be changed.")
         self._for_write = True
@@ -92,8 +95,8 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
             rows = models.QuerySet.update(self.filter(pk__in=before), **values)
             for key in matching.all():
                 held = before[key.pk]
-                if computed:  # by the database, so that their values are known only now
-                    key.validate({name for name in computed if getattr(key, name) != held.get(name)})
+                if later:  # their values, or what they mean, are known only now
+                    key.validate({name for name in later if getattr(key, name) != held.get(name)})
                 key.record_changes(held, using=self.db)
         return rows
 
@@ -160,8 +163,8 @@ class APIKeyQuerySet(RecordedQuerySet[Key]):
         named = sorted({*refs} - {""})
         found = self.filter(owner_ref__in=named)
         if named and connections[self.db].vendor == "mysql":
-            # It finds equal what differs in case or accents alone, and compares a beginning exactly.
-            exact = [("owner_ref__startswith", ref) for ref in named]
+            # It finds equal what differs in case, accents or blanks at the end, and compares both ends exactly.
+            exact = [Q(owner_ref__startswith=ref, owner_ref__endswith=ref) for ref in named]
             found = found.filter(Q(*exact, _connector=Q.OR))
         return found
 

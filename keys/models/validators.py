@@ -10,9 +10,11 @@ from django.utils.translation import gettext as _
 from .. import networks, scopes
 from ..conf import conf
 from ..redaction import has_control_characters
+from .changes import MOST
 
 MALFORMED = "malformed"  # not "invalid", for which JSONField would show its own text
 
+_LINES = str.maketrans("", "", "\n\r\t")
 _RATE = re.compile(r"[1-9][0-9]{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)\Z")
 
 
@@ -20,6 +22,16 @@ def validate_name(value: str) -> None:
     """Accept a name without control characters: the log would show it in another form."""
     if has_control_characters(value):
         raise ValidationError(_("A name holds no control characters, such as a line break."), code=MALFORMED)
+
+
+def validate_note(value: str) -> None:
+    """Accept a note of some lines, without control characters, which an event tells as a whole."""
+    if has_control_characters(value.translate(_LINES)):
+        message = _("A note holds no control characters but line breaks and tabs.")
+        raise ValidationError(message, code=MALFORMED)
+    if len(value) > MOST:
+        message = _("A note has at most %(most)d characters.")
+        raise ValidationError(message, code="max_length", params={"most": MOST})
 
 
 def _strings(value: Any) -> Sequence[str]:

@@ -108,13 +108,13 @@ def test_a_key_is_made_for_an_owner_and_changes_hands(admin_client: Client, anna
         ("auth.user:99", "There is no auth.user:99."),
         ("auth.group:1", "is no owner: write a model of auth.user, sessions.session"),
         ("auth.user:01234", "has no such primary key"),
-        ("auth.user:1235", "auth.user:1235 is inactive, or may have no keys"),
+        ("auth.user:4321", "auth.user:4321 is inactive, or may have no keys"),
         ("nobody of this name", "is no owner"),
-        ("smith", "Write the reference of one of these: anna (auth.user:1234), bob (auth.user:1235)."),
+        ("smith", "Write the reference of one of these: anna (auth.user:1234), bob (auth.user:4321)."),
     ],
 )
 def test_what_is_no_owner_is_an_error_of_the_form(admin_client: Client, anna: User, text: str, sentence: str) -> None:
-    User.objects.create_user("bob", last_name="Smith", is_active=False, pk=1235)
+    User.objects.create_user("bob", last_name="Smith", is_active=False, pk=4321)
     form = {**form_of(admin_client.get(ADD)), "name": "New"}
     assert sentence in text_of(admin_client.post(ADD, {**form, "owner_ref": text}))
     assert not APIKey.objects.exists()
@@ -230,7 +230,10 @@ def test_the_list_is_searched_and_filtered_by_owner(admin_client: Client, key: A
     assert names_in_list(admin_client, owner="none") == ["Nobody's"]
     assert names_in_list(admin_client, owner="refused") == ["Gone", "Idle"]
     assert names_in_list(admin_client, owner="auth.user:77") == []
-    assert names_in_list(admin_client, owner="nonsense") == []
+    for nonsense in ("nonsense", "auth.user:x", "x" * 5000):
+        assert names_in_list(admin_client, owner=nonsense) == []
+    for address in (LIST, LOG):
+        assert admin_client.get(address, {"owner": "auth.user:\x00"}).status_code == 200
     text = text_of(admin_client.get(LIST))
     assert "?owner=auth.user%3A1234" in text
     assert f"{gone.owner_ref} <span" in text

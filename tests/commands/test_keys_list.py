@@ -147,6 +147,20 @@ def test_any_number_of_keys_takes_the_same_queries() -> None:
     assert counts[0] <= 5
 
 
+def test_a_long_list_is_read_and_written_by_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("command", "commands.keys_list"):
+        monkeypatch.setattr(f"keys.management.{module}.PAGE", 3)
+    names = [f"Key-{number}" for number in range(7)] + ["Key-7-with-a-longer-name"]
+    for name in names:
+        make_key(name)
+    heading, *rows = run("keys_list").out.splitlines()
+    assert [row.split()[1] for row in rows] == names
+    # A page is aligned; a column may grow from one to the next.
+    assert all(row.startswith("active", heading.index("STATE")) for row in rows[:6])
+    assert rows[6].index("active") == rows[7].index("active") > heading.index("STATE")
+    assert [row["name"] for row in json.loads(run("keys_list", "--json").out)] == names
+
+
 def test_control_characters_in_a_name_do_not_reach_the_terminal() -> None:
     named_before("TTS\x1b[2J\nforged  line")
     listed = run("keys_list").out

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
@@ -254,6 +255,7 @@ def test_each_field_that_is_to_be_copied_is(settings: Settings) -> None:
     settings.KEYS = {**settings.KEYS, "OWNERS": ["auth.User"]}
     assert COPIED.keys() == APIKey.COPIED_BY_ROTATION
     assert [name for name, value in COPIED.items() if getattr(APIKey(), name) == value] == []
+    User.objects.create(pk=7)
     key = APIKey.objects.create(**COPIED)
     successor = key.rotate()
     assert APIKey.objects.filter(pk=successor.pk).values(*COPIED).get() == COPIED

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from keys.audit.reports import ago
-from keys.management import arguments, ownership
+from keys.management import arguments
 from keys.management.command import KeysCommand
 from keys.models.fields import Digest
 from keys.moments import exactly
@@ -43,5 +43,3 @@ class Command(KeysCommand):
         if key.expires_at is not None and not key.has_expired:
             end = f"accepted until {exactly(key.expires_at)}"
         self.note(f"{printable(str(successor))} replaces {printable(str(key))}, which is {end}.")
-        if successor.owner_ref and (owner := ownership.standing(successor.owner_ref)).objection:
-            self.note(f"Neither is accepted: it belongs to {owner.refusal}.")

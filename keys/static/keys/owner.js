@@ -102,13 +102,14 @@
     });
 
     input.addEventListener("keydown", (event) => {
-      if (list.hidden) {
+      // Enter sends the form where nobody was chosen: the form says then who matches.
+      if (list.hidden || (event.key === "Enter" && chosen < 0)) {
         return;
       }
       const keys = {
         ArrowDown: () => mark(chosen + 1),
         ArrowUp: () => mark(chosen < 0 ? -1 : chosen - 1),
-        Enter: () => take(list.children[Math.max(chosen, 0)]),
+        Enter: () => take(list.children[chosen]),
         Escape: close,
       };
       if (event.key in keys) {

@@ -1,0 +1,113 @@
+"""Checks of who may own keys and look after them: `OWNERS`, `OWNER_IS_ALLOWED` and `SELF_SERVICE`."""
+
+from collections.abc import Collection, Iterator
+from inspect import iscoroutinefunction
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Q
+from django.utils.module_loading import import_string
+
+from ..conf import SELF_SERVICE, configured, is_dotted, self_service
+from ..endpoints import Endpoint, endpoints
+from ..models import owners
+from .database import accepted_keys, named
+from .options import hint_for, mistakes_of, unregistered
+
+
+@checks.register("keys")
+def check_owners(**kwargs: object) -> list[checks.CheckMessage]:
+    said = [(wrong.message, wrong.hint) for wrong in mistakes_of("OWNERS")]
+    if not said:
+        hint = 'Write models that exist and have rows, such as "OWNERS": ["auth.User"].'
+        try:
+            owners.models()
+        except ImproperlyConfigured as error:
+            said.append((str(error), hint))
+    return [checks.Error(message, hint=hint, id="keys.E025") for message, hint in said]
+
+
+@checks.register("keys")
+def check_function_that_allows_owners(**kwargs: object) -> list[checks.CheckMessage]:
+    said = [(wrong.message, wrong.hint) for wrong in mistakes_of("OWNER_IS_ALLOWED")]
+    if not said:
+        said.extend(_unusable(configured()["OWNER_IS_ALLOWED"], 'KEYS["OWNER_IS_ALLOWED"]', "(owner) -> bool"))
+    return [checks.Error(message, hint=hint, id="keys.E026") for message, hint in said]
+
+
+@checks.register("keys")
+def check_self_service(**kwargs: object) -> list[checks.CheckMessage]:
+    said = [(wrong.message, wrong.hint) for wrong in mistakes_of("SELF_SERVICE")]
+    if not said:
+        held = {**SELF_SERVICE, **configured()["SELF_SERVICE"]}
+        where = 'in KEYS["SELF_SERVICE"]'
+        said.extend(_unusable(held["OWNERS_OF"], f"OWNERS_OF {where}", "(user) -> owners"))
+        for scope in unregistered(held["SCOPES"] or ()):
+            said.append((f"{scope!r} in SCOPES {where} is not registered.", hint_for(scope)))
+    return [checks.Error(message, hint=hint, id="keys.E027") for message, hint in said]
+
+
+@checks.register("keys")
+def check_somebody_can_look_after_keys(**kwargs: object) -> list[checks.CheckMessage]:
+    """What self-service answers to each request, told before the first."""
+    if mistakes_of("OWNERS", "SELF_SERVICE") or not (views := [each for each in endpoints() if _is_ours(each)]):
+        return []
+    user = settings.AUTH_USER_MODEL
+    try:
+        if not owners.are_on():
+            text, hint = 'KEYS["OWNERS"] names nobody who may own keys.', f'Write "OWNERS": ["{user}"].'
+        elif not self_service()["OWNERS_OF"] and owners.model_for(get_user_model()) is None:
+            text = f'KEYS["OWNERS"] does not name {user}, so users own no keys themselves.'
+            hint = 'Add it, or let "OWNERS_OF" in KEYS["SELF_SERVICE"] say for whom a user may act.'
+        else:
+            return []
+    except ImproperlyConfigured:
+        return []  # told by another check, of keys or of auth
+    where = f"{views[0].address} is there for users to look after their keys"
+    return [checks.Error(f"{where}, and {text}", hint=hint, id="keys.E031")]
+
+
+@checks.register(checks.Tags.database, "keys")
+def check_owners_are_listed(databases: Collection[str] | None = None, **kwargs: object) -> list[checks.CheckMessage]:
+    try:
+        labels = [*owners.models()]
+    except ImproperlyConfigured:
+        return []  # told already
+    of_listed = Q(*[("owner_ref__startswith", f"{label}:") for label in labels], _connector=Q.OR)
+    keys = accepted_keys(databases).exclude(owner_ref="")
+    keys = keys.exclude(of_listed) if labels else keys
+    return [
+        checks.Warning(
+            f'Each request with one of these {keys.count()} keys is refused, as KEYS["OWNERS"] does not name the model '
+            f"of its owner: {names}.",
+            hint="Name the model again; or give the keys another owner, or none; or deactivate them.",
+            id="keys.W027",
+        )
+        for names in named(keys)
+    ]
+
+
+def _unusable(path: str, option: str, form: str) -> Iterator[tuple[str, str]]:
+    """Say why the function that an option names cannot be called."""
+    if not is_dotted(path):
+        return
+    hint = f"Write the dotted path of a function {form}."
+    try:
+        function = import_string(path)
+    except Exception as error:
+        # Whatever a module of the project's raises while it is imported.
+        yield f"{option}, {path}, cannot be imported: {type(error).__name__}: {error}", hint
+        return
+    if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+        yield f"{option}, {path}, is asynchronous, and nobody awaits it.", hint
+    elif not callable(function):
+        yield f"{option}, {path}, cannot be called.", hint
+
+
+def _is_ours(endpoint: Endpoint) -> bool:
+    """Tell whether the view is one of self-service, or a project's subclass of one."""
+    source = endpoint.source
+    kinds = source.__mro__ if isinstance(source, type) else [source]
+    return any(getattr(kind, "__module__", "").startswith("keys.selfservice.") for kind in kinds)
