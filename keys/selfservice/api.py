@@ -66,7 +66,7 @@ class APIKeyViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[APIKey]):
     """
 
     queryset = APIKey.objects.none()
-    permission_classes = ()
+    permission_classes: Any = ()
     serializer_class = OwnKeySerializer
     serializer_classes: ClassVar[Mapping[str, type[serializers.BaseSerializer[Any]]]] = {
         "create": NewOwnKeySerializer,
@@ -183,8 +183,10 @@ def _by_field(error: ValidationError) -> dict[str, Any]:
     if not isinstance(detail, dict):
         return {of_all: detail}
     # Nothing of what users write is called so.
-    names = {"owner_ref": "owner", "__all__": of_all}
-    return {names.get(field, field): messages for field, messages in detail.items()}
+    for name, said in (("owner_ref", "owner"), ("__all__", of_all)):
+        if name in detail:
+            detail[said] = detail.pop(name)
+    return detail
 
 
 if apps.is_installed("drf_spectacular"):

@@ -41,15 +41,17 @@ class MomentField(serializers.DateTimeField):
 class _Texts(serializers.ListField):
     child = serializers.CharField(max_length=_LONGEST)
 
-    def to_representation(self, data: Any) -> list[Any]:
+    def get_attribute(self, instance: Any) -> Any:
         """Return the list; an empty one for what is none, which counts as none."""
-        return super().to_representation([*data]) if isinstance(data, list | tuple) else []
+        held = super().get_attribute(instance)
+        return held if isinstance(held, list | tuple) else []
 
 
 class OwnKeySerializer(serializers.ModelSerializer[APIKey]):
     """A key of the user's, without its secret."""
 
-    state = serializers.ChoiceField(["active", "expiring", "retiring", "expired", "inactive"], read_only=True)
+    # No choices: drf-spectacular warns of two enumerations of one name, and a project may have its own.
+    state = serializers.CharField(read_only=True, help_text="active, expiring, retiring, expired or inactive")
     owner = serializers.CharField(source="owner_ref", read_only=True)
     scopes = _Texts(read_only=True)
     allowed_ips = _Texts(read_only=True)

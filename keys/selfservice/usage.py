@@ -33,11 +33,12 @@ class Client:
 class Clients:
     """Who used a key in the last `days`, the latest first.
 
-    `read_since` is the time since which this is complete, if that is not the whole time. `is_known`: the log knows all
-    of the time. `has_more`: there are others, who used it earlier.
+    `since` is the time since which this is complete, `read_since` the same if that is not the whole time. `is_known`:
+    the log knows all of the time. `has_more`: there are others, who used it earlier.
     """
 
     days: int
+    since: datetime
     found: list[Client] = field(default_factory=list)
     read_since: datetime | None = None
     is_known: bool = True
@@ -45,9 +46,12 @@ class Clients:
 
 
 def clients(key: APIKey, days: int, shown: int = SHOWN) -> Clients:
-    """Return who used the key in the last days: at most `shown` lines, from a limited number of rows."""
+    """Return who used the key in the last days: at most `shown` lines, from a limited number of rows.
+
+    What was done with it while it was another owner's is not theirs to see who has it now.
+    """
     since, known = timezone.now() - timedelta(days=days), reach()
-    events = AuditEvent.objects.written().filter(api_key=key.pk, event__in=TRAFFIC)
+    events = AuditEvent.objects.written().filter(api_key=key.pk, owner=key.owner_ref, event__in=TRAFFIC)
     read_since = bounded(events, since, READ)
     lines = (
         events.filter(at__gte=read_since)
@@ -62,6 +66,7 @@ def clients(key: APIKey, days: int, shown: int = SHOWN) -> Clients:
     found = [Client(**line) for line in lines.order_by("-last_at", "endpoint")[: shown + 1]]
     return Clients(
         days,
+        read_since,
         found[:shown],
         read_since if read_since > since else None,
         known.knows(since) or known.knows(key.created_at),

@@ -1,0 +1,59 @@
+"""Checks of what users look after their keys with."""
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+from django.core import checks
+from django.urls import include, path
+from pytest_django import Settings
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.routers import SimpleRouter
+
+from keys.authentication import APIKeyAuthentication
+from keys.selfservice.api import APIKeyViewSet
+
+API, PAGES = include("keys.selfservice.urls"), include("keys.selfservice.pages")
+
+
+class WithSessions(APIKeyViewSet):
+    authentication_classes: Any = (APIKeyAuthentication, SessionAuthentication)
+
+
+class DecidingItself(APIKeyViewSet):
+    authentication_classes: Any = ()
+
+    def get_authenticators(self) -> list[Any]:
+        return [SessionAuthentication()]
+
+
+def subclass(view: type[APIKeyViewSet]) -> Any:
+    router = SimpleRouter()
+    router.register("", view, basename="mine")
+    return include(router.urls)
+
+
+def found(settings: Settings, *included: Any) -> list[str | None]:
+    module: Any = ModuleType("urls_of_a_project")
+    module.urlpatterns = [path(f"{number}/", each) for number, each in enumerate(included)]
+    settings.ROOT_URLCONF = module
+    ours = ("keys.E035", "keys.W033")
+    return [message.id for message in checks.run_checks(tags=["keys"]) if message.id in ours]
+
+
+@pytest.mark.parametrize("included", [API, PAGES, subclass(WithSessions)], ids=["api", "pages", "subclass"])
+def test_users_must_be_able_to_own_keys(settings: Settings, included: Any) -> None:
+    assert "keys.E035" in found(settings, included)
+    settings.KEYS = {**settings.KEYS, "OWNERS": ["auth.User"]}
+    assert "keys.E035" not in found(settings, included)
+
+
+def test_without_them_nobody_needs_owners(settings: Settings) -> None:
+    assert found(settings) == []
+
+
+def test_users_must_get_in(settings: Settings) -> None:
+    settings.KEYS = {**settings.KEYS, "OWNERS": ["auth.User"]}
+    # The example's own authenticators read keys.
+    assert found(settings, API, API) == ["keys.W033"]
+    assert found(settings, subclass(WithSessions), subclass(DecidingItself), PAGES) == []
