@@ -110,6 +110,7 @@ class Shelf:
         self.user: Any = request.user
         self.links = Links(request)
         self.owners = rules.owners_of(self.user)
+        self.mine = rules.keys_of(self.user)
         self._limits: dict[str, Limit] | None = None
 
     @property
@@ -128,7 +129,7 @@ class Shelf:
         """Return how many keys each of the owners has, by reference, from one query."""
         if self._limits is None:
             most = self_service()["MOST_KEYS"]
-            accepted = rules.keys_of(self.user).accepted().order_by().values_list("owner_ref")
+            accepted = self.mine.accepted().order_by().values_list("owner_ref")
             used = dict(accepted.annotate(number=Count("pk")))
             self._limits = {ref: Limit(self.name(ref), used.get(ref, 0), most) for ref in self.owners}
         return self._limits
@@ -149,7 +150,7 @@ class Shelf:
 
     def keys(self, ref: str = "") -> Any:
         """Return the keys, or those of one owner, with their last use: those that are accepted first."""
-        keys = rules.keys_of(self.user).with_last_used()
+        keys = self.mine.with_last_used()
         keys = keys.of_owner(ref) if ref else keys
         ended = Case(When(accepted_at(timezone.now()), then=Value(0)), default=Value(1))
         return keys.order_by(ended, "name", "-pk")

@@ -64,7 +64,8 @@ def list_keys(request: HttpRequest) -> HttpResponse:
     chosen = shelf.chosen(request.GET.get("owner", ""))
     page = Paginator(shelf.keys(chosen), A_PAGE).get_page(request.GET.get("page"))
     page.object_list = shelf.shown(page.object_list)
-    return show(request, "list", shelf=shelf, page=page, chosen=chosen, **_pages(request, page))
+    choices = shelf.labels() if shelf.has_several_owners else {}
+    return show(request, "list", shelf=shelf, page=page, chosen=chosen, choices=choices, **_pages(request, page))
 
 
 def _pages(request: HttpRequest, page: Any) -> dict[str, str]:
@@ -85,7 +86,7 @@ def create_key(request: HttpRequest) -> HttpResponse:
     shelf = Shelf(request)
     options: dict[str, Any] = {"owners": shelf.labels()}
     if request.method != "POST":
-        latest = rules.keys_of(request.user).aggregate(latest=Max("pk"))["latest"] or 0
+        latest = shelf.mine.aggregate(latest=Max("pk"))["latest"] or 0
         options["chosen"] = shelf.chosen(request.GET.get("owner", ""))
         return show(request, "create", form=CreateForm(initial={"after": latest}, **options), shelf=shelf)
     form = CreateForm(request.POST, **options)
@@ -103,7 +104,7 @@ def _create(request: HttpRequest, form: CreateForm, shelf: Shelf) -> HttpRespons
     asked, owner = form.cleaned_data, form.chosen_owner
     # Locked, so that the second of two simultaneous clicks finds the first one's key.
     with locked(owner) if owner else nullcontext():
-        if (made := _made_before(request.user, owner, asked["after"], asked["name"])) is not None:
+        if (made := _made_before(shelf.mine, owner, asked["after"], asked["name"])) is not None:
             return show(request, "made_before", shown=shelf.shown([made])[0], name=asked["name"])
         key = rules.create(
             request.user, name=asked["name"], owner=owner, scopes=asked.get("scopes", []),
@@ -112,7 +113,7 @@ def _create(request: HttpRequest, form: CreateForm, shelf: Shelf) -> HttpRespons
         return _reveal(request, key)
 
 
-def _made_before(user: Any, owner: str, after: int | None, name: str) -> APIKey | None:
+def _made_before(mine: Any, owner: str, after: int | None, name: str) -> APIKey | None:
     """Return the key of this name that was made since the form was, by sending it; None if there is none.
 
     The log knows it even if it has another name by now. A program that sends no `after` may send as often as it likes.
@@ -120,11 +121,12 @@ def _made_before(user: Any, owner: str, after: int | None, name: str) -> APIKey 
     if after is None:
         return None
     # A successor has the name of its predecessor, and another page made it.
-    newer = rules.keys_of(user).of_owner(owner).filter(pk__gt=after, predecessor=None)
+    newer = mine.of_owner(owner).filter(pk__gt=after, predecessor=None)
     ids = list(newer.values_list("pk", flat=True))
     creations = AuditEvent.objects.written().filter(api_key__in=ids, event=AuditEvent.Event.CREATED)
     made = [row["api_key"] for row in creations.values("api_key", "key_name") if row["key_name"] == name.strip()]
-    return newer.filter(pk__in=made).order_by("pk").first()
+    found: APIKey | None = newer.filter(pk__in=made).order_by("pk").first()
+    return found
 
 
 def _reveal(request: HttpRequest, key: APIKey, predecessor: APIKey | None = None) -> HttpResponse:
@@ -143,11 +145,10 @@ def show_key(request: HttpRequest, pk: int) -> HttpResponse:
     found, shelf = _find(request, pk)
     asked = request.GET.get("days", "")
     days = next((days for days in PERIODS if str(days) == asked), USUAL_PERIOD)
-    mine = rules.keys_of(request.user)
     return show(
         request, "key", shown=shelf.shown([found])[0], clients=clients(found, days), periods=PERIODS,
-        predecessors=shelf.shown(mine.filter(replaced_by=found.pk)),
-        successors=shelf.shown(mine.filter(pk=found.replaced_by_id)), done=request.GET.get("done", ""),
+        predecessors=shelf.shown(shelf.mine.filter(replaced_by=found.pk)),
+        successors=shelf.shown(shelf.mine.filter(pk=found.replaced_by_id)), done=request.GET.get("done", ""),
     )  # fmt: skip
 
 
@@ -211,18 +212,17 @@ def deactivate_key(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _step(request: HttpRequest, page: str, found: APIKey, shelf: Shelf, form: Any) -> HttpResponse:
-    mine = rules.keys_of(request.user)
     return show(
         request, page, shown=shelf.shown([found])[0], form=form, clients=clients(found, LATELY, CLIENTS_LATELY),
         sentence=retirement(found).sentence if found.replaced_by_id is not None else "",
-        successors=shelf.shown(mine.filter(pk=found.replaced_by_id)),
+        successors=shelf.shown(shelf.mine.filter(pk=found.replaced_by_id)),
     )  # fmt: skip
 
 
 def _find(request: HttpRequest, pk: int) -> tuple[APIKey, Shelf]:
     """Return a key of the user's, in whatever state. Anybody else's is not found, like one that does not exist."""
     shelf = Shelf(request)
-    found: APIKey | None = rules.keys_of(request.user).filter(pk=pk).first()
+    found: APIKey | None = shelf.mine.filter(pk=pk).first()
     if found is None:
         raise Http404
     return found, shelf
