@@ -15,6 +15,8 @@ urlpatterns = [
     path("account/logout/", LogoutView.as_view(), name="logout"),
     path("account/keys/", include("keys.selfservice.pages")),
     path("api/v1/keys/whoami/", WhoAmIView.as_view(), name="whoami"),
+    # Behind it, as a key might else be looked for by the id `whoami`.
+    path("api/v1/keys/", include("example_project.accounts.own_keys")),
     path("api/v1/", include("example_project.accounts.urls")),
     path("api/", include("example_project.tracking.urls")),
     path("_internal/", include("example_project.jobs.urls")),

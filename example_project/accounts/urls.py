@@ -1,14 +1,9 @@
-from django.urls import include, path
-from rest_framework.routers import SimpleRouter
+from django.urls import path
 
 from example_project.accounts import views
 
 app_name = "accounts"
-# Behind `keys/whoami/`, which the project's own list of addresses has before this one.
-router = SimpleRouter()
-router.register("keys", views.OwnKeysView, basename="own-key")
 urlpatterns = [
-    path("", include(router.urls)),
     path("auth/login/", views.LoginView.as_view(), name="login"),
     path("users/<int:pk>/", views.UserView.as_view(), name="user"),
     path("users/internal/<int:pk>/", views.InternalUserView.as_view(), name="internal-user"),

@@ -29,7 +29,6 @@ from example_project.accounts.serializers import (
 )
 from keys.authentication import APIKeyAuthentication
 from keys.permissions import HasScope, IsUser
-from keys.selfservice.api import APIKeyViewSet
 
 
 class InternalUserView(generics.RetrieveAPIView[User]):
@@ -125,13 +124,3 @@ class LoginView(TokenViewBase):
             secure=not settings.DEBUG,
         )
         return response
-
-
-class OwnKeysView(APIKeyViewSet):
-    """Keys of your own, and of your department.
-
-    For users, by the JSON Web Token or by the session of the log-in page. A key is known here, so that it is told that
-    it may not make keys.
-    """
-
-    authentication_classes = [CookieOrBearerJWTAuthentication, SessionAuthentication, APIKeyAuthentication]

@@ -46,8 +46,7 @@ def operations() -> list[Any]:
 
 
 @pytest.fixture(autouse=True)
-def example(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
-    settings.ROOT_URLCONF = "example_project.urls"
+def example(monkeypatch: pytest.MonkeyPatch, settings: Settings, with_owners: None) -> None:
     settings.ALLOWED_HOSTS = ["localhost", "testserver"]
     monkeypatch.setenv("INTERNAL_API_KEY", INTERNAL)
     monkeypatch.setenv("WEBHOOK_API_KEY", SHARED)

@@ -5,20 +5,14 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
-from pytest_django.fixtures import Settings
 
 from example_project.accounts.models import Department, Employee
 from keys.models import APIKey, AuditEvent
 from tests.support.callers import bearer
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("with_owners")]
 
 KEYS, PAGES, LOGIN = "/api/v1/keys/", "/account/keys/", "/api/v1/auth/login/"
-
-
-@pytest.fixture(autouse=True)
-def example(settings: Settings) -> None:
-    settings.ROOT_URLCONF = "example_project.urls"
 
 
 @pytest.fixture

@@ -64,5 +64,5 @@ urlpatterns = [
     path("paged/<str:version>/", include(routes("paged", PagedKeys).urls)),
     path("v1/", include((routes("versioned", VersionedKeys).urls, "v1"))),
     path("schema/", SpectacularJSONAPIView.as_view()),
-    path("", include("example_project.urls")),
+    path("", include("tests.support.example_urls")),
 ]
