@@ -16,7 +16,7 @@ from .. import moments
 from ..conf import conf
 from ..models import APIKey
 from .fields import LinesField, NoteField, ScopesField
-from .owner_field import OwnerField, checked
+from .owner_field import OwnerForm
 
 FIELDS: tuple[str, ...] = ("name", "owner_ref", "note", "scopes", "expires_at", "allowed_ips", "rate")
 
@@ -30,7 +30,7 @@ class MomentWidget(forms.SplitDateTimeWidget):
         super().__init__(date_attrs=day, time_attrs=time, date_format="%Y-%m-%d", time_format="%H:%M:%S")
 
 
-class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
+class KeyForm(OwnerForm, forms.ModelForm):  # type: ignore[type-arg]
     """The common part of the forms to create and to change a key."""
 
     expires_at = forms.SplitDateTimeField(
@@ -69,14 +69,6 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
                 "From this moment on the key is refused, without a job that would have to run."
                 " Time zone: %(zone)s. Empty: it never expires."
             ) % {"zone": moments.zone_name()}
-
-    def clean_owner_ref(self) -> str:
-        """Return the owner's reference. One that nobody changed is not looked at: its owner may be gone."""
-        text: str = self.cleaned_data["owner_ref"]
-        if not text or "owner_ref" not in self.changed_data:
-            return text
-        field = self.fields["owner_ref"]
-        return checked(field.settled(text) if isinstance(field, OwnerField) else text)
 
     def _scopes_field(self) -> forms.Field:
         held = self.instance.scopes
@@ -214,7 +206,7 @@ class ChangeKeyForm(KeyForm):
         return {*super()._get_validation_exclusions(), *self.unchanged}  # type: ignore[misc]
 
 
-class ListedKeyForm(forms.ModelForm):  # type: ignore[type-arg]
+class ListedKeyForm(OwnerForm, forms.ModelForm):  # type: ignore[type-arg]
     """A row of the list, where a project's subclass has `list_editable`. Saves only what the person changed in it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

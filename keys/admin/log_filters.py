@@ -87,7 +87,7 @@ class ReasonFilter(admin.ChoicesFieldListFilter):
 
     def choices(self, changelist: Any) -> Iterator[Any]:
         # Nobody is refused with an owner where keys have none, but in an old log.
-        hidden = {"", "" if owners.are_on() else Reason.OWNER.label}
+        hidden = {"", "" if owners.are_on() else str(Reason.OWNER.label)}
         return (one for one in super().choices(changelist) if one["selected"] or str(one["display"]) not in hidden)
 
 

@@ -92,6 +92,22 @@ class OwnerField(forms.CharField):
         raise ValidationError(message, code="several", params={"found": named})
 
 
+class OwnerForm:
+    """The part of a key's form that looks at its owner."""
+
+    cleaned_data: dict[str, Any]
+    changed_data: Any
+    fields: Any
+
+    def clean_owner_ref(self) -> str:
+        """Return the owner's reference. One that nobody changed is not looked at: its owner may be gone."""
+        text: str = self.cleaned_data["owner_ref"]
+        if not text or "owner_ref" not in self.changed_data:
+            return text
+        field = self.fields["owner_ref"]
+        return checked(field.settled(text) if isinstance(field, OwnerField) else text)
+
+
 def checked(ref: str) -> str:
     """Return the reference of an owner whose keys are accepted. Raises ValidationError for another."""
     owners.parse(ref)

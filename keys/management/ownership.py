@@ -4,7 +4,7 @@ from argparse import SUPPRESS
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management.base import CommandError, CommandParser
 from django.db import Error
 from django.db.models import Model
@@ -130,8 +130,12 @@ def known(text: str) -> str:
 
 def _reference(text: str) -> str:
     """Return the reference as keys have it: people write the model as in settings, such as `auth.User`."""
-    arguments.refuse_secret(text)
     if not owners.are_on():
         raise CommandError('Keys have no owners here: KEYS["OWNERS"] is empty.')
     model, colon, pk = text.partition(":")
-    return f"{model.lower()}{colon}{pk}"
+    ref = f"{model.lower()}{colon}{pk}"
+    try:
+        owners.parse(ref)
+    except ValidationError:
+        arguments.refuse_secret(text)  # whoever is no owner is shown
+    return ref

@@ -1,9 +1,10 @@
 """Owners in the admin: who may see whom, how one is found, and the way from an owner to the keys."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.contrib.auth.admin import UserAdmin
@@ -336,6 +337,29 @@ def test_the_link_leads_to_pages_that_are_not_ours_too(admin_client: Client, key
         assert form_of(admin_client.get(add))["owner_ref"] == ["auth.user:1234"]
     mount({User: Users})
     assert "owned_keys" not in text_of(admin_client.get(page))
+
+
+@pytest.fixture
+def proxy() -> Iterator[type[APIKey]]:
+    class PersonalKey(APIKey):
+        class Meta:
+            proxy = True
+            app_label = "keys"
+
+    yield PersonalKey
+    del apps.all_models["keys"]["personalkey"]
+    apps.clear_cache()
+
+
+def test_a_site_may_have_a_subclass_of_keys_alone(
+    admin_client: Client, key: APIKey, mount: Mount, proxy: type[APIKey]
+) -> None:
+    mount({proxy: APIKeyAdmin, User: Users})
+    page = "/office/auth/user/1234/change/"
+    links = [link for link in links_of(admin_client.get(page), page) if "owner=" in link]
+    assert links == [f"/office/keys/personalkey/{end}?owner=auth.user%3A1234" for end in ("", "add/")]
+    assert 'data-url="/office/keys/personalkey/owners/"' in text_of(admin_client.get(links[1]))
+    assert found(admin_client, "smith", "/office/keys/personalkey/owners/") == ["auth.user:1234"]
 
 
 def test_who_deletes_an_owner_is_told_which_keys_end(admin_client: Client, key: APIKey, mount: Mount) -> None:

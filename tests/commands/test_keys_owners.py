@@ -102,6 +102,7 @@ class TestMaking:
             ("auth.user:\x1b[2J", "“auth.user:\\x1b[2J” is no owner"),
             ("", "“” is no owner"),
             ("0123456789" * 4, "That looks like a key itself"),
+            (f"auth.user:{'f' * 40}", "That looks like a key itself"),
         ],
     )
     def test_nobody_owns_no_key(self, owners_on: None, owner: str, sentence: str) -> None:
@@ -257,23 +258,26 @@ class TestListing:
         assert records("--owner", "auth.user:1234567")["TTS"]["owner"] == "auth.user:1234567"
 
     def test_a_primary_key_may_be_a_text_with_blanks(self, owners_on: None) -> None:
-        for text in ("a b", "a b ", " a b"):
+        for text in ("a b", "a b ", " a b", "f" * 40):
             if not Session.objects.filter(pk=text).exists():  # MariaDB ignores blanks at the end
                 make_key("of", owner=Session.objects.create(pk=text, expire_date=timezone.now()), note=text)
         assert [row["note"] for row in records("--owner", "sessions.session:a b").values()] == ["a b"]
-        assert records("--owner", "sessions.session: a b")["of"]["owner"] == "sessions.session: a b"
+        for owner_ref in ("sessions.session: a b", f"sessions.session:{'f' * 40}"):
+            assert records("--owner", owner_ref)["of"]["owner"] == owner_ref
 
-    def test_owners_that_differ_in_case_alone_are_two(self, owners_on: None) -> None:
-        upper = Session.objects.create(pk="Anna", expire_date=timezone.now())
-        make_key("Upper", owner=upper)
-        key = make_key("Lower")
-        models.QuerySet(APIKey).filter(pk=key.pk).update(owner_ref="sessions.session:anna")
-        record(key, at=timezone.now(), owner="sessions.session:anna")
+    def test_owners_that_differ_in_case_or_a_blank_are_several(self, owners_on: None) -> None:
+        make_key("Upper", owner=Session.objects.create(pk="Anna", expire_date=timezone.now()))
+        others = {"Lower": "sessions.session:anna", "Blank": "sessions.session:Anna "}
+        for name, owner_ref in others.items():
+            key = make_key(name)
+            models.QuerySet(APIKey).filter(pk=key.pk).update(owner_ref=owner_ref)
+            record(key, at=timezone.now(), owner=owner_ref)
         shown = {name: (row["owner_name"], row["owner_objection"]) for name, row in records().items()}
-        assert shown == {"Upper": ("Anna", ""), "Lower": ("", "gone")}
-        assert [*records("--owner", "sessions.session:anna")] == ["Lower"]
-        assert json.loads(run("keys_usage", "--json", "--owner", "sessions.session:Anna").out) == []
-        assert len(json.loads(run("keys_usage", "--json", "--owner", "sessions.session:anna").out)) == 1
+        assert shown == {"Upper": ("Anna", ""), "Lower": ("", "gone"), "Blank": ("", "gone")}
+        for name, owner_ref in {"Upper": "sessions.session:Anna", **others}.items():
+            assert [*records("--owner", owner_ref)] == [name]
+            used = json.loads(run("keys_usage", "--json", "--owner", owner_ref).out)
+            assert [row["key_name"] for row in used] == [*({name} & others.keys())]
 
 
 class TestUsage:

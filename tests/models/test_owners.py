@@ -72,7 +72,7 @@ def test_an_owner_of_any_kind_is_found_again(kind: str) -> None:
     assert (found.owner.pk, objection_to(found, None)) == (found.owner._meta.pk.to_python(owner.pk), "")
     assert list(APIKey.objects.owned_by(owner)) == [key]
     # A proxy and a child are owners as the listed model has them.
-    assert owners.names([ref, "auth.user:99", "nonsense"]) == {ref: str(found.owner)}
+    assert owners.read([ref, "auth.user:99", "nonsense"]) == {ref: found.owner}
     assert AuditEvent.objects.get(api_key=key).owner == ref
 
 

@@ -4,12 +4,19 @@ import html
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
+from django.conf import settings
+from django.contrib.admin import AdminSite
+from django.contrib.admin.sites import all_sites
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.backends.db import SessionStore
 from django.http.response import HttpResponseBase
-from django.test import Client
+from django.test import Client, RequestFactory, override_settings
 from django.urls import reverse
 from django.utils import timezone
 
+from keys.admin import OwnedKeysMixin
 from keys.models import APIKey, AuditEvent
 from tests.support.admin import forms_of, text_of
 from tests.support.crawling import crawl, links_of
@@ -26,11 +33,10 @@ def steps(site: str = "admin") -> Iterator[Step]:
     yield "search in the log", lambda: search(site, "auditevent")
     yield "older events", lambda: older_events(site)
     yield "links", lambda: links(site)
+    yield "owners", lambda: owners(site)
 
 
 def browser() -> Client:
-    from django.contrib.auth import get_user_model
-
     users: Any = get_user_model().objects
     boss = users.filter(username="boss").first() or users.create_superuser("boss", "boss@example.org", "secret")
     client = Client()
@@ -92,6 +98,42 @@ def page_of_a_key(site: str) -> None:
     text = text_of(page)
     for part in ("keys-summary", "keys-chart", "keys-traces", 'name="opened_with"', 'name="_save"'):
         assert part in text, part
+
+
+def owners(site: str) -> None:
+    """The owner is on the pages of a key and of the log, is found, and leads to the keys."""
+    client = browser()
+    users: Any = get_user_model()
+    owner = users.objects.create_superuser("olivia", "olivia@example.org", "secret")
+    ref = f"{users._meta.label_lower}:{owner.pk}"
+    with override_settings(KEYS={**settings.KEYS, "OWNERS": [users._meta.label]}):
+        key = APIKey.objects.create(name="Owned", owner_ref=ref, note="Whom to ask")
+        listing = reverse(f"{site}:keys_apikey_changelist")
+        page = opened(client, f"{listing}?owner={ref}")
+        filters(page, "owner")
+        for address in (listing, reverse(f"{site}:keys_apikey_change", args=[key.pk])):
+            assert "olivia" in text_of(opened(client, address)), address
+        assert "Owned" in text_of(opened(client, f"{reverse(f'{site}:keys_auditevent_changelist')}?owner={ref}"))
+        (form,) = (one for one in forms_of(opened(client, f"{reverse(f'{site}:keys_apikey_add')}?owner={ref}"))
+                   if "owner_ref" in one.fields)  # fmt: skip
+        assert (form.fields["owner_ref"], form.fields["note"]) == ([ref], [""])
+        found = client.post(reverse(f"{site}:keys_apikey_owners"), {"q": ref}).json()["found"]
+        assert [one["ref"] for one in found] == [ref]
+        (place,) = (one for one in all_sites if one.name == site)
+        if place.is_registered(users):
+            text = page_of_an_owner(place, owner)
+            assert f"{listing}?{urlencode({'owner': ref})}" in text, text
+            assert "accepted of" in text, text
+
+
+def page_of_an_owner(site: AdminSite, owner: Any) -> str:
+    """Return the page that an owner has with the mixin, on a site whose own pages for users are without it."""
+    kind = type(site.get_model_admin(type(owner)))
+    pages: Any = type("Owners", (OwnedKeysMixin, kind), {})(type(owner), site)
+    request = RequestFactory().get("/")
+    request.user, request.session = owner, SessionStore()
+    response = pages.change_view(request, str(owner.pk))
+    return html.unescape(text_of(response.render()))
 
 
 def log(site: str) -> None:

@@ -82,7 +82,7 @@ class Command(KeysCommand):
         if options["interactive"] and not sys.stdin.isatty():
             raise CommandError(f"Nothing was changed: say --yes to deactivate {which} without a terminal.")
         if options["interactive"] and not self._confirmed(f"Deactivate {which}?"):
-            raise CommandError(f"Nothing was changed: {which} stay as they are.")
+            raise CommandError("Nothing was changed.")
         # All or none, and those that were made meanwhile, too.
         with transaction.atomic(using=router.db_for_write(APIKey)):
             ended = list(keys.all())

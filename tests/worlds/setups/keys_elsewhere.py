@@ -24,6 +24,13 @@ def steps() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "a deletion that fails", a_deletion_that_fails
     yield "a form sent twice", a_form_sent_twice
     yield "two clicks at once", two_clicks_at_once
+    yield "owners", owners
+
+
+def owners() -> None:
+    from tests.worlds import admin_everything
+
+    admin_everything.owners("admin")
 
 
 def tables() -> None:
