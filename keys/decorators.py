@@ -44,7 +44,8 @@ def api_key_required(
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
         is_async = iscoroutinefunction(view) or _is_awaited(view)
         for_users = _with_cookies(view, is_async) if or_user else view
-        is_plain, asks_for_login = not _is_of_framework(view), _asks_for_login(view)
+        is_plain = not _is_of_framework(view)
+        asks_for_login = not or_user and _asks_for_login(view)
 
         def choose(request: HttpRequest) -> Any:
             """Return what answers the request: the view, or a function that refuses."""

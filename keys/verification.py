@@ -309,7 +309,7 @@ def is_from_person(request: Any) -> bool:
 
     The request may be Django REST framework's or Django's own. Nothing else decides what only people may do.
     """
-    return is_person(request.user) and holder_of(request) is None
+    return is_person(getattr(request, "user", None)) and holder_of(request) is None
 
 
 def scope_denial(use: Use, required: Iterable[str]) -> str:

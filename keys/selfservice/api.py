@@ -58,14 +58,12 @@ class Unavailable(exceptions.APIException):
     default_code = "unavailable"
 
 
+# A project subclasses it to name other authenticators, throttles or another pagination than its usual ones.
 class APIKeyViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[APIKey]):
-    """Keys of your own.
-
-    Subclass it to name other authenticators, throttles or a pagination than the project's usual ones. Its
-    `permission_classes` are asked beside `IsUser`, without which nobody gets in: a key may not make keys.
-    """
+    """Keys of your own."""
 
     queryset = APIKey.objects.none()
+    # Not the project's usual ones, which may ask for a key. A subclass's are asked beside `IsUser`.
     permission_classes: Any = ()
     serializer_class = OwnKeySerializer
     serializer_classes: ClassVar[Mapping[str, type[serializers.BaseSerializer[Any]]]] = {
@@ -88,7 +86,7 @@ class APIKeyViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[APIKey]):
         return response
 
     def get_permissions(self) -> list[BasePermission]:
-        """Ask for a user before all that a project asks for."""
+        """Ask for a user before all that a project asks for: a key may make no keys, whatever it may do."""
         return [IsUser(), *super().get_permissions()]  # type: ignore[list-item]
 
     def get_queryset(self) -> APIKeyQuerySet[Any]:

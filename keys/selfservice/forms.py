@@ -1,6 +1,6 @@
-"""What people type in to make, rename, rotate and deactivate a key. Whether they may, `rules` decides."""
+"""What people type in to make, change, rotate and deactivate a key. Whether they may, `rules` decides."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -25,15 +25,6 @@ GRACES = (timedelta(0), timedelta(hours=1), timedelta(days=1), timedelta(days=7)
 LAST_ID = 2**63 - 1
 
 
-def name_field() -> forms.CharField:
-    return forms.CharField(
-        label=_("Name"),
-        max_length=APIKey._meta.get_field("name").max_length,
-        help_text=_("What will use the key, as you want to read it here later: “Nightly backup”, “Build server”."),
-        widget=forms.TextInput(attrs={"autocomplete": "off"}),
-    )
-
-
 class RuledForm(forms.Form):
     """A form whose values the rules look at after it. What they refuse stands at its field."""
 
@@ -49,13 +40,46 @@ class RuledForm(forms.Form):
             self.add_error(field if field in self.fields else None, errors)
 
 
-class CreateForm(RuledForm):
-    """Makes a key. `owners` are those of the user, by reference: how each is named in the list."""
+class KeyForm(RuledForm):
+    """What may be said of a key at any time."""
 
+    name = forms.CharField(
+        label=gettext_lazy("Name"), max_length=APIKey._meta.get_field("name").max_length,
+        help_text=gettext_lazy(
+            "What will use the key, as you want to read it here later: “Nightly backup”, “Build server”."
+        ),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )  # fmt: skip
     scopes = forms.MultipleChoiceField(
         label=gettext_lazy("What it may do"), required=False, widget=forms.CheckboxSelectMultiple,
         help_text=gettext_lazy("Give a key only what its program calls: whoever finds the key can do that too."),
     )  # fmt: skip
+    allowed_ips = forms.CharField(
+        label=gettext_lazy("Allowed networks"), required=False,
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "autocapitalize": "off"}),
+        help_text=gettext_lazy(
+            "One IPv4 or IPv6 address or network per line, such as 203.0.113.7 or 2001:db8::/32."
+            " From anywhere else the key is refused. Empty: it may be used from anywhere."
+        ),
+    )  # fmt: skip
+
+    def offer_scopes(self, offered: Iterable[str]) -> None:
+        """Make a check box of each scope, with its sentence; none at all if there is nothing to tick."""
+        field: Any = self.fields["scopes"]
+        field.choices = [
+            (scope, format_html('<span>{} <code class="keys-scope">{}</code></span>', sentence_of(scope), scope))
+            for scope in offered
+        ]
+        if not field.choices:
+            del self.fields["scopes"]
+
+    def clean_allowed_ips(self) -> list[str]:
+        return _lines(self.cleaned_data["allowed_ips"])
+
+
+class CreateForm(KeyForm):
+    """Makes a key. `owners` are those of the user, by reference: how each is named in the list."""
+
     life = forms.ChoiceField(
         label=gettext_lazy("It ends"), widget=forms.RadioSelect,
         help_text=gettext_lazy(
@@ -67,21 +91,12 @@ class CreateForm(RuledForm):
         label=gettext_lazy("Its last day"), required=False, input_formats=["%Y-%m-%d"],
         widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
     )  # fmt: skip
-    allowed_ips = forms.CharField(
-        label=gettext_lazy("Allowed networks"), required=False,
-        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "autocapitalize": "off"}),
-        help_text=gettext_lazy(
-            "One IPv4 or IPv6 address or network per line, such as 203.0.113.7 or 2001:db8::/32."
-            " From anywhere else the key is refused. Empty: it may be used from anywhere."
-        ),
-    )  # fmt: skip
     # The latest of the user's keys when the form was made, so that it makes one key however often it is sent.
     after = forms.IntegerField(required=False, min_value=0, max_value=LAST_ID, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, owners: Mapping[str, str], chosen: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.owners = owners
-        self.fields = {"name": name_field(), **self.fields}
         if len(owners) > 1:
             choices = [("", _("Choose…")), *owners.items()]
             owner = forms.ChoiceField(
@@ -89,19 +104,11 @@ class CreateForm(RuledForm):
                 help_text=_("It acts for this one, and ends with it."),
             )  # fmt: skip
             self.fields = {"name": self.fields.pop("name"), "owner": owner, **self.fields}
-        self._offer_scopes(rules.offered())
+        offered = rules.offered()
+        self.fields["scopes"].initial = [scope for scope in conf.DEFAULT_SCOPES if scope in offered]
+        self.offer_scopes(offered)
         self._offer_lives(self_service()["LONGEST_LIFE"])
         self.fields["after"].widget.attrs["autocomplete"] = "off"
-
-    def _offer_scopes(self, offered: Mapping[str, str]) -> None:
-        field: Any = self.fields["scopes"]
-        field.choices = [
-            (scope, format_html('<span>{} <code class="keys-scope">{}</code></span>', sentence_of(scope), scope))
-            for scope in offered
-        ]
-        field.initial = [scope for scope in conf.DEFAULT_SCOPES if scope in offered]
-        if not offered:
-            del self.fields["scopes"]
 
     def _offer_lives(self, longest: timedelta | None) -> None:
         spans = [span for span in LIVES if longest is None or span <= longest]
@@ -117,9 +124,6 @@ class CreateForm(RuledForm):
         self.fields["last_day"].widget.attrs["min"] = f"{today:%Y-%m-%d}"
         if end is not None:
             self.fields["last_day"].widget.attrs["max"] = f"{moments.local(end):%Y-%m-%d}"
-
-    def clean_allowed_ips(self) -> list[str]:
-        return [line for text in self.cleaned_data["allowed_ips"].splitlines() if (line := text.strip())]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -152,12 +156,36 @@ class CreateForm(RuledForm):
         return moments.after(timezone.now(), span)
 
 
-class RenameForm(RuledForm):
-    """Gives a key another name."""
+class ChangeForm(KeyForm):
+    """Changes a key. What the person did not change is left alone: others may have changed it meanwhile.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["name"] = name_field()
+    The page holds the values it was made from. A field that both changed is an error.
+    """
+
+    def __init__(self, data: Any, *, key: APIKey) -> None:
+        now = {"name": key.name, "scopes": [*key.scopes], "allowed_ips": "\n".join(key.allowed_ips)}
+        super().__init__(data, initial=now)
+        self.offer_scopes(dict.fromkeys([*rules.offered(), *key.scopes]))
+        # Without them, as a program sends it, changes are compared with the current row.
+        is_opened = data is None or self.add_initial_prefix("name") in data
+        for field in self.fields.values():
+            field.show_hidden_initial = is_opened
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The values that the person changed."""
+        return {name: self.cleaned_data[name] for name in self.changed_data}
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        for name in {*self.changed_data} & {*cleaned}:
+            bound = self[name]
+            if not bound.field.show_hidden_initial:
+                continue
+            opened = bound.field.widget.value_from_datadict(self.data, self.files, bound.html_initial_name)
+            if _comparable(opened) != _comparable(self.initial[name]):
+                self.add_error(name, _("Somebody else has changed this since you opened the page. Open it again."))
+        return cleaned
 
 
 class RotateForm(RuledForm):
@@ -189,6 +217,14 @@ class DeactivateForm(RuledForm):
         help_text=gettext_lazy("It stands in the log, for whoever asks later. Never write a key here."),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )  # fmt: skip
+
+
+def _lines(text: str) -> list[str]:
+    return [line for part in text.splitlines() if (line := part.strip())]
+
+
+def _comparable(value: Any) -> Any:
+    return {*value} if isinstance(value, list) else _lines(value or "")
 
 
 def _end_of(day: date) -> datetime:

@@ -10,7 +10,7 @@ urlpatterns = [
     path("", views.list_keys, name="list"),
     path("new/", views.create_key, name="create"),
     path("<int:pk>/", views.show_key, name="key"),
-    path("<int:pk>/rename/", views.rename_key, name="rename"),
+    path("<int:pk>/change/", views.change_key, name="change"),
     path("<int:pk>/rotate/", views.rotate_key, name="rotate"),
     path("<int:pk>/deactivate/", views.deactivate_key, name="deactivate"),
 ]

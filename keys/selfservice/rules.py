@@ -29,6 +29,7 @@ from .locks import locked, number_of
 
 MOST_NETWORKS = 100  # of one key: each is read at each request
 MOST_OF_A_REASON = 200  # characters: the log has room for no more
+OWNERS_NAMED = 5  # to somebody who names none
 CHANGEABLE = frozenset({"name", "scopes", "allowed_ips", "expires_at"})
 
 
@@ -196,8 +197,11 @@ def _row_of(key: APIKey) -> Iterator[APIKey]:
 def _owner_among(mine: dict[str, Model], ref: str) -> str:
     if not ref and len(mine) == 1:
         return next(iter(mine))
+    if not ref and mine:
+        message, some = _("Say whose key it is, such as %(owners)s."), ", ".join(list(mine)[:OWNERS_NAMED])
+        raise ValidationError({"owner": ValidationError(message, code="required", params={"owners": some})})
     if not ref:
-        raise ValidationError({"owner": _("Say whose key it is.") if mine else _("You may make no keys.")})
+        raise ValidationError({"owner": _("You may make no keys.")})
     if ref not in mine:
         raise ValidationError({"owner": _("That is no owner of yours.")})
     return ref

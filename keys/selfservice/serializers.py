@@ -4,6 +4,7 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from django.conf import settings
+from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from .. import moments
@@ -51,7 +52,7 @@ class OwnKeySerializer(serializers.ModelSerializer[APIKey]):
     """A key of the user's, without its secret."""
 
     # No choices: drf-spectacular warns of two enumerations of one name, and a project may have its own.
-    state = serializers.CharField(read_only=True, help_text="active, expiring, retiring, expired or inactive")
+    state = serializers.CharField(read_only=True, help_text=_("active, expiring, retiring, expired or inactive"))
     owner = serializers.CharField(source="owner_ref", read_only=True)
     scopes = _Texts(read_only=True)
     allowed_ips = _Texts(read_only=True)
@@ -81,7 +82,7 @@ class OwnKeyWithSecretSerializer(OwnKeySerializer):
 
 
 class OwnKeyChangesSerializer(serializers.Serializer[APIKey]):
-    """What a user may change of a key. The rules check it."""
+    """What a user may change of a key."""
 
     name = serializers.CharField(max_length=100, required=False)
     scopes = _Texts(max_length=_MOST_SCOPES, required=False)

@@ -34,8 +34,8 @@ class ShownKey:
         return self.links.of("key", self.key.pk)
 
     @property
-    def rename_url(self) -> str:
-        return self.links.of("rename", self.key.pk)
+    def change_url(self) -> str:
+        return self.links.of("change", self.key.pk)
 
     @property
     def rotate_url(self) -> str:

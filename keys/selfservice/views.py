@@ -23,7 +23,7 @@ from ..models.fields import stored
 from ..models.owners import OwnerUnknownError
 from ..verification import is_from_person
 from . import rules
-from .forms import CreateForm, DeactivateForm, RenameForm, RotateForm
+from .forms import ChangeForm, CreateForm, DeactivateForm, RotateForm
 from .layout import Links, show
 from .locks import locked
 from .shown import Shelf, ShownKey
@@ -153,21 +153,21 @@ def show_key(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @for_people("GET", "HEAD", "POST")
-def rename_key(request: HttpRequest, pk: int) -> HttpResponse:
-    """Give a key another name."""
+def change_key(request: HttpRequest, pk: int) -> HttpResponse:
+    """Change a key's name, what it may do and from where."""
     found, shelf = _find(request, pk)
-    form = RenameForm(request.POST if request.method == "POST" else None, initial={"name": found.name})
+    form = ChangeForm(request.POST if request.method == "POST" else None, key=found)
     if form.is_valid():
         try:
-            rules.change(found, name=form.cleaned_data["name"])
+            rules.change(found, **form.changes)
         except StaleKeyError:
             form.add_error(None, STALE)
         except ValidationError as error:
             form.refuse(error)
         else:
-            return _to_key(request, found, "renamed")
-    found.refresh_from_db()
-    return show(request, "rename", shown=shelf.shown([found])[0], form=form)
+            return _to_key(request, found, "changed")
+        found.refresh_from_db()
+    return show(request, "change", shown=shelf.shown([found])[0], form=form)
 
 
 @for_people("GET", "HEAD", "POST")

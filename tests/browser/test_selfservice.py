@@ -105,7 +105,13 @@ def test_every_page_fits_its_window_is_accessible_and_keeps_to_the_policy(
 ) -> None:
     first, *_, replaced = keys
     visits = [_goes_to(), _goes_to(first.pk), _goes_to(replaced.pk), _goes_to(first.pk, "rotate")]
-    visits += [_goes_to(first.pk, "deactivate"), _is_refused, make, lambda page: page.reload()]
+    visits += [
+        _goes_to(first.pk, "change"),
+        _goes_to(first.pk, "deactivate"),
+        _is_refused,
+        make,
+        lambda page: page.reload(),
+    ]
     problems = [problem for visit in visits for problem in found_on(page, visit)]
     _use_a_base(settings)
     problems += [problem for visit in (_goes_to(), _goes_to(first.pk)) for problem in found_on(page, visit)]

@@ -219,6 +219,9 @@ class Account:
     prefix: str = ""
     owner_ref: str = ""
 
+    def has_scope(self, scope: str) -> bool:
+        return scope in self.scopes
+
 
 class Elsewhere:
     def is_configured(self) -> bool:

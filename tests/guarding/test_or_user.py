@@ -316,6 +316,13 @@ def test_a_login_beside_the_key_is_no_service(view: Any, settings: Settings, bro
     assert Client().get("/0/", headers={"X-API-Key": str(bobs.key)}).json() == {"user": "bob", "key": "Bobs"}
 
 
+def test_a_login_or_a_key(settings: Settings, browser: Client, key: APIKey) -> None:
+    # Then login_required asks for no more than the guard.
+    serve(settings, api_key_required(or_user=True)(login_required(said)))
+    assert Client(headers={"X-API-Key": str(key.key)}).get("/0/").json()["user"] == "key:TTS"
+    assert browser.get("/0/").json()["user"] == "anna"
+
+
 class OfTheFramework(APIView):
     authentication_classes: Any = []
     permission_classes = [AllowAny]

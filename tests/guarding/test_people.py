@@ -12,6 +12,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
+from django.core.exceptions import ValidationError
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template import engines
@@ -38,6 +39,8 @@ from keys.keyrings import DatabaseKeyring, EnvironmentKey
 from keys.models import APIKey, AuditEvent, owners
 from keys.ninja import APIKeyAuth
 from keys.permissions import HasAPIKey, HasScope, IsUser
+from keys.selfservice import rules
+from keys.selfservice.api import APIKeyViewSet
 from keys.testing import unrecorded
 from keys.verification import Guard, is_from_person
 from tests.support.callers import get, post
@@ -180,8 +183,7 @@ class TestActingAsTheOwner:
     @pytest.mark.parametrize("address", ACTING)
     def test_under_asgi(self, address: str, hers: APIKey) -> None:
         answer = async_to_sync(AsyncClient().get)(address, headers={"X-API-Key": str(hers.key)})
-        if address != "/ninja/":  # its views are sync there, too
-            assert answer.json() == {"user": "anna", "key": "Billing"}
+        assert answer.json() == {"user": "anna", "key": "Billing"}
         assert rows() == [("used", "", "Billing", 200)]
 
     @pytest.mark.parametrize("address", ACTING)
@@ -213,17 +215,24 @@ class TestActingAsTheOwner:
         assert get("/plain/", hers).json()["user"] == "anna"
         assert isinstance(seen[0], User)
 
-    def test_keys_of_the_environment_have_no_owner(self, settings: Settings) -> None:
+    def test_the_holder_of_another_keyring(self, settings: Settings, anna: User) -> None:
         class Elsewhere:
+            owner_ref = ""
+
             def is_configured(self) -> bool:
                 return True
 
             def find(self, token: str) -> EnvironmentKey:
-                return EnvironmentKey("warehouse")
+                return EnvironmentKey("warehouse", owner_ref=self.owner_ref)
 
-        guard: Any = Guard(keyrings=(Elsewhere(),), acts_as_owner=True)
+        ring = Elsewhere()
+        guard = Guard(keyrings=(ring,), acts_as_owner=True)
         settings.ROOT_URLCONF = (path("", api_key_required(guard=guard)(lambda request: JsonResponse(said(request)))),)
         assert get("/", "0" * 40).json()["user"] == "key:warehouse"
+        ring.owner_ref = owners.ref_of(anna)
+        assert get("/", "0" * 40).json()["user"] == "anna"
+        ring.owner_ref = f"auth.user:{anna.pk + 1}"
+        assert get("/", "0" * 40).status_code == 401
 
     def test_two_views_of_one_guard_make_one_decision(self, hers: APIKey) -> None:
         # Whom a key acts as decides nothing of the key, so it gets no second row.
@@ -355,6 +364,26 @@ class TestNobodyTakesItForAPerson:
         settings.ROOT_URLCONF = (path("", api_key_required(guard=AS_OWNER)(within)),)
         assert get("/", hers).json() == {"answers": [403, 200]}
 
+    @pytest.mark.parametrize("make", [lambda request: RequestFactory().post("/", {"name": "made"}), copy.copy])
+    def test_who_makes_keys(
+        self, make: Callable[[HttpRequest], HttpRequest], settings: Settings, hers: APIKey, anna: User
+    ) -> None:
+        made = APIKeyViewSet.as_view({"post": "create"}, authentication_classes=[SessionAuthentication])
+
+        def within(request: HttpRequest) -> HttpResponse:
+            inner = make(request)
+            inner.user, inner._dont_enforce_csrf_checks = request.user, True  # type: ignore[attr-defined]
+            with pytest.raises(ValidationError):
+                rules.create(request.user, name="made")
+            return JsonResponse({"api": made(inner).status_code})
+
+        settings.ROOT_URLCONF = (path("", api_key_required(guard=AS_OWNER)(within)),)
+        answer = Client(headers={"X-API-Key": str(hers.key)}).post("/", {"name": "made"})
+        assert answer.json() == {"api": 403}
+        assert APIKey.objects.count() == 1
+        # Anna herself may.
+        assert rules.create(anna, name="made").owner == anna
+
     @pytest.mark.parametrize("make", [copy.copy, Request])
     def test_the_request(self, make: Callable[[Any], Any], settings: Settings, hers: APIKey) -> None:
         def look(request: HttpRequest) -> JsonResponse:
@@ -366,6 +395,7 @@ class TestNobodyTakesItForAPerson:
 
     def test_a_person(self, anna: User) -> None:
         request = RequestFactory().get("/")
+        assert not is_from_person(request)
         request.user = anna
         assert is_from_person(request)
 

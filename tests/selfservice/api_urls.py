@@ -13,6 +13,7 @@ from rest_framework.routers import SimpleRouter
 from rest_framework.versioning import NamespaceVersioning, URLPathVersioning
 
 from keys.authentication import APIKeyAuthentication
+from keys.models import APIKey
 from keys.selfservice.api import APIKeyViewSet
 
 
@@ -50,6 +51,19 @@ class VersionedKeys(Keys):
     versioning_class = NamespaceVersioning
 
 
+class ChangedMeanwhile(Keys):
+    """Others change each key after it has been read."""
+
+    def get_object(self) -> Any:
+        key = super().get_object()
+        others = APIKey.objects.get(pk=key.pk)
+        others.name = "theirs"
+        others.save()
+        if self.action != "partial_update":
+            APIKey.objects.filter(pk=key.pk).update(owner_ref="auth.user:0")
+        return key
+
+
 def routes(prefix: str, view: type[APIKeyViewSet]) -> SimpleRouter:
     router = SimpleRouter()
     router.register("", view, basename=prefix)
@@ -61,6 +75,7 @@ urlpatterns = [
     path("mine/", include(routes("mine", Keys).urls)),
     path("open/", include(routes("open", OpenKeys).urls)),
     path("staff/", include(routes("staff", KeysForStaff).urls)),
+    path("changed/", include(routes("changed", ChangedMeanwhile).urls)),
     path("paged/<str:version>/", include(routes("paged", PagedKeys).urls)),
     path("v1/", include((routes("versioned", VersionedKeys).urls, "v1"))),
     path("schema/", SpectacularJSONAPIView.as_view()),

@@ -1,16 +1,12 @@
 """Users who own keys: Anna, and Ben, who is to get at nothing of hers."""
 
-from datetime import timedelta
-from typing import Any
-
 import pytest
 from django.contrib.auth.models import User
 from pytest_django import Settings
 
 from keys.models import APIKey
 from keys.selfservice import rules
-
-RULES: dict[str, Any] = {"SCOPES": ["users:read", "tracking:*"], "MOST_KEYS": 3, "LONGEST_LIFE": timedelta(days=100)}
+from tests.selfservice.limits import RULES
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from keys import moments
 from keys.conf import self_service
 from keys.models import APIKey, AuditEvent
 from keys.selfservice import rules
-from tests.selfservice.conftest import RULES
+from tests.selfservice.limits import RULES
 from tests.support.callers import UNKNOWN
 
 URL = "/mine/"
@@ -327,6 +327,13 @@ def test_what_is_no_grace_is_a_bad_request(client: Client, key: APIKey, body: st
 def test_what_is_no_reason_is_a_bad_request(client: Client, key: APIKey, body: str) -> None:
     assert client.post(f"{URL}{key.pk}/deactivate/", body, content_type=JSON).status_code == 400
     assert row(key).is_active
+
+
+@pytest.mark.parametrize(("method", "step"), [("patch", ""), ("post", "rotate/"), ("post", "deactivate/")])
+def test_what_others_have_changed_is_a_conflict(client: Client, key: APIKey, method: str, step: str) -> None:
+    answer = getattr(client, method)(f"/changed/{key.pk}/{step}", {"name": "mine"}, content_type=JSON)
+    assert (answer.status_code, answer.json()["detail"][:30]) == (409, "This key has been changed mean")
+    assert (row(key).name, row(key).state, APIKey.objects.count()) == ("theirs", "active", 1)
 
 
 def test_there_is_no_other_method(client: Client, key: APIKey) -> None:

@@ -28,7 +28,7 @@ from tests.support.log import record
 LIST, NEW = "/account/keys/", "/account/keys/new/"
 TOKEN = re.compile(r"\b[0-9a-f]{40}\b")
 DAY = 24 * 60 * 60
-PAGES = ("", "rename/", "rotate/", "deactivate/")
+PAGES = ("", "change/", "rotate/", "deactivate/")
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,8 @@ def test_a_form_that_is_sent_again_makes_no_second_key(browser: Client) -> None:
     assert TOKEN.search(text(browser.post(NEW, sent)))
     key = APIKey.objects.get()
     for name in ("CI", "Renamed meanwhile"):
-        browser.post(of(key, "rename/"), {"name": name})
+        browser.post(of(key, "change/"), shown_by(browser, key, name=name))
+        key.refresh_from_db()
         again = text(browser.post(NEW, sent))
         assert not TOKEN.search(again)
         assert of(key) in again
@@ -276,12 +277,58 @@ def test_a_page_says_only_what_is_so(browser: Client, key: APIKey) -> None:
     assert "It is refused from now on." not in text(browser.get(of(key), {"done": "deactivated"}))
 
 
-def test_a_key_gets_another_name(browser: Client, key: APIKey) -> None:
-    assert "It has its new name." in text(browser.post(of(key, "rename/"), {"name": " Deploy "}, follow=True))
-    assert stored(key, "name") == "Deploy"
-    response = browser.post(of(key, "rename/"), {"name": "a\x07b"})
-    assert "name" in response.context["form"].errors
-    assert "<h1>Rename Deploy</h1>" in text(response)
+def shown_by(client: Client, key: APIKey, **changes: Any) -> dict[str, Any]:
+    """Return what a browser sends that opened the form to change the key and changed something in it."""
+    opened = {"name": key.name, "scopes": key.scopes, "allowed_ips": "\n".join(key.allowed_ips)}
+    page = text(client.get(of(key, "change/")))
+    assert all(f'name="initial-{name}"' in page for name, value in opened.items() if value != [])
+    return {**opened, **{f"initial-{name}": value for name, value in opened.items()}, **changes}
+
+
+def test_a_key_is_changed(browser: Client, key: APIKey) -> None:
+    sent = shown_by(browser, key, name=" Deploy ", scopes=["tracking:*"], allowed_ips="10.0.0.0/8\r\n")
+    assert "It is changed." in text(browser.post(of(key, "change/"), sent, follow=True))
+    key.refresh_from_db()
+    assert (key.name, key.scopes, key.allowed_ips) == ("Deploy", ["tracking:*"], ["10.0.0.0/8"])
+    event = AuditEvent.objects.get(event="changed")
+    assert (event.actor, {*event.changes}) == ("user: anna", {"name", "scopes", "allowed_ips"})
+
+
+def test_what_the_rules_refuse_is_not_changed(browser: Client, key: APIKey, given: APIKey) -> None:
+    cases: list[tuple[APIKey, dict[str, Any], str]] = [
+        (key, {"name": "a\x07b"}, "name"),
+        (key, {"scopes": ["employees:read"]}, "scopes"),
+        (key, {"allowed_ips": "0.0.0.0"}, "allowed_ips"),
+        (given, {"scopes": [*given.scopes, "tracking:*"]}, "scopes"),
+        (given, {"allowed_ips": ""}, "allowed_ips"),
+    ]
+    for one, changes, field in cases:
+        response = browser.post(of(one, "change/"), shown_by(browser, one, **changes))
+        assert [*response.context["form"].errors] == [field], changes
+        assert f"<h1>Change {one.name}</h1>" in text(response)
+    # What an administrator gave can be narrowed.
+    browser.post(of(given, "change/"), shown_by(browser, given, scopes=["employees:read"]))
+    assert stored(given, "scopes") == ["employees:read"]
+    key.deactivate()
+    assert "It is refused already." in text(browser.get(of(key, "change/")))
+    assert browser.post(of(key, "change/"), {"name": "B"}).status_code == 200
+    assert stored(key, "name") == "A"
+
+
+def test_a_page_that_was_opened_before_undoes_nothing(browser: Client, key: APIKey) -> None:
+    key.scopes = ["users:read", "tracking:*"]
+    key.save()
+    sent = shown_by(browser, key, name="B")
+    key.scopes = ["users:read"]
+    key.save()
+    browser.post(of(key, "change/"), sent)
+    assert (stored(key, "name"), stored(key, "scopes")) == ("B", ["users:read"])
+    sent |= {"initial-name": "B", "scopes": ["tracking:*"]}
+    assert "Somebody else has changed this" in text(browser.post(of(key, "change/"), sent))
+    assert stored(key, "scopes") == ["users:read"]
+    # A program sends the values alone.
+    browser.post(of(key, "change/"), {"name": "C", "scopes": ["tracking:*"]})
+    assert (stored(key, "name"), stored(key, "scopes")) == ("C", ["tracking:*"])
 
 
 def test_who_used_it_is_told_by_address_program_and_call(browser: Client, key: APIKey, anna: User) -> None:

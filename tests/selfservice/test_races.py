@@ -1,62 +1,93 @@
-"""Limits hold against requests at the same time."""
+"""Limits hold against requests at the same time, in threads and processes of a real server."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 
 import pytest
+import requests
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.db import connections, transaction
+from django.test import Client
+from pytest_django import Settings
 
 from keys.models import APIKey, AuditEvent
 from keys.selfservice import rules
-from tests.selfservice.conftest import RULES
-from tests.support.processes import at_once
+from tests.selfservice.limits import RULES
+from tests.support.servers import GUNICORN, Server, serving
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+AT_ONCE = 12
+TOKEN = "a" * 32
 
-def lines(anna: User, act: str, most: int = 3) -> str:
-    """Return lines that do it time and again in the rules of the tests, and print what came of each."""
-    return f"""
-from datetime import timedelta
-from contextlib import nullcontext
-from django.conf import settings
-from django.contrib.auth.models import User
-from django.core.exceptions import ValidationError
-from django.core.signals import setting_changed
-from django.db import transaction
-from keys.conf import conf
-from keys.models import APIKey
-from keys.selfservice import rules
-settings.KEYS = {{**settings.KEYS, "OWNERS": ["auth.User"], "SELF_SERVICE": {{"MOST_KEYS": {most}}}}}
-setting_changed.send(sender=None, setting="KEYS", value=settings.KEYS, enter=True)
-anna = User.objects.get(pk={anna.pk})
-for number in range(8):
-    # As with ATOMIC_REQUESTS, whose transaction has begun by reading.
-    with transaction.atomic() if number % 2 else nullcontext():
-        User.objects.first()
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    command = ["2" if before == "--workers" else part for before, part in zip(("", *GUNICORN), GUNICORN, strict=False)]
+    with serving(tuple(command), settings="tests.selfservice.server_settings") as server:
+        yield server
+
+
+class Sender:
+    """Sends what a browser of the user would, many times at once."""
+
+    def __init__(self, server: Server, user: User) -> None:
+        client = Client()
+        client.force_login(user)
+        self.address = "http://{}:{}".format(*server.address)
+        self.cookies = {"sessionid": client.cookies["sessionid"].value, "csrftoken": TOKEN}
+
+    def __call__(self, *paths: str, **body: object) -> Counter[int]:
+        def send(path: str) -> int:
+            url, headers = f"{self.address}{path}", {"X-CSRFToken": TOKEN}
+            return requests.post(url, json=body, cookies=self.cookies, headers=headers, timeout=60).status_code
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return Counter(pool.map(send, paths))
+
+
+@pytest.mark.parametrize("before", [0, 2], ids=["the first", "the third"])
+def test_a_key_in_a_transaction_that_goes_on_is_counted(settings: Settings, anna: User, before: int) -> None:
+    settings.KEYS = {**settings.KEYS, "SELF_SERVICE": {**RULES, "MOST_KEYS": before + 1}}
+    for _ in range(before):
+        rules.create(anna, name="A")
+    refusals = []
+
+    def create() -> None:
         try:
-            {act}
-            print("done")
-        except ValidationError:
-            print("refused")
-"""
+            rules.create(anna, name="A")
+        except ValidationError as error:
+            refusals.append(error)
+        finally:
+            connections.close_all()
+
+    other = Thread(target=create)
+    with transaction.atomic():
+        rules.create(anna, name="A")
+        other.start()
+        # Without a lock it is done by then, and has counted too few.
+        other.join(0.5)
+    other.join()
+    assert len(refusals) == 1
+    assert APIKey.objects.count() == before + 1
 
 
-def said(printed: Sequence[str]) -> dict[str, int]:
-    words = "".join(printed).split()
-    return {word: words.count(word) for word in {*words}}
-
-
-@pytest.mark.parametrize("most", [1, 3])
-def test_no_more_keys_are_made(anna: User, most: int) -> None:
-    create = lines(anna, 'rules.create(anna, name="A")', most)
-    assert said(at_once(create, create)) == {"done": most, "refused": 16 - most}
+def test_no_more_keys_are_made_nor_rotated(server: Server, anna: User) -> None:
+    send, most = Sender(server, anna), RULES["MOST_KEYS"]
+    assert send(*["/mine/"] * AT_ONCE, name="A") == {201: most, 400: AT_ONCE - most}
     assert APIKey.objects.accepted().count() == most
 
-
-def test_one_key_beyond_them_is_rotated_and_only_once(anna: User) -> None:
-    keys = [rules.create(anna, name="A") for _ in range(RULES["MOST_KEYS"])]
-    choose = f"rules.rotate(APIKey.objects.get(pk={keys[0].pk} + number % 2), timedelta(days=1))"
-    rotate = lines(anna, choose)
-    assert said(at_once(rotate, rotate)) == {"done": 1, "refused": 15}
-    assert APIKey.objects.accepted().count() == RULES["MOST_KEYS"] + 1
+    first, second, third = APIKey.objects.order_by("pk")
+    paths = [f"/mine/{key.pk}/rotate/" for key in (first, second) for _ in range(AT_ONCE // 2)]
+    answers = send(*paths, grace=3600)
+    assert answers[201] == 1
+    assert answers.keys() == {201, 400, 409}
+    assert APIKey.objects.accepted().count() == most + 1
     assert AuditEvent.objects.filter(event="rotated").count() == 1
+
+    # One that ends at once makes way for its successor, and for no other.
+    assert send(*[f"/mine/{third.pk}/rotate/"] * AT_ONCE, grace=0) == {201: 1, 409: AT_ONCE - 1}
+    assert APIKey.objects.accepted().count() == most + 1

@@ -19,7 +19,7 @@ from keys.models import APIKey, AuditEvent, RotationError
 from keys.models.stale import StaleKeyError
 from keys.selfservice import rules
 from keys.tokens import Secret
-from tests.selfservice.conftest import RULES
+from tests.selfservice.limits import RULES
 from tests.support.keys import backdate
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

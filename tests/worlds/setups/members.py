@@ -64,7 +64,7 @@ def look_after_a_key() -> None:
     key = APIKey.objects.get(key=secrets.pop())
     assert key.owner == anna
     assert AuditEvent.objects.get(api_key=key.pk).actor == "user: anna@example.org"
-    for name in ("", "rename/", "rotate/", "deactivate/"):
+    for name in ("", "change/", "rotate/", "deactivate/"):
         assert client.get(f"{PAGES}{key.pk}/{name}").status_code == 200
     assert client.post(f"{PAGES}{key.pk}/rotate/", {"grace": 3600}).status_code == 200
     assert client.post(f"{PAGES}{key.pk}/deactivate/", {"reason": ""}).status_code == 302
