@@ -13,8 +13,8 @@ from pytest_django import Settings
 from rest_framework.permissions import AllowAny
 from rest_framework.views import APIView
 
-from keys.authentication import APIKeyAuthentication, EnvironmentKeyAuthentication
 from example_project import settings as example
+from keys.authentication import APIKeyAuthentication, EnvironmentKeyAuthentication
 from keys.models import APIKey
 from keys.permissions import HasAPIKey
 from keys.throttling import APIKeyRateThrottle
