@@ -52,7 +52,7 @@ def _body(name: str, scope: str, owner: str) -> dict[str, Any]:
 def _made(cast: Cast, answer: requests.Response) -> tuple[Caller, str]:
     """Return a caller with the key of this answer, and the key's address; a stranger's if no key was made."""
     made = json_of(answer) or {}
-    key = APIKey.objects.filter(pk=made.get("id")).first()
+    key = APIKey.objects.filter(pk=made["id"]).first() if "id" in made else None
     if key is None:
         return Caller("a key that was not made", {"X-API-Key": "none"}), f"{KEYS}0/"
     cast.remember(key)
