@@ -75,6 +75,12 @@ def test_and_on_pages(uptime: Project, nightly: str) -> None:
     assert key not in anna.get(PAGES).text
 
 
+def test_its_own_templates_hold_the_pages(uptime: Project) -> None:
+    page = uptime.log_in("root").get(PAGES).text
+    assert "<title>API keys | Uptime</title>" in page
+    assert "Each job needs a key, by which it says that it has run." in page
+
+
 def test_the_admin_leads_from_a_project_to_its_keys(uptime: Project, nightly: str) -> None:
     uptime.shell(f"APIKey.objects.create(name='Linked', owner=Project.objects.get(pk={nightly}))")
     root = uptime.log_in("root")
