@@ -1,29 +1,12 @@
-"""Checks of what users look after their keys with, where a project has included it."""
+"""Checks of the API with which users look after their keys, where a project has included it."""
 
 from django.core import checks
 
 from ..authentication import KeyringAuthentication
 from ..endpoints import Endpoint, endpoints
-from ..models import owners
 from .views import once_for_each_view
 
 API = "keys.selfservice.api.APIKeyViewSet"
-ROOM = "keys.selfservice."
-
-
-@checks.register("keys")
-def check_users_may_own_keys(**kwargs: object) -> list[checks.CheckMessage]:
-    found = next(filter(_is_ours, endpoints()), None)
-    if found is None or owners.are_on():
-        return []
-    return [
-        checks.Error(
-            'Users look after their own keys here, and KEYS["OWNERS"] names nobody who may own some.',
-            hint='Write "OWNERS": ["auth.User"], or what settings.AUTH_USER_MODEL is. Until then each request fails.',
-            obj=found,
-            id="keys.E035",
-        )
-    ]
 
 
 @checks.register("keys")
@@ -40,10 +23,6 @@ def check_users_get_to_the_api(**kwargs: object) -> list[checks.CheckMessage]:
         if _is_api(endpoint) and not endpoint.overrides("get_authenticators")
         if not any(map(_may_know_users, endpoint.authenticators))
     )
-
-
-def _is_ours(endpoint: Endpoint) -> bool:
-    return _is_api(endpoint) or str(getattr(endpoint.source, "__module__", "")).startswith(ROOM)
 
 
 def _is_api(endpoint: Endpoint) -> bool:

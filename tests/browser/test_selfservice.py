@@ -63,7 +63,7 @@ def keys(admin_user: User) -> list[APIKey]:
     made[-1].rotate()
     for number in range(12):
         request: dict[str, Any] = {
-            "at": now - timedelta(hours=7 * number), "address": "2001:db8:1234:5678:9abc:def0:1234:5678",
+            "at": now - timedelta(hours=7 * number), "owner": ref, "address": "2001:db8:1234:5678:9abc:def0:1234:5678",
             "endpoint": "accounts:internal-user", "user_agent": f"Mozilla/5.0 (X11; Linux x86_64) {'x' * number}",
             "event": "used" if number % 3 else "refused", "reason": "" if number % 3 else "address",
         }  # fmt: skip
