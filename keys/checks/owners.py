@@ -3,15 +3,12 @@
 from collections.abc import Collection, Iterator
 from inspect import iscoroutinefunction
 
-from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Q
 from django.utils.module_loading import import_string
 
-from ..conf import SELF_SERVICE, configured, is_dotted, self_service
-from ..endpoints import Endpoint, endpoints
+from ..conf import SELF_SERVICE, configured, is_dotted
 from ..models import owners
 from .database import accepted_keys, named
 from .options import hint_for, mistakes_of, unregistered
@@ -49,26 +46,6 @@ def check_self_service(**kwargs: object) -> list[checks.CheckMessage]:
     return [checks.Error(message, hint=hint, id="keys.E027") for message, hint in said]
 
 
-@checks.register("keys")
-def check_somebody_can_look_after_keys(**kwargs: object) -> list[checks.CheckMessage]:
-    """What self-service answers to each request, told before the first."""
-    if mistakes_of("OWNERS", "SELF_SERVICE") or not (views := [each for each in endpoints() if _is_ours(each)]):
-        return []
-    user = settings.AUTH_USER_MODEL
-    try:
-        if not owners.are_on():
-            text, hint = 'KEYS["OWNERS"] names nobody who may own keys.', f'Write "OWNERS": ["{user}"].'
-        elif not self_service()["OWNERS_OF"] and owners.model_for(get_user_model()) is None:
-            text = f'KEYS["OWNERS"] does not name {user}, so users own no keys themselves.'
-            hint = 'Add it, or let "OWNERS_OF" in KEYS["SELF_SERVICE"] say for whom a user may act.'
-        else:
-            return []
-    except ImproperlyConfigured:
-        return []  # told by another check, of keys or of auth
-    where = f"{views[0].address} is there for users to look after their keys"
-    return [checks.Error(f"{where}, and {text}", hint=hint, id="keys.E031")]
-
-
 @checks.register(checks.Tags.database, "keys")
 def check_owners_are_listed(databases: Collection[str] | None = None, **kwargs: object) -> list[checks.CheckMessage]:
     try:
@@ -104,10 +81,3 @@ def _unusable(path: str, option: str, form: str) -> Iterator[tuple[str, str]]:
         yield f"{option}, {path}, is asynchronous, and nobody awaits it.", hint
     elif not callable(function):
         yield f"{option}, {path}, cannot be called.", hint
-
-
-def _is_ours(endpoint: Endpoint) -> bool:
-    """Tell whether the view is one of self-service, or a project's subclass of one."""
-    source = endpoint.source
-    kinds = source.__mro__ if isinstance(source, type) else [source]
-    return any(getattr(kind, "__module__", "").startswith("keys.selfservice.") for kind in kinds)

@@ -1,12 +1,53 @@
-"""Checks of the API with which users look after their keys, where a project has included it."""
+"""Checks of what users look after their keys with, where a project has included it."""
 
+from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 
 from ..authentication import KeyringAuthentication
+from ..conf import self_service
 from ..endpoints import Endpoint, endpoints
+from ..models import owners
+from .options import mistakes_of
 from .views import once_for_each_view
 
 API = "keys.selfservice.api.APIKeyViewSet"
+ROOM = "keys.selfservice."
+
+
+@checks.register("keys")
+def check_users_may_own_keys(**kwargs: object) -> list[checks.CheckMessage]:
+    found = next(filter(_is_ours, endpoints()), None)
+    if found is None or mistakes_of("OWNERS", "SELF_SERVICE"):
+        return []
+    if owners.are_on():
+        return [] if self_service()["OWNERS_OF"] or _users_are_owners() else [_users_are_missing(found)]
+    return [
+        checks.Error(
+            'Users look after their own keys here, and KEYS["OWNERS"] names nobody who may own some.',
+            hint='Write "OWNERS": ["auth.User"], or what settings.AUTH_USER_MODEL is. Until then each request fails.',
+            obj=found,
+            id="keys.E035",
+        )
+    ]
+
+
+def _users_are_owners() -> bool:
+    try:
+        return owners.model_for(get_user_model()) is not None
+    except ImproperlyConfigured:
+        return True  # nobody can say, and another check tells why
+
+
+def _users_are_missing(found: Endpoint) -> checks.CheckMessage:
+    return checks.Error(
+        f'Users look after their own keys here, and KEYS["OWNERS"] does not name {settings.AUTH_USER_MODEL}.',
+        hint='Add it, or let "OWNERS_OF" in KEYS["SELF_SERVICE"] say for whom a user may act. Until then each request '
+        "fails.",
+        obj=found,
+        id="keys.E031",
+    )
 
 
 @checks.register("keys")
@@ -23,6 +64,10 @@ def check_users_get_to_the_api(**kwargs: object) -> list[checks.CheckMessage]:
         if _is_api(endpoint) and not endpoint.overrides("get_authenticators")
         if not any(map(_may_know_users, endpoint.authenticators))
     )
+
+
+def _is_ours(endpoint: Endpoint) -> bool:
+    return _is_api(endpoint) or str(getattr(endpoint.source, "__module__", "")).startswith(ROOM)
 
 
 def _is_api(endpoint: Endpoint) -> bool:

@@ -37,15 +37,15 @@ def found(settings: Settings, *included: Any) -> list[str | None]:
     module: Any = ModuleType("urls_of_a_project")
     module.urlpatterns = [path(f"{number}/", each) for number, each in enumerate(included)]
     settings.ROOT_URLCONF = module
-    ours = ("keys.E031", "keys.W033")
+    ours = ("keys.E035", "keys.W033")
     return [message.id for message in checks.run_checks(tags=["keys"]) if message.id in ours]
 
 
 @pytest.mark.parametrize("included", [API, PAGES, subclass(WithSessions)], ids=["api", "pages", "subclass"])
 def test_users_must_be_able_to_own_keys(settings: Settings, included: Any) -> None:
-    assert "keys.E031" in found(settings, included)
+    assert "keys.E035" in found(settings, included)
     settings.KEYS = {**settings.KEYS, "OWNERS": ["auth.User"]}
-    assert "keys.E031" not in found(settings, included)
+    assert "keys.E035" not in found(settings, included)
 
 
 def test_without_them_nobody_needs_owners(settings: Settings) -> None:

@@ -374,6 +374,14 @@ class TestEnding:
             assert str(key.key) not in ended.err
         assert not AuditEvent.objects.exclude(event="created").exists()
 
+    def test_a_key_that_is_refused_for_its_owner_gets_no_successor(self, anna: User) -> None:
+        key = make_key(owner=anna)
+        User.objects.update(is_active=False)
+        rotated = run("keys_rotate", key.prefix)
+        assert (rotated.status, rotated.out) == (1, "")
+        assert f"The owner of TTS-Backend ({key.prefix}) may have no keys" in rotated.err
+        assert APIKey.objects.count() == 1
+
     def test_all_keys_of_somebody_who_leaves(self, anna: User, client: Client) -> None:
         keys = [make_key(name, owner=anna) for name in ("One", "Two")]
         other = make_key("Other", owner=User.objects.create_user("ben"))

@@ -6,11 +6,14 @@ import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from types import ModuleType
+from typing import Any
 
 import pytest
 from django.apps import apps
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connections, router
+from django.test import override_settings
 
 from keys.models import APIKey, AuditEvent
 
@@ -69,3 +72,35 @@ def run_each(world: ModuleType) -> None:
     fails("keys_ship", "--once")
     if apps.is_installed("rest_framework.authtoken"):
         run("keys_import", "authtoken", "--dry-run")
+    if apps.is_installed("django.contrib.auth"):
+        with override_settings(KEYS={**settings.KEYS, "OWNERS": [settings.AUTH_USER_MODEL]}):
+            name_an_owner()
+
+
+def name_an_owner() -> None:
+    """Make a key for a user, tell whose it is, and end it when the user leaves."""
+    # Where there is no auth, it cannot be imported.
+    from django.contrib.auth import get_user_model
+
+    users: Any = get_user_model()._default_manager
+    user, other = (users.create(username=name) for name in ("Owner of a key", "Owner of none"))
+    owner, owners = f"{users.model._meta.label_lower}:{user.pk}", ["--owner", f"{users.model._meta.label}:{user.pk}"]
+    token = run("keys_create", "Owned", *owners, "--note", "ticket 12").strip()
+    assert f"belongs to {owner} (Owner of a key)" in run("keys_explain", given=token)
+    assert f"{owner} (Owner of a key)" in run("keys_list")
+
+    def listed() -> list[tuple[str, str, str, bool]]:
+        rows = json.loads(run("keys_list", "--json", *owners))
+        return [(row["name"], row["owner"], row["owner_objection"], row["is_active"]) for row in rows]
+
+    assert listed() == [("Owned", owner, "", True)]
+    users.filter(pk=user.pk).update(is_active=False)
+    assert listed() == [("Owned", owner, "inactive", True)]
+    assert json.loads(run("keys_usage", "--json", *owners)) == []
+    fails("keys_deactivate", *owners)
+    run("keys_deactivate", *owners, "--yes", "--reason", "left")
+    assert listed() == [("Owned", owner, "inactive", False)]
+    users.filter(pk=user.pk).delete()
+    assert listed() == [("Owned", owner, "gone", False)]
+    assert json.loads(run("keys_list", "--json", "--owner", f"{users.model._meta.label}:{other.pk}")) == []
+    fails("keys_list", "--owner", f"{users.model._meta.label}:0")

@@ -1,0 +1,136 @@
+"""System checks of who may own keys and look after them."""
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.urls import include, path
+from pytest_django import Settings
+
+from keys.models import APIKey
+from tests.support.commands import found
+
+
+@pytest.mark.parametrize(
+    ("owners", "sentence"),
+    [
+        ("auth.User", "is not a list of models"),
+        (None, "is not a list of models"),
+        (["User"], "is not a list of models"),
+        (["auth.models.User"], "is not a list of models"),
+        ([User], "is not a list of models"),
+        (["auth.Nosuch"], "names 'auth.Nosuch': there is no such model."),
+        (["nosuch.User"], "names 'nosuch.User': there is no such model."),
+        (["ownership.Nobody"], "there is no such model."),
+        (["ownership.Seat"], "its primary key is a composite one, which has no text."),
+        (["ownership.Blob"], "its primary key is binary, which has no text."),
+        (["ownership.Shop", "ownership.OpenShop"], "another model of the same rows."),
+        (["keys.APIKey"], "it is the key itself."),
+    ],
+)
+def test_owners_are_models_that_can_own_keys(settings: Settings, owners: Any, sentence: str) -> None:
+    settings.KEYS = {"OWNERS": owners}
+    (message,) = found("keys.E025")
+    assert sentence in message
+    settings.KEYS = {"OWNERS": ["auth.User", "auth.user", "ownership.Till", "ownership.OpenShop", "ownership.Hotel"]}
+    assert not found("keys.E025")
+
+
+def test_a_user_that_is_swapped_out_is_told_with_the_one_in_its_place(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.KEYS = {"OWNERS": ["auth.User"]}
+    monkeypatch.setattr(User._meta, "swapped", "people.Person")
+    from keys.models import owners
+
+    owners._models.cache_clear()
+    try:
+        (message,) = found("keys.E025")
+    finally:
+        owners._models.cache_clear()
+    assert "it is swapped out for people.Person. Write settings.AUTH_USER_MODEL for the user." in message
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        ("no_path", "is not the dotted path of a function"),
+        (len, "is not the dotted path of a function"),
+        ("nosuch.module.name", "nosuch.module.name, cannot be imported: ModuleNotFoundError"),
+        ("tests.ownership.rules.nosuch", "cannot be imported: ImportError"),
+        ("tests.ownership.rules.not_a_function", "cannot be called."),
+        ("tests.ownership.rules.asynchronous", "is asynchronous, and nobody awaits it."),
+        ("tests.ownership.rules.asynchronous_rule", "is asynchronous, and nobody awaits it."),
+    ],
+)
+def test_functions_can_be_called(settings: Settings, function: Any, sentence: str) -> None:
+    settings.KEYS = {"OWNER_IS_ALLOWED": function}
+    (message,) = found("keys.E026")
+    assert sentence in message
+    settings.KEYS = {"SELF_SERVICE": {"OWNERS_OF": function}}
+    (message,) = found("keys.E027")
+    assert sentence in message
+    settings.KEYS = {"OWNER_IS_ALLOWED": "tests.ownership.rules.yes", "SELF_SERVICE": {"OWNERS_OF": ""}}
+    assert not found("keys.E026")
+    assert not found("keys.E027")
+
+
+@pytest.mark.parametrize(
+    ("rules", "sentence"),
+    [
+        ([], "is not a dictionary"),
+        ({"MOST_KEY": 3}, "Did you mean MOST_KEYS?"),
+        ({"MOST_KEYS": True}, "is not a number, 1 or more"),
+        ({"LONGEST_LIFE": 30}, "is not a timedelta above 0, nor None"),
+        ({"SCOPES": ["*"]}, "holds *, which users never give"),
+        ({"SCOPES": ["users:raed"]}, "'users:raed' in SCOPES in KEYS[\"SELF_SERVICE\"] is not registered."),
+    ],
+)
+def test_rules_of_self_service_can_be_used(settings: Settings, rules: Any, sentence: str) -> None:
+    settings.KEYS = {"SCOPES": {"users:read": "Read."}, "SELF_SERVICE": rules}
+    (message,) = found("keys.E027")
+    assert sentence in message
+
+
+@pytest.mark.parametrize("urls", ["urls", "pages"])
+def test_users_look_after_keys_only_where_they_may_own_some(settings: Settings, urls: str) -> None:
+    settings.KEYS = {"OWNERS": ["auth.Group"]}
+    assert not found("keys.E031")
+    settings.ROOT_URLCONF = (path("keys/", include(f"keys.selfservice.{urls}")),)
+    (message,) = found("keys.E031")
+    assert "does not name auth.User" in message
+    settings.KEYS = {"OWNERS": ["auth.Group"], "SELF_SERVICE": {"OWNERS_OF": "tests.selfservice.owners.as_queryset"}}
+    assert not found("keys.E031")
+    # Of what is told elsewhere nothing is said here.
+    for keys in ({"OWNERS": ["auth.User"]}, {"OWNERS": ["auth.Nosuch"]}, {"OWNERS": 3}, {}, {"SELF_SERVICE": 3}):
+        settings.KEYS = keys
+        assert not found("keys.E031")
+    settings.KEYS = {"OWNERS": 3}
+    assert not found("keys.E035")
+
+
+@pytest.mark.django_db
+def test_keys_whose_owner_is_no_longer_listed_are_told(settings: Settings) -> None:
+    def told() -> list[str]:
+        return found("keys.W027", databases=[connection.alias])
+
+    settings.KEYS = {"OWNERS": ["auth.User", "auth.Group"]}
+    user = User.objects.create()
+    for name in "ABCDEFG":
+        APIKey.objects.create(name=name, owner_ref=f"auth.user:{user.pk}")
+    APIKey.objects.create(name="Group", owner_ref="auth.group:7")
+    APIKey.objects.create(name="Inactive", owner_ref=f"auth.user:{user.pk}", is_active=False)
+    APIKey.objects.create(name="Free")
+    assert told() == []
+    settings.KEYS = {"OWNERS": ["auth.Group"]}
+    (message,) = told()
+    assert "one of these 7 keys is refused" in message
+    assert re.search(r"A \(\w{8}\), .*, and 2 more", message)
+    assert "Name the model again; or give the keys another owner, or none; or deactivate them." in message
+    settings.KEYS = {}
+    assert "one of these 8 keys" in told()[0]
+    settings.KEYS = {"OWNERS": ["auth.Nosuch"]}
+    assert told() == []
+    assert found("keys.W027", databases=[]) == []
