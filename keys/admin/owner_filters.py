@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..models import APIKey, AuditEvent, owners
 from ..redaction import printable
-from .owner_lookup import OwnerLookup, owners_of_keys
+from .owner_lookup import OwnerLookup, is_known_inactive, owners_of_keys
 from .pages import OWNER, keys_shown
 
 # With more owners than this, a filter offers only the one of the URL; the search finds the others.
@@ -51,7 +51,8 @@ class OwnerFilter(_OwnerChoices):
             case "refused":
                 owned = queryset.filter(owner_ref__gt="").order_by("-pk").values_list("pk", "owner_ref")
                 rows = [*owned[:LOOKED_AT]]
-                active = {ref for ref, one in owners.read(ref for _, ref in rows).items() if owners.is_active(one)}
+                found = owners.read(ref for _, ref in rows)
+                active = {ref for ref, owner in found.items() if not is_known_inactive(owner)}
                 return queryset.filter(pk__in=[pk for pk, ref in rows if ref not in active])
             case ref:
                 return queryset.of_owner(ref)

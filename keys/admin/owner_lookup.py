@@ -14,7 +14,7 @@ from django.contrib.admin import AdminSite
 from django.contrib.admin.utils import quote
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import FieldDoesNotExist, ValidationError
-from django.db import router
+from django.db import Error, router
 from django.db.models import CharField, Model, Q, QuerySet, TextField
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -117,12 +117,12 @@ class OwnerLookup:
         if owner is None:
             return Shown(ref, is_gone=True)
         model = owners.models()[ref.partition(":")[0]]
-        kind, is_inactive = str(model._meta.verbose_name), not owners.is_active(owner)
+        kind, is_inactive = str(model._meta.verbose_name), is_known_inactive(owner)
         if not is_seen:
             return Shown(ref, kind, is_inactive=is_inactive)
         model_admin = self._admin_of(model)
         url = "" if model_admin is None else address(self._site, model_admin.model, "change", quote(owner.pk))
-        return Shown(ref, kind, printable(str(owner)), url, is_inactive=is_inactive)
+        return Shown(ref, kind, owners.name_of(ref, owner), url, is_inactive=is_inactive)
 
     def search(self, text: str, most: int = OFFERED, among: Collection[str] | None = None) -> tuple[list[Shown], bool]:
         """Return the owners that match, `most` of each model, and whether there are more.
@@ -174,6 +174,14 @@ class OwnerLookup:
         among = None if owned is None or len(owned) > COMPARED else _listed(owned)
         found, has_more = self.search(text, COMPARED, among)
         return [one.ref for one in found], has_more
+
+
+def is_known_inactive(owner: Model) -> bool:
+    """Tell whether the owner says now that it is inactive. One that fails says nothing, and stops no list."""
+    try:
+        return not owners.is_active(owner)
+    except Error:
+        return False
 
 
 def owners_of_keys(keys: QuerySet[APIKey], most: int) -> list[str]:

@@ -245,9 +245,13 @@ def name_of(ref: str, owner: Model) -> str:
 
 
 def is_active(owner: Model) -> bool:
-    """Tell whether the owner is active; one whose model has no `is_active` always is."""
-    active = getattr(owner, "is_active", True)
-    return _said(active() if callable(active) else active)
+    """Tell whether the owner is active; one whose model has no `is_active` always is.
+
+    Raises OwnerUnknownError if the owner's own `is_active()` fails.
+    """
+    with _answering():
+        active = getattr(owner, "is_active", True)
+        return _said(active() if callable(active) else active)
 
 
 def may_have_keys(owner: Model | None) -> bool:
@@ -265,9 +269,9 @@ def objection_to_owner(owner: Model | None) -> str:
     """
     if owner is None:
         return GONE
+    if not is_active(owner):
+        return INACTIVE
     with _answering():
-        if not is_active(owner):
-            return INACTIVE
         is_allowed = not conf.OWNER_IS_ALLOWED or _said(import_string(conf.OWNER_IS_ALLOWED)(owner))
     return "" if is_allowed else NOT_ALLOWED
 
