@@ -60,6 +60,7 @@ def test_every_block_is_run_by_a_test() -> None:
         ("docs/owners.md", "## Making one", "python"): 1,
         ("docs/owners.md", "## Making one", "sh"): 1,
         ("docs/owners.md", "## At each use", "python"): 1,
+        ("docs/owners.md", "## When the owner is deleted", "sh"): 1,
         ("docs/owners.md", "## What may own keys", "python"): 1,
         ("docs/owners.md", "## In the admin", "python"): 1,
         ("docs/people.md", "## Users, or services with a scope", "python"): 1,

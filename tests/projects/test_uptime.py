@@ -119,10 +119,11 @@ def test_the_manuals_lines_for_the_shell_work(uptime: Project) -> None:
         uptime.shell("print(f'Nightly uptime.project:{project.pk} True')")
     )
     number = uptime.shell("print(project.pk)").strip()
-    for line in block("docs/owners.md", "## Making one", "sh").splitlines():
-        command = shlex.split(line.replace("uptime.project:1", f"uptime.project:{number}"))[2:]
-        assert uptime.manage(*command)
-    assert uptime.shell("print(APIKey.objects.owned_by(project).count())") == "2\n"
+    count = "print(APIKey.objects.owned_by(project).accepted().count())"
+    for heading, accepted in (("## Making one", "2\n"), ("## When the owner is deleted", "0\n")):
+        for line in block("docs/owners.md", heading, "sh").splitlines():
+            uptime.manage(*shlex.split(line.replace("uptime.project:1", f"uptime.project:{number}"))[2:])
+        assert uptime.shell(count) == accepted
 
     uptime.shell(block("docs/owners.md", "## What may own keys", "python"))
 
