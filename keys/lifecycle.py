@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from django.apps import apps
@@ -105,7 +104,12 @@ def _owner_goes(sender: type[Model], instance: Model, origin: Any = None, **kwar
 
 def _owner_has_gone(sender: type[Model], instance: Model, using: str, origin: Any = None, **kwargs: object) -> None:
     """Deactivate the keys of an owner who is deleted: in the same transaction, where it is of the same database."""
-    end = partial(_end_keys_of, _ref_of(sender, instance), getattr(origin, _DELETION, None))
+    ref, deletion = _ref_of(sender, instance), getattr(origin, _DELETION, None)
+
+    def end() -> None:
+        # Not a partial, which has no name for Django to say what failed.
+        _end_keys_of(ref, deletion)
+
     if router.db_for_write(APIKey) == using:
         end()
     else:

@@ -25,6 +25,7 @@ from tests.ownership.models import Company, Hotel, Project, Shop
 from tests.support.callers import UNAVAILABLE, get
 from tests.support.log import errors, rows
 from tests.support.redis_servers import redis_server, ship
+from tests.support.tables import renamed
 
 keys: Any = APIKey.objects  # types do not know that a key is made with an owner
 
@@ -40,18 +41,6 @@ api = NinjaAPI(urls_namespace="owners")
 @api.get("/any", auth=APIKeyAuth())
 def any_key(request: HttpRequest) -> dict[str, Any]:
     return {}
-
-
-@contextmanager
-def renamed(table: str) -> Iterator[None]:
-    """Let there be no such table for a while."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"ALTER TABLE {table} RENAME TO away")
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute(f"ALTER TABLE away RENAME TO {table}")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -431,3 +432,20 @@ def test_the_log_takes_the_rows_of_a_server_of_the_release_before() -> None:
             )
     assert [*AuditEvent.objects.values_list("owner", flat=True)] == [""]
     assert [*APIKey.objects.values_list("owner_ref", "note")] == [("", "")]
+
+
+class Slotted:
+    """A holder of a keyring of the project's own, with no room for anything else."""
+
+    __slots__ = ("name", "owner_ref", "prefix", "scopes")
+
+    def __init__(self, owner_ref: str) -> None:
+        self.name, self.prefix, self.scopes, self.owner_ref = "Old", "", (), owner_ref
+
+
+def test_holders_of_any_keyring_may_have_owners() -> None:
+    free, owned, ignorant = Slotted(""), Slotted("auth.user:7"), SimpleNamespace(name="Old", prefix="", scopes=())
+    holders: list[Any] = [free, owned, ignorant]
+    assert [objection_to(holder, None) for holder in holders] == ["", "owner", ""]
+    User.objects.create(pk=7)
+    assert [objection_to(holder, None) for holder in holders] == ["", "", ""]

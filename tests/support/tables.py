@@ -1,11 +1,13 @@
 """The tables past the models: made anew, and on PostgreSQL with the partitions of another time."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
@@ -20,6 +22,18 @@ def execute(statement: str, values: Any = None) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return list(cursor.fetchall()) if cursor.description else []
+
+
+@contextmanager
+def renamed(table: str, using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
+    """Let there be no such table for a while."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} RENAME TO away")
+    try:
+        yield
+    finally:
+        with connections[using].cursor() as cursor:
+            cursor.execute(f"ALTER TABLE away RENAME TO {table}")
 
 
 def migrate(target: str = "") -> None:

@@ -18,6 +18,11 @@ def rows() -> list[tuple[str, str, int | None]]:
     return list(AuditEvent.objects.written().order_by("id").exclude(method="").values_list("event", "reason", "status"))
 
 
+def ask(key: APIKey) -> int:
+    """Return the status of a request with the key that was just made."""
+    return Client(raise_request_exception=False).get("/orders/", headers={"X-API-Key": str(key.key)}).status_code
+
+
 def accepted(world: ModuleType) -> None:
     """A good key opens each view, and each use is on record with its outcome."""
     key = APIKey.objects.create(name="good", scopes=["orders:read"], rate="1000/min")

@@ -228,6 +228,29 @@ def guards_of_others_stay() -> None:
     assert written.count('"acme"."keys_') == written.count('"keys_') > 4, written
 
 
+def owners_are_others_in_each_tenant(first: str, second: str) -> None:
+    """A user of one tenant has the number of another one's, whose keys go on."""
+    from django.contrib.auth.models import User
+
+    clear(first, second)
+    made = {}
+    for schema in (first, second):
+        with schema_context(schema):
+            User.objects.create(pk=77, username=f"of {schema}")
+        made[schema] = add_key(schema, owner_ref="auth.user:77")
+    assert [ask(schema, key.key) for schema, key in made.items()] == [200, 200]
+    assert ask(first, made[second].key) == 401
+    with schema_context(second):
+        User.objects.filter(pk=77).update(is_active=False)
+    assert [ask(schema, key.key) for schema, key in made.items()] == [200, 401]
+    with schema_context(first):
+        User.objects.filter(pk=77).delete()
+        assert not APIKey.objects.get(pk=made[first].pk).is_active
+    with schema_context(second):
+        assert APIKey.objects.get(pk=made[second].pk).is_active
+        assert AuditEvent.objects.filter(owner="auth.user:77", reason="owner").count() == 1
+
+
 def in_a_thread(act: Callable[[], object]) -> None:
     """Run something on connections of its own, which begin in the public schema."""
 
