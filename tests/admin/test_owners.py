@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.apps import apps
@@ -21,6 +22,7 @@ from django.utils import timezone
 from keys.admin import APIKeyAdmin, AuditEventAdmin, OwnedKeysMixin
 from keys.models import APIKey, AuditEvent
 from keys.models.owners import ref_of
+from tests.ownership import models
 from tests.support.admin import ADD, DEACTIVATE, LIST, LOG, ROTATE, form_of, page_of, staff, text_of
 from tests.support.crawling import links_of
 
@@ -309,6 +311,25 @@ def test_an_owner_may_have_any_text_for_its_key(admin_client: Client, anna: User
     answer = admin_client.get(page)
     (keys, _) = (link for link in links_of(answer, page) if "owner=" in link)
     assert [one.name for one in admin_client.get(keys).context["cl"].result_list] == ["TTS"]
+
+
+@pytest.mark.parametrize("name", ["Company", "Shop", "Till", "Project", "Hotel"])
+def test_an_owner_of_any_model_is_found_and_shown(admin_client: Client, settings: Any, mount: Mount, name: str) -> None:
+    model: Any = getattr(models, name)
+    settings.KEYS = {**settings.KEYS, "OWNERS": [f"ownership.{name}"]}
+    given = {"Shop": {"code": "a/b_c"}, "Till": {"shop": models.Shop(code="a/b_c")}}.get(name, {})
+    if name == "Till":
+        given["shop"].save()
+    owner = model.objects.create(**given)
+    ref = ref_of(owner)
+    APIKey.objects.create(name="TTS", owner_ref=ref)
+    mount({APIKey: APIKeyAdmin, AuditEvent: AuditEventAdmin, model: Sessions})
+    keys = "/office/keys/apikey/"
+    (page,) = (link for link in links_of(admin_client.get(keys), keys) if "ownership" in link and "change" in link)
+    (link, _) = (link for link in links_of(admin_client.get(page), page) if "owner=" in link)
+    for query in (link, f"{keys}?{urlencode({'q': ref})}", f"{keys}?{urlencode({'q': owner.pk})}"):
+        assert [key.name for key in admin_client.get(query).context["cl"].result_list] == ["TTS"], query
+    assert found(admin_client, str(owner.pk), f"{keys}owners/") == [ref]
 
 
 @pytest.mark.parametrize("pages", [Placed, Users])
