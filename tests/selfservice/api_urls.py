@@ -44,6 +44,9 @@ class Pages(PageNumberPagination):
 
 class PagedKeys(Keys):
     pagination_class = Pages
+
+
+class KeysInThePath(PagedKeys):
     versioning_class = URLPathVersioning
 
 
@@ -76,7 +79,8 @@ urlpatterns = [
     path("open/", include(routes("open", OpenKeys).urls)),
     path("staff/", include(routes("staff", KeysForStaff).urls)),
     path("changed/", include(routes("changed", ChangedMeanwhile).urls)),
-    path("paged/<str:version>/", include(routes("paged", PagedKeys).urls)),
+    path("paged/", include(routes("paged", PagedKeys).urls)),
+    path("versions/<str:version>/", include(routes("in-the-path", KeysInThePath).urls)),
     path("v1/", include((routes("versioned", VersionedKeys).urls, "v1"))),
     path("schema/", SpectacularJSONAPIView.as_view()),
     path("", include("tests.support.example_urls")),

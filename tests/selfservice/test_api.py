@@ -403,12 +403,12 @@ class TestOtherDoors:
     def test_page_and_number_versions(self, client: Client, anna: User) -> None:
         for _ in range(3):
             rules.create(anna, name="A")
-        body = client.get("/paged/v2/").json()
+        body = client.get("/versions/v2/").json()
         assert (body["count"], len(body["results"])) == (3, 2)
-        assert len(client.get("/paged/v2/?page=2").json()["results"]) == 1
+        assert len(client.get("/versions/v2/?page=2").json()["results"]) == 1
         key = APIKey.objects.latest("pk")
-        assert post(client, f"/paged/v2/{key.pk}/deactivate/").status_code == 200
-        assert post(client, "/paged/v2/", {"name": "B"}).status_code == 201
+        assert post(client, f"/versions/v2/{key.pk}/deactivate/").status_code == 200
+        assert post(client, "/versions/v2/", {"name": "B"}).status_code == 201
         assert patch(client, f"/v1/{APIKey.objects.latest('pk').pk}/", {"name": "C"}).status_code == 200
 
 
@@ -433,5 +433,10 @@ def test_the_schema_is_complete(client: Client, tmp_path: Any) -> None:
     assert {*names["OwnKeyWithSecret"]["properties"]} == FIELDS | {"key"}
     assert "409" in operations["post /mine/{id}/rotate/"]["responses"]
     assert "201" in operations["post /mine/"]["responses"]
+    listed = [schema["paths"][path]["get"]["responses"]["200"]["content"] for path in ("/mine/", "/paged/")]
+    kinds = [one["application/json"]["schema"] for one in listed]
+    assert [kind.get("type") or kind["$ref"] for kind in kinds] == [
+        "array", "#/components/schemas/PaginatedOwnKeyList",
+    ]  # fmt: skip
     # No key opens it.
     assert all(one["security"] == [{"cookieAuth": []}] for one in operations.values())
