@@ -169,3 +169,18 @@ def test_a_page_of_the_old_key_says_when_it_may_go(admin_client: Client, key: AP
     assert str(successor) in text
     assert str(key) in text_of(admin_client.get(page_of(successor)))
     assert form_of(admin_client.get(page_of(successor)))["name"] == ["TTS"]
+
+
+@pytest.mark.parametrize(("step", "event"), [(ROTATE, "rotated"), (DEACTIVATE, "deactivated")])
+def test_a_reason_stands_in_the_event(admin_client: Client, step: str, event: str) -> None:
+    key, other = (APIKey.objects.create(name=name) for name in ("One", "Two"))
+    too_long = {"keys": f"{key.pk},{other.pk}", "grace": "0", "reason": "x" * 181}
+    assert "at most 180 characters" in text_of(admin_client.post(step, too_long))
+    assert not AuditEvent.objects.exclude(event="created").exists()
+    admin_client.post(step, {**too_long, "reason": f"OPS-7: leaked {key.key}"})
+    details = [*AuditEvent.objects.filter(event=event).order_by("id").values_list("detail", flat=True)]
+    assert len(details) == 2
+    assert all("OPS-7: leaked" in detail for detail in details)
+    assert str(key.key) not in details[0]
+    admin_client.post(step, {**too_long, "reason": ""})
+    assert AuditEvent.objects.filter(event=event).count() == 2
