@@ -86,7 +86,8 @@ def test_people_go_on_by_their_session(inventory: Project) -> None:
 def test_a_key_makes_no_keys_whoever_it_acts_as(inventory: Project) -> None:
     key = key_of(inventory, "root", "*")
     made = inventory.shell("print(APIKey.objects.count())")
-    assert inventory.call("POST", "/api/keys/", key, {"name": "x"}).status_code == 403
+    answer = inventory.call("POST", "/api/keys/", key, {"name": "x"})
+    assert (answer.status_code, answer.json()) == (403, {"detail": "This endpoint is for users."})
     assert "login" in inventory.call("GET", "/account/keys/", key).url
     assert inventory.shell("print(APIKey.objects.count())") == made
 

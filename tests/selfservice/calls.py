@@ -48,3 +48,9 @@ def refused(field: str = "__all__") -> Any:
 
 def _by_field(error: ValidationError) -> dict[str, Any]:
     return error.error_dict if hasattr(error, "error_dict") else {"__all__": error}
+
+
+def endless(key: APIKey) -> APIKey:
+    """Let the key have no end, as one that an administrator made."""
+    APIKey.objects.filter(pk=key.pk).update(expires_at=None)
+    return row(key)

@@ -14,18 +14,12 @@ from keys import moments
 from keys.models import APIKey, RotationError
 from keys.selfservice import rules
 from keys.tokens import Secret
-from tests.selfservice.calls import refused, row, with_rules
+from tests.selfservice.calls import endless, refused, row, with_rules
 from tests.selfservice.limits import RULES
 from tests.support.keys import backdate
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 LONGEST: timedelta = RULES["LONGEST_LIFE"]
-
-
-def endless(key: APIKey) -> APIKey:
-    """Let the key have no end, as one that an administrator made."""
-    APIKey.objects.filter(pk=key.pk).update(expires_at=None)
-    return row(key)
 
 
 class TestLife:

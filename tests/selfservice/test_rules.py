@@ -15,7 +15,7 @@ from keys.authentication import ServicePrincipal
 from keys.models import APIKey, AuditEvent
 from keys.models.stale import StaleKeyError
 from keys.selfservice import rules
-from tests.selfservice.calls import refused, row, with_rules
+from tests.selfservice.calls import endless, refused, row, with_rules
 from tests.selfservice.limits import RULES
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
