@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from django.conf import global_settings
+
 from example_project.settings import *  # noqa: F403
 from example_project.settings import CACHES as CACHES
 from example_project.settings import DATABASES as DATABASES
@@ -18,6 +20,7 @@ INSTALLED_APPS = [*INSTALLED_APPS, "rest_framework.authtoken", "rest_framework_a
 ROOT_URLCONF = "tests.urls"
 # Most tests are of keys that have no owners, for which nothing of owners may show, and nothing cost.
 KEYS = {option: value for option, value in KEYS.items() if option not in {"OWNERS", "SELF_SERVICE"}}
+LOGIN_URL, LOGIN_REDIRECT_URL = str(global_settings.LOGIN_URL), str(global_settings.LOGIN_REDIRECT_URL)
 # Pages stand alone, but where a test gives them a page to stand in.
 TEMPLATES = [{**TEMPLATES[0], "DIRS": []}]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -168,7 +168,8 @@ def test_a_table_that_is_not_migrated_yet_is_left_alone(target: str) -> None:
 # Since Django 6.1 a plain `check` asks the database whether it has JSON.
 @pytest.mark.django_db
 def test_the_example_has_nothing_to_complain_of(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings.ROOT_URLCONF, settings.KEYS, settings.TEMPLATES = example.ROOT_URLCONF, example.KEYS, example.TEMPLATES
+    for name in ("KEYS", "ROOT_URLCONF", "TEMPLATES", "LOGIN_URL"):
+        setattr(settings, name, getattr(example, name))
     variables = ("INTERNAL_API_KEY", "TRACKING_INGEST_API_KEY", "WEBHOOK_API_KEY")
     for number, variable in enumerate(variables):
         monkeypatch.setenv(variable, f"{number}123456789abcdef0123456789abcdef")

@@ -1,7 +1,5 @@
 """Two users of the example, and the client that holds the key which system C shares."""
 
-from typing import Any
-
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
@@ -34,6 +32,5 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Client:
 @pytest.fixture
 def with_owners(settings: Settings) -> None:
     """The example as it is: keys have owners, and users look after them."""
-    options: Any = {name: getattr(example, name) for name in ("KEYS", "ROOT_URLCONF", "TEMPLATES")}
-    for name, value in options.items():
-        setattr(settings, name, value)
+    for name in ("KEYS", "ROOT_URLCONF", "TEMPLATES", "LOGIN_URL", "LOGIN_REDIRECT_URL"):
+        setattr(settings, name, getattr(example, name))
