@@ -66,7 +66,7 @@ ASGI_APPLICATION = "example_project.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [],
+        "DIRS": [BASE_DIR / "example_project" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -125,6 +125,10 @@ TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
 
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "keys_pages:list"
+LOGOUT_REDIRECT_URL = LOGIN_URL
+
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 
@@ -146,6 +150,8 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Auth service",
     "DESCRIPTION": "The example of django-service-keys.",
     "VERSION": "1",
+    # Jobs have a `state`, too.
+    "ENUM_NAME_OVERRIDES": {"KeyStateEnum": "keys.models.api_key.STATES"},
     # Open to everybody, so that there is no key to be looked at.
     "SERVE_AUTHENTICATION": [],
     "SERVE_INCLUDE_SCHEMA": False,
@@ -164,6 +170,9 @@ KEYS = {
     },
     # What a key gets when nobody names its scopes. Writing is never among them.
     "DEFAULT_SCOPES": ["users:read", "employees:read"],
+    # Users have keys of their own, at /account/keys/ and by the API, and look after those of their department.
+    "OWNERS": ["auth.User", "accounts.Department"],
+    "SELF_SERVICE": {"MOST_KEYS": 5, "OWNERS_OF": "example_project.accounts.owners.owners_of"},
     # Or a Redis stream, from which `manage.py keys_ship` brings the audit log into PostgreSQL.
     "AUDIT_SINK": config("AUDIT_SINK", default="database"),
 }

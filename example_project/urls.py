@@ -1,6 +1,7 @@
 """The addresses of the example."""
 
 from django.contrib import admin
+from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
@@ -10,7 +11,12 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(), name="docs"),
+    path("account/login/", LoginView.as_view(template_name="accounts/login.html"), name="login"),
+    path("account/logout/", LogoutView.as_view(), name="logout"),
+    path("account/keys/", include("keys.selfservice.pages")),
     path("api/v1/keys/whoami/", WhoAmIView.as_view(), name="whoami"),
+    # Behind it, as a key might else be looked for by the id `whoami`.
+    path("api/v1/keys/", include("example_project.accounts.own_keys")),
     path("api/v1/", include("example_project.accounts.urls")),
     path("api/", include("example_project.tracking.urls")),
     path("_internal/", include("example_project.jobs.urls")),

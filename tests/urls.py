@@ -15,7 +15,7 @@ router = SimpleRouter()
 router.register("jobs", views.Jobs, basename="jobs")
 
 urlpatterns = [
-    path("", include("example_project.urls")),
+    path("", include("tests.support.example_urls")),
     path("guarded/", views.Guarded.as_view(), name="guarded"),
     path("guarded/<str:anything>/", views.Guarded.as_view(), name="guarded-anything"),
     path("scoped/", views.Scoped.as_view(), name="scoped"),

@@ -5,7 +5,7 @@ from rest_framework import serializers
 from rest_framework_simplejwt.serializers import TokenObtainSerializer
 from rest_framework_simplejwt.tokens import AccessToken
 
-from example_project.accounts.models import Employee
+from example_project.accounts.models import Department, Employee
 
 MAX_IDS = 500
 
@@ -18,10 +18,17 @@ class UserSerializer(serializers.ModelSerializer[User]):
 
 class EmployeeSerializer(serializers.ModelSerializer[Employee]):
     user = UserSerializer(read_only=True)
+    department = serializers.CharField(source="department.name", max_length=100, read_only=True)
 
     class Meta:
         model = Employee
         fields = ["id", "employee_number", "department", "position", "user"]
+
+
+class DepartmentSerializer(serializers.ModelSerializer[Department]):
+    class Meta:
+        model = Department
+        fields = ["id", "name"]
 
 
 class JSONIntegerField(serializers.IntegerField):

@@ -2,11 +2,13 @@ from typing import Any, cast
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.middleware.csrf import get_token
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics
+from rest_framework.authentication import SessionAuthentication
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,9 +17,10 @@ from rest_framework_simplejwt.settings import api_settings as jwt_settings
 from rest_framework_simplejwt.views import TokenViewBase
 
 from example_project.accounts.authentication import ACCESS_TOKEN_COOKIE, CookieOrBearerJWTAuthentication
-from example_project.accounts.models import Employee
+from example_project.accounts.models import Department, Employee
 from example_project.accounts.serializers import (
     AccessTokenSerializer,
+    DepartmentSerializer,
     EmployeeSerializer,
     LoginSerializer,
     UserIdsSerializer,
@@ -25,7 +28,7 @@ from example_project.accounts.serializers import (
     UsersInfoSerializer,
 )
 from keys.authentication import APIKeyAuthentication
-from keys.permissions import HasScope
+from keys.permissions import HasScope, IsUser
 
 
 class InternalUserView(generics.RetrieveAPIView[User]):
@@ -42,8 +45,17 @@ class InternalEmployeeView(generics.RetrieveAPIView[Employee]):
 
     authentication_classes = [APIKeyAuthentication]
     permission_classes = [HasScope("employees:read")]
-    queryset = Employee.objects.select_related("user")
+    queryset = Employee.objects.select_related("user", "department")
     serializer_class = EmployeeSerializer
+
+
+class DepartmentsView(generics.ListAPIView[Department]):
+    """`GET` lists the departments, for users who are logged in, and for services with the scope."""
+
+    authentication_classes = [CookieOrBearerJWTAuthentication, SessionAuthentication, APIKeyAuthentication]
+    permission_classes = [IsUser | HasScope("employees:read")]
+    queryset = Department.objects.all()
+    serializer_class = DepartmentSerializer
 
 
 class UsersInfoView(APIView):
@@ -72,8 +84,7 @@ class UserView(generics.RetrieveAPIView[User]):
     """`GET` shows users their own details, and staff those of anybody.
 
     To anybody else another id is 403, whether or not there is such a user. Keys do not open it: it names the JSON Web
-    Token as its only way in, so an API key is not even looked at. It answers `GET` alone, which is why the cookie
-    needs no CSRF token.
+    Token as its only way in, so an API key is not even looked at.
     """
 
     authentication_classes = [CookieOrBearerJWTAuthentication]
@@ -94,6 +105,7 @@ class UserView(generics.RetrieveAPIView[User]):
 class LoginView(TokenViewBase):
     """`POST` `{"username", "password"}` returns `{"access_token"}` and sets the cookie `access_token` to the same.
 
+    The cookie `csrftoken` holds what a page of ours sends as `X-CSRFToken`, where the other cookie changes something.
     Wrong: 401, with the same words whether or not there is such a user.
     """
 
@@ -102,6 +114,7 @@ class LoginView(TokenViewBase):
     @extend_schema(responses={200: AccessTokenSerializer, 401: OpenApiTypes.OBJECT})
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         response = super().post(request, *args, **kwargs)
+        get_token(request._request)
         response.set_cookie(
             ACCESS_TOKEN_COOKIE,
             response.data["access_token"],

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from example_project.accounts.authentication import ACCESS_TOKEN_COOKIE
 from example_project.demo.calls import Caller
-from example_project.demo.seed import Sample
+from example_project.demo.seed import PEOPLE, Sample
 from example_project.jobs.models import Job
 from example_project.tracking.models import Click, Link, Record
 from keys import actor
@@ -97,7 +97,8 @@ def with_jwt(cast: Cast, username: str) -> Caller:
 
 def remove_earlier_keys() -> None:
     """Delete the keys that earlier runs have made, once they work no more; the audit log tells which they are."""
-    made_by_us = AuditEvent.objects.filter(event=AuditEvent.Event.CREATED, actor=ACTOR, api_key__isnull=False)
+    actors = [ACTOR, *(f"user: {username}" for username in PEOPLE)]
+    made_by_us = AuditEvent.objects.filter(event=AuditEvent.Event.CREATED, actor__in=actors, api_key__isnull=False)
     now = timezone.now()
     ended = Q(is_active=False) | Q(expires_at__lt=now)
     old = APIKey.objects.filter(ended, created_at__lt=now - LONGER_THAN_A_RUN)

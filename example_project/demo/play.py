@@ -11,7 +11,7 @@ from example_project.demo.calls import AUTH_SERVICE, TTS_BACKEND
 from example_project.demo.cast import Cast
 from example_project.demo.printing import Page
 from example_project.demo.processes import Service
-from example_project.demo.scenes import calling_service, database_keys, environment_keys
+from example_project.demo.scenes import calling_service, database_keys, environment_keys, own_keys
 from example_project.demo.seed import ADMIN
 from example_project.demo.stage import Stage
 
@@ -92,6 +92,8 @@ class Play:
         self.stage.play(database_keys.look_ups(self.cast))
         self.page.heading("A  Users come with a JSON Web Token", "a key does not open what is theirs")
         self.stage.play(database_keys.users(self.cast))
+        self.page.heading("A  Users have keys of their own", "a key goes with its owner")
+        self.stage.play(own_keys.made_by_users(self.cast))
         self.page.heading("A  A key's life", "rate, rotation with overlap, deactivation")
         self.stage.play(database_keys.life_cycle(self.cast))
 
@@ -135,4 +137,5 @@ class Play:
             f"  log-in       {self.auth.url}/api/v1/auth/login/  {anna.username} / "
             f"{self.cast.sample.passwords[anna.username]}"
         )
+        self.page.write(f"  own keys     {self.auth.url}/account/keys/  with the same")
         self.page.write(f"  TTS backend  {self.tts.url}/greetings/?user={anna.pk}")

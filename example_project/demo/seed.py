@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils.crypto import salted_hmac
 
-from example_project.accounts.models import Employee
+from example_project.accounts.models import Department, Employee
 from example_project.tracking.models import Link
 
 ADMIN = "demo-admin"
@@ -54,8 +54,17 @@ class Sample:
                 for name, user in self.users.items()
             ],
             "employees": [
-                {"id": employee.pk, "employee_number": employee.employee_number, "user": employee.user_id}
+                {
+                    "id": employee.pk,
+                    "employee_number": employee.employee_number,
+                    "user": employee.user_id,
+                    "department": employee.department_id,
+                }
                 for employee in self.employees.values()
+            ],
+            "departments": [
+                {"id": department.pk, "name": department.name}
+                for department in dict.fromkeys(employee.department for employee in self.employees.values())
             ],
             "links": list(self.links),
             "admin": {"username": ADMIN, "password": admin_password} if settings.DEBUG else None,
@@ -72,7 +81,9 @@ def fill_in() -> Sample:
             users[name].set_password(password)
             users[name].save(update_fields=["password"])
     employees = {
-        name: Employee.objects.update_or_create(user=users[name], defaults=fields)[0]
+        name: Employee.objects.update_or_create(
+            user=users[name], defaults={**fields, "department": _department(fields["department"])}
+        )[0]
         for name, fields in EMPLOYEES.items()
     }
     links = {slug: Link.objects.get_or_create(slug=slug, defaults={"url": url})[0] for slug, url in LINKS.items()}
@@ -101,6 +112,10 @@ def _person(username: str, fields: dict[str, Any]) -> User:
         user.set_unusable_password()
         user.save(update_fields=["password"])
     return user
+
+
+def _department(name: str) -> Department:
+    return Department.objects.get_or_create(name=name)[0]
 
 
 def _password(username: str) -> str:

@@ -13,6 +13,7 @@ from pytest_django import Settings
 from rest_framework.permissions import AllowAny
 from rest_framework.views import APIView
 
+from example_project import settings as example
 from keys.authentication import APIKeyAuthentication, EnvironmentKeyAuthentication
 from keys.models import APIKey
 from keys.permissions import HasAPIKey
@@ -167,7 +168,8 @@ def test_a_table_that_is_not_migrated_yet_is_left_alone(target: str) -> None:
 # Since Django 6.1 a plain `check` asks the database whether it has JSON.
 @pytest.mark.django_db
 def test_the_example_has_nothing_to_complain_of(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings.ROOT_URLCONF = "example_project.urls"
+    for name in ("KEYS", "ROOT_URLCONF", "TEMPLATES", "LOGIN_URL"):
+        setattr(settings, name, getattr(example, name))
     variables = ("INTERNAL_API_KEY", "TRACKING_INGEST_API_KEY", "WEBHOOK_API_KEY")
     for number, variable in enumerate(variables):
         monkeypatch.setenv(variable, f"{number}123456789abcdef0123456789abcdef")

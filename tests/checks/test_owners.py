@@ -1,20 +1,43 @@
 """System checks of who may own keys and look after them."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.checks import CheckMessage, registry, run_checks
 from django.db import connection
 from django.urls import include, path
 from pytest_django import Settings
 
+from keys.checks import owners, selfservice
 from keys.models import APIKey
-from tests.support.commands import found
+from keys.models import owners as models_of_owners
+
+# Asked one by one, as all of them together take long.
+CHECKS: dict[str, Callable[..., list[CheckMessage]]] = {
+    "keys.E025": owners.check_owners,
+    "keys.E026": owners.check_function_that_allows_owners,
+    "keys.E027": owners.check_self_service,
+    "keys.E031": selfservice.check_users_may_own_keys,
+    "keys.E035": selfservice.check_users_may_own_keys,
+    "keys.W027": owners.check_owners_are_listed,
+}
+
+
+def said(check_id: str, **options: Any) -> list[str]:
+    return [str(message) for message in CHECKS[check_id](**options) if message.id == check_id]
+
+
+def test_manage_py_check_asks_each(settings: Settings) -> None:
+    settings.KEYS = {"OWNERS": ["auth.Nosuch"], "OWNER_IS_ALLOWED": "a.b", "SELF_SERVICE": {"OWNERS_OF": "a.b"}}
+    assert {message.id for message in run_checks(tags=["keys"])} >= {"keys.E025", "keys.E026", "keys.E027"}
+    assert {*CHECKS.values()} <= {*registry.registry.get_checks()}
 
 
 @pytest.mark.parametrize(
-    ("owners", "sentence"),
+    ("listed", "sentence"),
     [
         ("auth.User", "is not a list of models"),
         (None, "is not a list of models"),
@@ -30,12 +53,12 @@ from tests.support.commands import found
         (["keys.APIKey"], "it is the key itself."),
     ],
 )
-def test_owners_are_models_that_can_own_keys(settings: Settings, owners: Any, sentence: str) -> None:
-    settings.KEYS = {"OWNERS": owners}
-    (message,) = found("keys.E025")
+def test_owners_are_models_that_can_own_keys(settings: Settings, listed: Any, sentence: str) -> None:
+    settings.KEYS = {"OWNERS": listed}
+    (message,) = said("keys.E025")
     assert sentence in message
     settings.KEYS = {"OWNERS": ["auth.User", "auth.user", "ownership.Till", "ownership.OpenShop", "ownership.Hotel"]}
-    assert not found("keys.E025")
+    assert not said("keys.E025")
 
 
 def test_a_user_that_is_swapped_out_is_told_with_the_one_in_its_place(
@@ -43,13 +66,11 @@ def test_a_user_that_is_swapped_out_is_told_with_the_one_in_its_place(
 ) -> None:
     settings.KEYS = {"OWNERS": ["auth.User"]}
     monkeypatch.setattr(User._meta, "swapped", "people.Person")
-    from keys.models import owners
-
-    owners._models.cache_clear()
+    models_of_owners._models.cache_clear()
     try:
-        (message,) = found("keys.E025")
+        (message,) = said("keys.E025")
     finally:
-        owners._models.cache_clear()
+        models_of_owners._models.cache_clear()
     assert "it is swapped out for people.Person. Write settings.AUTH_USER_MODEL for the user." in message
 
 
@@ -67,14 +88,14 @@ def test_a_user_that_is_swapped_out_is_told_with_the_one_in_its_place(
 )
 def test_functions_can_be_called(settings: Settings, function: Any, sentence: str) -> None:
     settings.KEYS = {"OWNER_IS_ALLOWED": function}
-    (message,) = found("keys.E026")
+    (message,) = said("keys.E026")
     assert sentence in message
     settings.KEYS = {"SELF_SERVICE": {"OWNERS_OF": function}}
-    (message,) = found("keys.E027")
+    (message,) = said("keys.E027")
     assert sentence in message
     settings.KEYS = {"OWNER_IS_ALLOWED": "tests.ownership.rules.yes", "SELF_SERVICE": {"OWNERS_OF": ""}}
-    assert not found("keys.E026")
-    assert not found("keys.E027")
+    assert not said("keys.E026")
+    assert not said("keys.E027")
 
 
 @pytest.mark.parametrize(
@@ -90,31 +111,31 @@ def test_functions_can_be_called(settings: Settings, function: Any, sentence: st
 )
 def test_rules_of_self_service_can_be_used(settings: Settings, rules: Any, sentence: str) -> None:
     settings.KEYS = {"SCOPES": {"users:read": "Read."}, "SELF_SERVICE": rules}
-    (message,) = found("keys.E027")
+    (message,) = said("keys.E027")
     assert sentence in message
 
 
 @pytest.mark.parametrize("urls", ["urls", "pages"])
 def test_users_look_after_keys_only_where_they_may_own_some(settings: Settings, urls: str) -> None:
     settings.KEYS = {"OWNERS": ["auth.Group"]}
-    assert not found("keys.E031")
+    assert not said("keys.E031")
     settings.ROOT_URLCONF = (path("keys/", include(f"keys.selfservice.{urls}")),)
-    (message,) = found("keys.E031")
+    (message,) = said("keys.E031")
     assert "does not name auth.User" in message
     settings.KEYS = {"OWNERS": ["auth.Group"], "SELF_SERVICE": {"OWNERS_OF": "tests.selfservice.owners.as_queryset"}}
-    assert not found("keys.E031")
+    assert not said("keys.E031")
     # Of what is told elsewhere nothing is said here.
     for keys in ({"OWNERS": ["auth.User"]}, {"OWNERS": ["auth.Nosuch"]}, {"OWNERS": 3}, {}, {"SELF_SERVICE": 3}):
         settings.KEYS = keys
-        assert not found("keys.E031")
+        assert not said("keys.E031")
     settings.KEYS = {"OWNERS": 3}
-    assert not found("keys.E035")
+    assert not said("keys.E035")
 
 
 @pytest.mark.django_db
 def test_keys_whose_owner_is_no_longer_listed_are_told(settings: Settings) -> None:
     def told() -> list[str]:
-        return found("keys.W027", databases=[connection.alias])
+        return said("keys.W027", databases=[connection.alias])
 
     settings.KEYS = {"OWNERS": ["auth.User", "auth.Group"]}
     user = User.objects.create()
@@ -133,4 +154,4 @@ def test_keys_whose_owner_is_no_longer_listed_are_told(settings: Settings) -> No
     assert "one of these 8 keys" in told()[0]
     settings.KEYS = {"OWNERS": ["auth.Nosuch"]}
     assert told() == []
-    assert found("keys.W027", databases=[]) == []
+    assert said("keys.W027", databases=[]) == []

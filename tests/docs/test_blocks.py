@@ -55,12 +55,24 @@ def test_every_block_is_run_by_a_test() -> None:
         ("docs/guarding.md", "## Django Ninja", "python"): 2,  # one of them by tests/guarding/test_login_required.py
         ("docs/guarding.md", "## OpenAPI", "python"): 1,
         ("docs/guarding.md", "## Plain Django views", "python"): 1,
-        ("docs/guarding.md", "## Users beside services", "python"): 1,
-        ("docs/guarding.md", "## Who is `request.user`", "python"): 2,  # by the worlds of these packages
         ("docs/monitoring.md", "## Signals", "python"): 1,
+        ("docs/owners.md", "# Whose key is it?", "python"): 3,
+        ("docs/owners.md", "## Making one", "python"): 1,
+        ("docs/owners.md", "## Making one", "sh"): 1,
+        ("docs/owners.md", "## At each use", "python"): 1,
+        ("docs/owners.md", "## When the owner is deleted", "sh"): 1,
+        ("docs/owners.md", "## What may own keys", "python"): 1,
+        ("docs/owners.md", "## In the admin", "python"): 1,
+        ("docs/people.md", "## Users, or services with a scope", "python"): 1,
+        ("docs/people.md", "## Who is `request.user`", "python"): 2,  # by the worlds of these packages
+        ("docs/people.md", "## A key that acts as its user", "python"): 3,
+        ("docs/people.md", "## Plain views for both", "python"): 1,
         ("docs/scale.md", "## When a commit per request is too much", "python"): 1,
         ("docs/scale.md", "## When a commit per request is too much", "sh"): 1,
         ("docs/security.md", "## Error reports", "python"): 1,  # run in the world `sentry`: it patches Django for good
+        ("docs/self-service.md", "# Users look after their own keys", "python"): 3,
+        ("docs/self-service.md", "## The API", "python"): 2,
+        ("docs/self-service.md", "## The pages", "html"): 2,
         ("docs/tamper-evidence.md", "# Tamper evidence", "sh"): 1,
         ("docs/testing.md", "# Your tests", "python"): 1,
         ("docs/testing.md", "## Counting queries", "python"): 1,
@@ -72,6 +84,18 @@ def test_the_blocks_that_take_long_are_run_by_ci() -> None:
     marked = re.findall(r"^<!-- (\w+) -->\n```sh$", PAGES["README.md"], flags=re.MULTILINE)
     run_there = re.findall(r"^run_from_readme (\w+)$", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE)
     assert sorted(marked) == sorted(run_there) == ["demo", "docs", "test"]
+
+
+def test_the_projects_hold_the_blocks_that_name_a_file_of_theirs() -> None:
+    """Which tests/projects drives over HTTP; the other blocks of these chapters are run there, too."""
+    found: Counter[str] = Counter()
+    for page in ("docs/owners.md", "docs/people.md", "docs/self-service.md"):
+        for language, text in (fenced for section in sections(page) for fenced in section.blocks):
+            head, _, rest = text.partition("\n")
+            if path := re.match(r"(?:#|\{#) ((?:uptime|inventory)/[\w./]+)", head):
+                assert rest in (ROOT / "tests" / "projects" / path[1]).read_text(), head
+                found[language] += 1
+    assert found == {"python": 14, "html": 2}
 
 
 def test_two_worlds_are_run_by_name() -> None:
@@ -101,7 +125,7 @@ def test_the_lines_for_the_shell_work_word_for_word(capsys: pytest.CaptureFixtur
     ("page", "heading"),
     [
         ("docs/guarding.md", "## Plain Django views"),
-        ("docs/guarding.md", "## Users beside services"),
+        ("docs/people.md", "## Users, or services with a scope"),
         ("docs/environment-keys.md", "# Keys from the environment"),
         ("docs/environment-keys.md", "## From a shared key to one of its own"),
     ],

@@ -50,7 +50,9 @@ def test_every_check_and_migration_exists() -> None:
 
 def test_every_command_and_table_exists() -> None:
     tables = {model._meta.db_table for model in apps.get_app_config("keys").get_models()}
-    assert {*re.findall(r"\bkeys_\w+", EVERYTHING)} <= {*COMMANDS} | tables
+    templates = (path.read_text() for path in (ROOT / "keys" / "templates").rglob("*.html"))
+    blocks_of_pages = {name for text in templates for name in re.findall(r"{% block (keys_\w+) %}", text)}
+    assert {*re.findall(r"\bkeys_\w+", EVERYTHING)} <= {*COMMANDS} | tables | blocks_of_pages
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -3,6 +3,9 @@
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from pytest_django import Settings
+
+from example_project import settings as example
 
 SHARED_KEY = "shared-webhook-key-of-32-characters-or-more"
 
@@ -24,3 +27,10 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Client:
     monkeypatch.setenv("TRACKING_INGEST_API_KEY", "")
     monkeypatch.setenv("TRACKING_INGEST_ALLOW_SHARED_KEY", "true")
     return Client(headers={"X-API-Key": SHARED_KEY})
+
+
+@pytest.fixture
+def with_owners(settings: Settings) -> None:
+    """The example as it is: keys have owners, and users look after them."""
+    for name in ("KEYS", "ROOT_URLCONF", "TEMPLATES", "LOGIN_URL", "LOGIN_REDIRECT_URL"):
+        setattr(settings, name, getattr(example, name))

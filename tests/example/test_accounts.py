@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from example_project.accounts.models import Employee
+from example_project.accounts.models import Department, Employee
 from keys.models import APIKey
 from tests.support.callers import bearer
 
@@ -46,8 +46,9 @@ class TestInternalDetails:
         assert response.json()["is_active"] is False
 
     def test_of_an_employee_by_its_own_number(self, client: Client, ada: User, bob: User) -> None:
+        research = Department.objects.create(name="Research")
         employee = Employee.objects.create(
-            user=bob, employee_number="E-7", department="Research", position="Engineer", pk=ada.pk
+            user=bob, employee_number="E-7", department=research, position="Engineer", pk=ada.pk
         )
         response = client.get(f"/api/v1/hdts/employees/internal/{employee.pk}/", headers=header("employees:read"))
         assert response.status_code == 200

@@ -88,6 +88,8 @@ def test_plays_and_serves_whatever_the_environment_holds_and_leaves_nothing_behi
             requests.get(address, timeout=60)
     assert re.search(r"✓ (\d+) of \1 requests answered as expected", page)
     assert re.search(r"^\d\d:\d\d:\d\d refused: inactive +Billing", page, re.MULTILINE)
+    assert re.search(r"^\d\d:\d\d:\d\d created +Anna-Laptop \w+ +by user: demo-anna", page, re.MULTILINE)
+    assert re.search(r"^\d\d:\d\d:\d\d refused: owner +Anna-Laptop", page, re.MULTILINE)
     assert max(map(len, page.splitlines())) <= 100
     assert not SECRETS.search(page)
     assert "\x1b" not in page

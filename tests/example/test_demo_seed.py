@@ -27,6 +27,9 @@ def test_seed_is_the_same_each_time(settings: Settings) -> None:
         assert user.pk == person.get("id", user.pk)
         assert user.has_usable_password() is (person["password"] is not None)
         assert not user.has_usable_password() or user.check_password(person["password"])
+    departments = {department["id"]: department["name"] for department in data["departments"]}
+    assert sorted(departments.values()) == ["IT", "Research", "Sales"]
+    assert all(employee["department"] in departments for employee in data["employees"])
     assert len({user["password"] for user in (*data["users"], data["admin"])}) == 4
 
 
@@ -61,6 +64,8 @@ def test_removes_its_own_earlier_keys_alone() -> None:
     with actor.acting_as(ACTOR):
         _, running, fresh = (APIKey.objects.create(name="TTS", is_active=on) for on in (False, True, False))
         APIKey.objects.create(name="TTS", expires_at="2020-02-01T00:00:00Z")
+    with actor.acting_as("user: demo-anna"):
+        APIKey.objects.create(name="Anna-Laptop", is_active=False)
     theirs = APIKey.objects.create(name="TTS-Backend", is_active=False)
     APIKey.objects.exclude(pk=fresh.pk).update(created_at="2020-01-01T00:00:00Z")
     remove_earlier_keys()

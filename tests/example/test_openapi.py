@@ -28,6 +28,9 @@ INTERNAL, SHARED, DEDICATED = ("internal" * 5, "shared" * 6, "dedicated" * 4)
 KEYS: Any = [{"APIKeyAuthentication": []}, {"APIKeyAuthenticationInAuthorization": []}]
 SHARED_KEY: Any = [{"SharedKeyAuthentication": []}]
 INGEST_KEY: Any = [{"TrackingIngestAuthentication": []}]
+JWT: Any = [{"jwtCookie": []}, {"jwtAuth": []}]
+USER: Any = [*JWT, {"cookieAuth": []}]
+CSRF_TOKEN = "c" * 32
 
 
 def schema() -> dict[str, Any]:
@@ -43,8 +46,7 @@ def operations() -> list[Any]:
 
 
 @pytest.fixture(autouse=True)
-def example(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
-    settings.ROOT_URLCONF = "example_project.urls"
+def example(monkeypatch: pytest.MonkeyPatch, settings: Settings, with_owners: None) -> None:
     settings.ALLOWED_HOSTS = ["localhost", "testserver"]
     monkeypatch.setenv("INTERNAL_API_KEY", INTERNAL)
     monkeypatch.setenv("WEBHOOK_API_KEY", SHARED)
@@ -78,7 +80,15 @@ def test_each_operation_names_what_opens_it() -> None:
         "GET /api/v1/hdts/employees/internal/{id}/": KEYS,
         "POST /api/v1/tts/users-info/": KEYS,
         "GET /api/v1/keys/whoami/": KEYS,
-        "GET /api/v1/users/{id}/": [{"jwtCookie": []}, {"jwtAuth": []}],
+        "GET /api/v1/users/{id}/": JWT,
+        "GET /api/v1/departments/": [*USER, *KEYS],
+        "GET /api/v1/keys/": USER,
+        "POST /api/v1/keys/": USER,
+        "GET /api/v1/keys/{id}/": USER,
+        "PATCH /api/v1/keys/{id}/": USER,
+        "POST /api/v1/keys/{id}/rotate/": USER,
+        "POST /api/v1/keys/{id}/deactivate/": USER,
+        "GET /api/v1/keys/{id}/usage/": USER,
         "POST /api/v1/auth/login/": None,
         "GET /_internal/jobs": [{"InternalAPIAuthentication": []}],
         "POST /api/tracking-ingest/test": INGEST_KEY,
@@ -112,22 +122,27 @@ def ways_to_open(operation: Any, secrets: dict[str, str]) -> list[dict[str, dict
     for name in [name for requirement in operation.definition.raw.get("security", []) for name in requirement]:
         if schemes[name]["type"] == "http":
             ways.append({"headers": {"Authorization": f"{schemes[name]['scheme'].capitalize()} {secrets[name]}"}})
+        elif schemes[name]["in"] == "cookie":
+            cookies = {schemes[name]["name"]: secrets[name], "csrftoken": CSRF_TOKEN}
+            ways.append({"cookies": cookies, "headers": {"X-CSRFToken": CSRF_TOKEN}})
         else:
-            ways.append({f"{schemes[name]['in']}s": {schemes[name]["name"]: secrets[name]}})
+            ways.append({"headers": {schemes[name]["name"]: secrets[name]}})
     return ways
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("operation", operations(), ids=lambda operation: str(operation.label))
-def test_it_is_true_of_whatever_is_sent_with_a_good_key(operation: Any, kept_connection: None) -> None:
+def test_it_is_true_of_whatever_is_sent_with_a_good_key(operation: Any, kept_connection: None, client: Client) -> None:
     key, user = APIKey.objects.create(name="Fuzzer", scopes=["*"]), User.objects.create(username="alice", is_staff=True)
     token = str(AccessToken.for_user(user))
+    client.force_login(user)
     secrets = {
         "APIKeyAuthentication": str(key.key),
         "APIKeyAuthenticationInAuthorization": f"Api-Key {key.key}",
         "InternalAPIAuthentication": INTERNAL,
         "SharedKeyAuthentication": SHARED,
         "TrackingIngestAuthentication": DEDICATED,
+        "cookieAuth": client.cookies["sessionid"].value,
         "jwtCookie": token,
         "jwtAuth": token,
     }

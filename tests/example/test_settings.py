@@ -72,7 +72,9 @@ def test_cache() -> None:
         cache("memcached://localhost")
 
 
-@pytest.mark.parametrize("model", ["accounts/employee", "jobs/job", "tracking/link", "tracking/record"])
+@pytest.mark.parametrize(
+    "model", ["accounts/department", "accounts/employee", "auth/user", "jobs/job", "tracking/link", "tracking/record"]
+)
 def test_admin_lists_and_adds(admin_client: Client, model: str) -> None:
     assert admin_client.get(f"/admin/{model}/").status_code == 200
     assert admin_client.get(f"/admin/{model}/add/").status_code == 200

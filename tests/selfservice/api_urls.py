@@ -93,5 +93,5 @@ urlpatterns = [
     path("versions/<str:version>/", include(routes("in-the-path", KeysInThePath).urls)),
     path("v1/", include((routes("versioned", VersionedKeys).urls, "v1"))),
     path("schema/", SpectacularJSONAPIView.as_view()),
-    path("", include("example_project.urls")),
+    path("", include("tests.support.example_urls")),
 ]

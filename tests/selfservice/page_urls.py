@@ -7,5 +7,5 @@ nested: list[URLPattern | URLResolver] = [path("keys/", include("keys.selfservic
 urlpatterns = [
     path("account/keys/", include("keys.selfservice.pages")),
     path("within/", include((nested, "within"))),
-    path("", include("example_project.urls")),
+    path("", include("tests.support.example_urls")),
 ]

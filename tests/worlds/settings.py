@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from example_project.settings import TEMPLATES as TEMPLATES
+from example_project import settings as example
 from example_project.settings import database
 from tests.support import runs
 
@@ -52,6 +52,7 @@ MIDDLEWARE = [
 ]
 
 ROOT_URLCONF = "tests.worlds.urls"
+TEMPLATES: list[dict[str, Any]] = [{**example.TEMPLATES[0], "DIRS": []}]
 DATABASES: dict[str, dict[str, Any]] = {"default": test_database(NAME)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

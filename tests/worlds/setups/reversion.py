@@ -36,7 +36,7 @@ def steps() -> Iterator[tuple[str, Callable[[], None]]]:
                 assert Revision.objects.count() == before + 2, address
 
     def recipe() -> None:
-        receiver = run(block("docs/guarding.md", WHO, "python", with_text="reversion"))["name_the_service"]
+        receiver = run(block("docs/people.md", WHO, "python", with_text="reversion"))["name_the_service"]
         steps.post(steps.service(), "/create/")
         assert Revision.objects.latest("pk").comment == "key:Billing"
         pre_revision_commit.disconnect(receiver)

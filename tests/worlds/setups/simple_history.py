@@ -41,7 +41,7 @@ def steps() -> Iterator[tuple[str, Callable[[], None]]]:
         assert history.latest("history_id").history_user is None
 
     def recipe() -> None:
-        receiver = run(block("docs/guarding.md", WHO, "python", with_text="simple_history"))["name_the_service"]
+        receiver = run(block("docs/people.md", WHO, "python", with_text="simple_history"))["name_the_service"]
         steps.post(steps.service(), "/create/")
         assert history.latest("history_id").history_change_reason == "key:Billing"
         pre_create_historical_record.disconnect(receiver)

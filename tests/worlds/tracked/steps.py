@@ -65,7 +65,7 @@ def storing(user_of_last: Callable[[], Any], *addresses: str) -> Iterator[Step]:
 
 def owner_by_recipe() -> None:
     """Serve the manual's view: a user owns what they create, a service does not."""
-    view = run(block("docs/guarding.md", "## Users beside services", "python"))["OrderList"]
+    view = run(block("docs/people.md", "## Users, or services with a scope", "python"))["OrderList"]
     with override_settings(ROOT_URLCONF=(path("", view.as_view(serializer_class=OrderSerializer)),)):
         post(service(), "/")
         assert Order.objects.latest("pk").owner is None
