@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.utils.translation import gettext as _
 from drf_spectacular.extensions import OpenApiViewExtension
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework.authentication import BaseAuthentication
@@ -17,21 +18,25 @@ class OwnKeys(OpenApiViewExtension):  # type: ignore[no-untyped-call]
     match_subclasses = True
 
     def view_replacement(self) -> Any:
-        described = {
-            "create": extend_schema(responses={201: OwnKeyWithSecretSerializer, 400: _because("What is wrong.")}),
-            "partial_update": extend_schema(
-                responses={200: OwnKeySerializer, 400: _because("What is wrong."), 409: _because("Changed meanwhile.")},
-            ),
-            "rotate": extend_schema(
-                responses={
-                    201: OwnKeyWithSecretSerializer,
-                    400: _because("What is wrong."),
-                    409: _because("It was rotated already."),
-                },
-            ),
-            "deactivate": extend_schema(responses={200: OwnKeySerializer, 400: _because("What is wrong.")}),
-            "usage": extend_schema(responses=OwnKeyUsageSerializer),
+        of_all = {
+            401: OpenApiResponse(description=_("Nobody is logged in.")),
+            403: OpenApiResponse(description=_("Nobody is logged in, or a key calls.")),
         }
+        of_one = {**of_all, 404: OpenApiResponse(description=_("You have no such key."))}
+        refused = {400: OpenApiResponse(description=_("What is wrong, by field."))}
+        stale = {409: OpenApiResponse(description=_("Others have changed the key meanwhile."))}
+        rotated = {409: OpenApiResponse(description=_("The key has been rotated already, or changed meanwhile."))}
+        unknown = {503: OpenApiResponse(description=_("It cannot be told now whether the owner may have keys."))}
+        answers: dict[str, dict[int, Any]] = {
+            "list": {200: OwnKeySerializer(many=True), **of_all},
+            "create": {201: OwnKeyWithSecretSerializer, **refused, **of_all, **unknown},
+            "retrieve": {200: OwnKeySerializer, **of_one},
+            "partial_update": {200: OwnKeySerializer, **refused, **of_one, **stale},
+            "rotate": {201: OwnKeyWithSecretSerializer, **refused, **of_one, **rotated, **unknown},
+            "deactivate": {200: OwnKeySerializer, **refused, **of_one, **stale},
+            "usage": {200: OwnKeyUsageSerializer, **of_one},
+        }
+        described = {name: extend_schema(responses=responses) for name, responses in answers.items()}
         return extend_schema_view(**described)(type(self.target.__name__, (_ForUsers, self.target), {}))
 
 
@@ -39,7 +44,3 @@ class _ForUsers:
     def get_authenticators(self) -> list[BaseAuthentication]:
         made: list[BaseAuthentication] = super().get_authenticators()  # type: ignore[misc]
         return [one for one in made if not isinstance(one, KeyringAuthentication)]
-
-
-def _because(words: str) -> OpenApiResponse:
-    return OpenApiResponse(description=words)

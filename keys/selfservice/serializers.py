@@ -48,6 +48,12 @@ class _Texts(serializers.ListField):
         return held if isinstance(held, list | tuple) else []
 
 
+class _SecretField(serializers.CharField):
+    def to_representation(self, value: Any) -> Any:
+        """Return it as it is: where a renderer fails, reports of the error show it masked."""
+        return value
+
+
 class OwnKeySerializer(serializers.ModelSerializer[APIKey]):
     """A key of the user's, without its secret."""
 
@@ -73,7 +79,7 @@ class OwnKeySerializer(serializers.ModelSerializer[APIKey]):
 class OwnKeyWithSecretSerializer(OwnKeySerializer):
     """A new key with its secret, which is shown this once."""
 
-    key = serializers.CharField(read_only=True)
+    key = _SecretField(read_only=True)
 
     class Meta:
         model = APIKey

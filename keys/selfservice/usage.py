@@ -34,7 +34,8 @@ class Clients:
     """Who used a key in the last `days`, the latest first.
 
     `since` is the time since which this is complete, `read_since` the same if that is not the whole time. `is_known`:
-    the log knows all of the time. `has_more`: there are others, who used it earlier.
+    the log knows all of the time. `has_more`: there are others, who used it earlier. `was_anothers`: nobody is shown,
+    but it was used while it had another owner, or none.
     """
 
     days: int
@@ -43,6 +44,7 @@ class Clients:
     read_since: datetime | None = None
     is_known: bool = True
     has_more: bool = False
+    was_anothers: bool = False
 
 
 def clients(key: APIKey, days: int, shown: int = SHOWN) -> Clients:
@@ -51,7 +53,8 @@ def clients(key: APIKey, days: int, shown: int = SHOWN) -> Clients:
     What was done with it while it was another owner's is not theirs to see who has it now.
     """
     since, known = timezone.now() - timedelta(days=days), reach()
-    events = AuditEvent.objects.written().filter(api_key=key.pk, owner=key.owner_ref, event__in=TRAFFIC)
+    of_key = AuditEvent.objects.written().filter(api_key=key.pk, event__in=TRAFFIC)
+    events = of_key.filter(owner=key.owner_ref)
     read_since = bounded(events, since, READ)
     lines = (
         events.filter(at__gte=read_since)
@@ -71,4 +74,5 @@ def clients(key: APIKey, days: int, shown: int = SHOWN) -> Clients:
         read_since if read_since > since else None,
         known.knows(since) or known.knows(key.created_at),
         len(found) > shown,
+        not found and of_key.filter(at__gte=since).exists(),
     )

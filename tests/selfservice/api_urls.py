@@ -24,7 +24,7 @@ class KeyOfAnOwner(APIKeyAuthentication):
 class Keys(APIKeyViewSet):
     authentication_classes: Any = (SessionAuthentication, KeyOfAnOwner)
     parser_classes = (JSONParser, FormParser, MultiPartParser)
-    renderer_classes = (JSONRenderer, BrowsableAPIRenderer)
+    renderer_classes: Any = (JSONRenderer, BrowsableAPIRenderer)
 
 
 class OpenKeys(Keys):
@@ -44,6 +44,9 @@ class Pages(PageNumberPagination):
 
 class PagedKeys(Keys):
     pagination_class = Pages
+
+
+class KeysInThePath(PagedKeys):
     versioning_class = URLPathVersioning
 
 
@@ -64,6 +67,15 @@ class ChangedMeanwhile(Keys):
         return key
 
 
+class FailingRenderer(JSONRenderer):
+    def render(self, data: Any, *args: Any, **kwargs: Any) -> bytes:
+        raise RuntimeError("this cannot be shown")
+
+
+class UnshownKeys(Keys):
+    renderer_classes = (FailingRenderer,)
+
+
 def routes(prefix: str, view: type[APIKeyViewSet]) -> SimpleRouter:
     router = SimpleRouter()
     router.register("", view, basename=prefix)
@@ -76,7 +88,9 @@ urlpatterns = [
     path("open/", include(routes("open", OpenKeys).urls)),
     path("staff/", include(routes("staff", KeysForStaff).urls)),
     path("changed/", include(routes("changed", ChangedMeanwhile).urls)),
-    path("paged/<str:version>/", include(routes("paged", PagedKeys).urls)),
+    path("unshown/", include(routes("unshown", UnshownKeys).urls)),
+    path("paged/", include(routes("paged", PagedKeys).urls)),
+    path("versions/<str:version>/", include(routes("in-the-path", KeysInThePath).urls)),
     path("v1/", include((routes("versioned", VersionedKeys).urls, "v1"))),
     path("schema/", SpectacularJSONAPIView.as_view()),
     path("", include("example_project.urls")),

@@ -21,7 +21,7 @@ from keys import moments
 from keys.actor import Service
 from keys.models import APIKey, AuditEvent
 from keys.models.owners import OwnerUnknownError
-from tests.selfservice.conftest import RULES
+from tests.selfservice.limits import RULES
 from tests.support.keys import backdate, make_key, stored
 from tests.support.log import record
 
@@ -54,6 +54,11 @@ def answers(client: Client, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in filled.items() if value is not None}
 
 
+def use(key: APIKey, **fields: Any) -> None:
+    """Write a use of the key, or a refusal, while it is its owner's."""
+    record(key, **{"at": timezone.now(), "owner": key.owner_ref, **fields})
+
+
 def text(response: Any) -> str:
     assert response.status_code == 200
     return str(response.content.decode())
@@ -73,9 +78,9 @@ def use_templates(settings: Settings, **templates: str) -> None:
 def test_a_key_is_made_and_shown_once(browser: Client, anna: User) -> None:
     response = browser.post(NEW, answers(browser, allowed_ips="10.0.0.0/8\r\n\r\n 2001:db8::/32 \r\n"))
     key = APIKey.objects.get()
-    secret = response.context["shown"].key.key
-    assert [*{*TOKEN.findall(text(response))}] != [secret]
     (shown,) = {*TOKEN.findall(text(response))}
+    # Nothing that others do with the key later gets its secret.
+    assert response.context["shown"].key.key != shown
     assert APIKey.objects.get(key=shown) == key
     assert (key.name, key.scopes, key.owner) == ("CI", ["users:read"], anna)
     assert key.allowed_ips == ["10.0.0.0/8", "2001:db8::/32"]
@@ -210,7 +215,7 @@ def test_without_a_key_the_list_says_what_one_is_for(browser: Client) -> None:
 
 
 def test_the_list_shows_each_key_and_its_state(browser: Client, anna: User, key: APIKey, given: APIKey) -> None:
-    record(key, at=timezone.now() - timedelta(hours=5))
+    use(key, at=timezone.now() - timedelta(hours=5))
     ended = make_key("Ended", owner_ref=key.owner_ref, is_active=False)
     shown = browser.get(LIST).context["page"].object_list
     assert [one.key for one in shown] == [key, given, ended]
@@ -258,7 +263,7 @@ def test_what_cannot_be_rotated_says_why(browser: Client, key: APIKey, given: AP
 
 
 def test_a_key_is_deactivated_with_a_reason(browser: Client, key: APIKey) -> None:
-    record(key, at=timezone.now(), address="203.0.113.7", user_agent="backup/2", endpoint="orders")
+    use(key, address="203.0.113.7", user_agent="backup/2", endpoint="orders")
     page = text(browser.get(of(key, "deactivate/")))
     for words in ("203.0.113.7", "backup/2", "orders"):
         assert words in page
@@ -333,23 +338,24 @@ def test_a_page_that_was_opened_before_undoes_nothing(browser: Client, key: APIK
 
 def test_who_used_it_is_told_by_address_program_and_call(browser: Client, key: APIKey, anna: User) -> None:
     for number in range(3):
-        record(key, at=timezone.now() - timedelta(days=number), address="203.0.113.7", user_agent="a", endpoint="users")
-    record(
-        key,
-        at=timezone.now(),
-        event="refused",
-        reason="address",
-        count=1200,
-        address="198.51.100.1",
-        user_agent="b",
-        endpoint="jobs",
-    )
-    record(key, at=timezone.now() - timedelta(days=40), address="192.0.2.1", user_agent="c", endpoint="old")
+        use(key, at=timezone.now() - timedelta(days=number), address="203.0.113.7", user_agent="a", endpoint="users")
+    refused = {"event": "refused", "reason": "address", "count": 1200}
+    use(key, **refused, address="198.51.100.1", user_agent="b", endpoint="jobs")
+    use(key, at=timezone.now() - timedelta(days=40), address="192.0.2.1", user_agent="c", endpoint="old")
     found = browser.get(of(key)).context["clients"].found
     told = [(one.address, one.user_agent, one.endpoint, one.uses, one.refusals) for one in found]
     assert told == [("198.51.100.1", "b", "jobs", 0, 1200), ("203.0.113.7", "a", "users", 3, 0)]
     assert "192.0.2.1" in text(browser.get(of(key), {"days": "90"}))
     assert text(browser.get(of(key), {"days": "'"}))
+
+
+def test_what_was_done_for_another_owner_is_not_shown_and_not_denied(browser: Client, key: APIKey, ben: User) -> None:
+    assert "Nobody used it in the last 7 days." in text(browser.get(of(key, "deactivate/")))
+    use(key, owner=f"auth.user:{ben.pk}", address="192.0.2.1")
+    page = text(browser.get(of(key, "deactivate/")))
+    assert "192.0.2.1" not in page
+    assert "Nobody used it" not in page
+    assert "while it had another owner" in page
 
 
 def test_whoever_is_not_logged_in_is_sent_to_log_in(client: Client, key: APIKey) -> None:
@@ -533,11 +539,13 @@ def test_nothing_of_the_project_is_needed_around_the_pages(browser: Client, key:
     (engine,) = settings.TEMPLATES
     settings.TEMPLATES = [{**engine, "OPTIONS": {}}]
     apps = ("admin", "messages", "staticfiles")
-    settings.MIDDLEWARE = [one for one in settings.MIDDLEWARE if "messages" not in one]
+    settings.MIDDLEWARE = [one for one in settings.MIDDLEWARE if not {"messages", "keys"} & {*one.split(".")}]
     settings.INSTALLED_APPS = [one for one in settings.INSTALLED_APPS if not one.endswith(apps)]
     settings.APPEND_SLASH = False
     for address in (LIST, NEW, *(of(key, page) for page in PAGES)):
         assert "keys/selfservice.css" in text(browser.get(address))
+    browser.post(of(key, "deactivate/"), {"reason": ""})
+    assert AuditEvent.objects.get(event="deactivated").actor == "user: anna"
 
 
 def test_links_lead_to_where_the_pages_are(browser: Client, key: APIKey) -> None:
@@ -555,7 +563,7 @@ def test_numbers_and_dates_are_those_of_the_language(browser: Client, anna: User
     settings.USE_THOUSAND_SEPARATOR = True
     end, ref = moments.start_of(date(2099, 3, 1)), f"auth.user:{anna.pk}"
     key = make_key(pk=1_234_567, owner_ref=ref, expires_at=end, scopes=["users:read"])
-    record(key, at=timezone.now(), count=12_345, event="refused", reason="address")
+    use(key, count=12_345, event="refused", reason="address")
     with translation.override("de"):
         assert of(key, "rotate/") in text(browser.get(LIST))
         for words in ("1. März 2099", "12.345"):
@@ -601,7 +609,7 @@ def test_what_others_wrote_is_text(client: Client) -> None:
     user = User.objects.create(username=script)
     client.force_login(user)
     key = make_key(script, owner_ref=f"auth.user:{user.pk}", scopes=["users:read"])
-    record(key, at=timezone.now(), user_agent=script, endpoint=script)
+    use(key, user_agent=script, endpoint=script)
     sent = answers(client, name=script, after=0)
     pages = [client.get(address) for address in (LIST, NEW, *(of(key, page) for page in PAGES))]
     pages += [client.post(NEW, sent), client.post(NEW, {**sent, "after": key.pk - 1, "life": script})]

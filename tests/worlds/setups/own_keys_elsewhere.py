@@ -78,7 +78,7 @@ def own_keys() -> None:
     status, successor = send(anna, "post", f"{made['id']}/rotate/", grace=60)
     assert status == 201, successor
     assert send(anna, "post", f"{made['id']}/rotate/")[0] == 409
-    listed = anna.get(API, {"ordering": "-owner", "search": "x", "limit": 1}).json()
+    listed = anna.get(f"{API}?ordering=-owner&search=x&limit=1").json()
     assert (listed["count"], len(listed["results"])) == (2, 1), listed
     assert [one["uses"] for one in anna.get(f"{API}{made['id']}/usage/").json()["clients"]] == [1]
     assert send(anna, "post", f"{successor['id']}/deactivate/", reason="verloren")[0] == 200
