@@ -83,7 +83,7 @@ def name_an_owner() -> None:
     from django.contrib.auth import get_user_model
 
     users: Any = get_user_model()._default_manager
-    user, other = (users.create(username=name) for name in ("Owner of a key", "Owner of none"))
+    user, other = (users.create(**{users.model.USERNAME_FIELD: name}) for name in ("Owner of a key", "Owner of none"))
     owner, owners = f"{users.model._meta.label_lower}:{user.pk}", ["--owner", f"{users.model._meta.label}:{user.pk}"]
     token = run("keys_create", "Owned", *owners, "--note", "ticket 12").strip()
     assert f"belongs to {owner} (Owner of a key)" in run("keys_explain", given=token)
