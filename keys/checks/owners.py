@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Q
 from django.utils.module_loading import import_string
 
-from ..conf import SELF_SERVICE, configured, is_dotted
+from ..conf import SELF_SERVICE, configured, is_dotted, unusable
 from ..models import owners
 from .database import accepted_keys, named
 from .options import hint_for, mistakes_of, unregistered
@@ -17,7 +17,7 @@ from .options import hint_for, mistakes_of, unregistered
 @checks.register("keys")
 def check_owners(**kwargs: object) -> list[checks.CheckMessage]:
     said = [(wrong.message, wrong.hint) for wrong in mistakes_of("OWNERS")]
-    if not said:
+    if not unusable():  # with any wrong option none can be read
         hint = 'Write models that exist and have rows, such as "OWNERS": ["auth.User"].'
         try:
             owners.models()

@@ -170,15 +170,15 @@ def find(ref: str) -> Model | None:
 
 def of(key: Any) -> Model | None:
     """Return the owner of a key, which the key remembers; None as `find` does."""
-    if not key.owner_ref:
-        return None
+    found: tuple[str, Model | None] | None = getattr(key, "__dict__", {}).get("found_owner")
+    return found[1] if found is not None and found[0] == key.owner_ref else _look_up(key)
+
+
+def _look_up(key: Any) -> Model | None:
+    owner = find(key.owner_ref) if key.owner_ref else None
     # A holder of a keyring of the project's own may have no room to remember anything.
-    memory: dict[str, Any] = getattr(key, "__dict__", {})
-    found: tuple[str, Model | None] | None = memory.get("found_owner")
-    if found is None or found[0] != key.owner_ref:
-        found = (key.owner_ref, find(key.owner_ref))
-        memory["found_owner"] = found
-    return found[1]
+    getattr(key, "__dict__", {})["found_owner"] = (key.owner_ref, owner)
+    return owner
 
 
 def accept(key: Any) -> bool:
@@ -187,7 +187,8 @@ def accept(key: Any) -> bool:
     Raises Error if nobody can say. An open transaction outlives that.
     """
     with _answering(), _without_harm(key.owner_ref):
-        return may_have_keys(of(key))
+        # Read anew: a keyring of the project's own may return the same holder for many requests.
+        return may_have_keys(_look_up(key))
 
 
 @contextmanager
