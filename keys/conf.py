@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.functional import Promise
+from django.utils.translation import gettext as _
 
 from . import scopes, tokens
 
@@ -99,6 +100,18 @@ def nearest(name: str, known: list[str]) -> str:
     """Return a hint with the most similar known name, or with all of them."""
     near = get_close_matches(name, known, n=1)
     return f"Did you mean {near[0]}?" if near else f"Known are: {', '.join(known)}."
+
+
+def sentence_of(scope: str) -> str:
+    """Return what a scope lets a key do, for people; empty if it is not registered and says nothing by itself."""
+    if scope in conf.SCOPES:
+        return str(conf.SCOPES[scope])
+    if scope == scopes.EVERYTHING:
+        return _("Everything.")
+    resource, _colon, action = scope.partition(":")
+    if action == scopes.EVERYTHING:
+        return _("Everything that can be done with %(resource)s.") % {"resource": resource}
+    return ""
 
 
 def is_scope(value: object) -> TypeGuard[str]:

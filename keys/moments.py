@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from django.conf import settings
 from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import ngettext
 
 
 def instant(moment: datetime) -> datetime:
@@ -57,6 +59,23 @@ def local(moment: datetime) -> datetime:
 def exactly(moment: datetime) -> str:
     """Return the moment to the minute, for people, with its time zone."""
     return f"{local(moment):%Y-%m-%d %H:%M %Z}"
+
+
+def day_in_words(moment: datetime) -> str:
+    """Return the day of the moment, for people, as their language writes it."""
+    return date_format(local(moment), "DATE_FORMAT")
+
+
+def length_in_words(span: timedelta) -> str:
+    """Return a length of time, for people, in the largest unit in which it is a whole number."""
+    days, hours, minutes = (span // timedelta(**{unit: 1}) for unit in ("days", "hours", "minutes"))
+    if span == timedelta(days=days):
+        return ngettext("%d day", "%d days", days) % days
+    if span == timedelta(hours=hours):
+        return ngettext("%d hour", "%d hours", hours) % hours
+    if span == timedelta(minutes=minutes):
+        return ngettext("%d minute", "%d minutes", minutes) % minutes
+    return str(span)
 
 
 def written(moment: datetime) -> str:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 
-from django.db.models import Count, Max, OuterRef, Q, Subquery, Sum
-from django.db.models.functions import Coalesce, TruncDate
+from django.db.models import Count, Max, OuterRef, Q, Subquery
+from django.db.models.functions import TruncDate
 from django.utils import timezone
 
 from .. import moments
+from ..audit.reports import REFUSALS, USES
 from ..models import APIKey, AuditEvent
 from ..models.audit_event import TRAFFIC
 
@@ -72,10 +73,7 @@ def by_day(keys: Collection[int], days: int, most: int) -> dict[int, Recent]:
         .filter(rows.condition, event__in=TRAFFIC)
         .order_by()
         .values("api_key", day=TruncDate("at"))
-        .annotate(
-            allowed=Count("pk", filter=Q(event=Event.USED)),
-            refused=Coalesce(Sum("count", filter=Q(event=Event.REFUSED)), 0),
-        )
+        .annotate(allowed=USES, refused=REFUSALS)
     )
     for row in counted:
         # If clocks change at midnight, a row of the first hour may belong to a day that is not shown.

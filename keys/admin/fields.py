@@ -7,6 +7,8 @@ from django import forms
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
+from ..conf import sentence_of
+
 
 class LinesField(forms.Field):
     """A list of short texts, one per line. Empty lines and surrounding white space are ignored."""
@@ -44,17 +46,10 @@ class ScopesField(forms.MultipleChoiceField):
     widget = forms.CheckboxSelectMultiple
 
     def __init__(self, *, registered: Any, held: Iterable[str], **kwargs: Any) -> None:
-        extra = {scope: _sentence_for_unregistered(scope) for scope in held if scope not in registered}
+        gone = _("No longer registered in KEYS[“SCOPES”]. Untick it to change the other scopes.")
+        extra = {scope: sentence_of(scope) or gone for scope in held if scope not in registered}
         super().__init__(
             choices=[(scope, format_html("<code>{}</code> {}", scope, text)) for scope, text in
                      {**registered, **extra}.items()],
             **kwargs,
         )  # fmt: skip
-
-
-def _sentence_for_unregistered(scope: str) -> str:
-    if scope == "*":
-        return _("Everything.")
-    if scope.endswith(":*"):
-        return _("Everything that can be done with %(resource)s.") % {"resource": scope.removesuffix(":*")}
-    return _("No longer registered in KEYS[“SCOPES”]. Untick it to change the other scopes.")

@@ -10,7 +10,6 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from .. import moments
 from ..conf import conf
@@ -88,8 +87,8 @@ class KeyForm(OwnerForm, forms.ModelForm):  # type: ignore[type-arg]
 
 
 def _lifetimes() -> list[tuple[str, Any]]:
-    # Built for each form, in the current language: `ngettext` with a number translates at once.
-    days = [(str(days), ngettext("%d day", "%d days", days) % days) for days in (30, 90, 180)]
+    # Built for each form, in the current language.
+    days = [(str(days), moments.length_in_words(timedelta(days=days))) for days in (30, 90, 180)]
     return [("", _("No end, unless one is given below")), *days]
 
 

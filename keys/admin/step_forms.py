@@ -5,8 +5,8 @@ from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
+from .. import moments
 from ..conf import conf
 
 # In the log it stands in `detail`, behind what a rotation says there of the successor.
@@ -41,16 +41,8 @@ class RotateForm(ReasonForm):
         usual = conf.ROTATION_GRACE
         offered = sorted({usual, *(timedelta(hours=hours) for hours in (0, 1, 24, 7 * 24, 30 * 24))})
         grace: Any = self.fields["grace"]
-        grace.choices = [(str(int(one.total_seconds())), _words(one)) for one in offered]
+        none = _("None: the old key is refused at once")
+        grace.choices = [
+            (str(int(one.total_seconds())), moments.length_in_words(one) if one else none) for one in offered
+        ]
         grace.initial = str(int(usual.total_seconds()))
-
-
-def _words(grace: timedelta) -> Any:
-    if not grace:
-        return _("None: the old key is refused at once")
-    if grace.days and not grace.seconds:
-        return ngettext("%d day", "%d days", grace.days) % grace.days
-    hours = grace.total_seconds() / 3600
-    if hours.is_integer():
-        return ngettext("%d hour", "%d hours", int(hours)) % int(hours)
-    return str(grace)

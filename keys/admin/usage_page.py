@@ -11,9 +11,8 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
-from .. import environment
+from .. import environment, moments
 from ..audit.reach import reach
 from ..audit.reports import api_usage, idle, retirement
 from ..models import APIKey
@@ -93,7 +92,7 @@ def _periods(days: int, key: APIKey | str | None) -> list[tuple[str, str, bool]]
     """Return the periods to choose from: the words, the URL, and whether it is the one that is shown."""
     chosen = {} if key is None else {"key": key.pk if isinstance(key, APIKey) else key}
     return [
-        (ngettext("%d day", "%d days", one) % one, f"?{urlencode({'days': one, **chosen})}", one == days)
+        (moments.length_in_words(timedelta(days=one)), f"?{urlencode({'days': one, **chosen})}", one == days)
         for one in sorted({*PERIODS, days})
     ]
 

@@ -18,6 +18,10 @@ from .reach import FIRST, SLACK, Reach, day, has_dead_clock, reach
 
 Event = AuditEvent.Event
 _USED = Q(event=Event.USED)
+# What any line that is counted from the log says of its events.
+USES = Count("pk", filter=_USED)
+REFUSALS = Coalesce(Sum("count", filter=Q(event=Event.REFUSED)), 0)
+_LAST_USE = Max("at", filter=_USED)
 
 READ = 200_000  # rows to read for a page: PostgreSQL groups them in some tenths of a second
 MANY = 10_000  # uses are counted no further
@@ -69,8 +73,8 @@ def usage(*, since: datetime, key: APIKey | str | None = None, owner: str = "") 
     """
     columns = ["key_name", "key_prefix", "endpoint", "path", "address", "user_agent"]
     columns += ["owner"] if owners.are_on() else []
-    lines = _counted(_events(key, owner).filter(at__gte=since), *columns)
-    lines = lines.annotate(died=Count("pk", filter=_USED & Q(status=None)))
+    lines = counted(_events(key, owner).filter(at__gte=since), *columns)
+    lines = lines.annotate(last_used_at=_LAST_USE, died=Count("pk", filter=_USED & Q(status=None)))
     return [Usage(**line) for line in lines.order_by("key_name", "key_prefix", "-last_at", "path")]
 
 
@@ -107,7 +111,8 @@ def api_usage(*, since: datetime, key: APIKey | str | None = None) -> tuple[list
     events = _events(key)
     read_since = bounded(events, since, READ)
     columns = ("key_name", "key_prefix", "endpoint", "address")
-    lines = _counted(events.filter(at__gte=read_since), *columns, key_id=F("api_key")).annotate(one_path=Min("path"))
+    lines = counted(events.filter(at__gte=read_since), *columns, key_id=F("api_key"))
+    lines = lines.annotate(last_used_at=_LAST_USE, one_path=Min("path"))
     return [ApiUsage(**line) for line in lines.order_by("-last_at")], read_since
 
 
@@ -133,15 +138,10 @@ def _events(key: APIKey | str | None, owner: str = "") -> QuerySet[AuditEvent]:
     return events
 
 
-def _counted(events: QuerySet[AuditEvent], *columns: str, **renamed: F) -> QuerySet[Any, dict[str, Any]]:
-    """Return a line for each combination of the columns, with its uses and refusals."""
+def counted(events: QuerySet[AuditEvent], *columns: str, **renamed: F) -> QuerySet[Any, dict[str, Any]]:
+    """Return a line for each combination of the columns: its uses and refusals, and when the latest of them was."""
     groups = events.filter(event__in=TRAFFIC).order_by().values(*columns, **renamed)
-    lines: QuerySet[Any, dict[str, Any]] = groups.annotate(
-        uses=Count("pk", filter=_USED),
-        refusals=Coalesce(Sum("count", filter=Q(event=Event.REFUSED)), 0),
-        last_at=Max("at"),
-        last_used_at=Max("at", filter=_USED),
-    )
+    lines: QuerySet[Any, dict[str, Any]] = groups.annotate(uses=USES, refusals=REFUSALS, last_at=Max("at"))
     return lines
 
 

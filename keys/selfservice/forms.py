@@ -7,16 +7,14 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from .. import moments
-from ..conf import conf, self_service
+from ..conf import conf, self_service, sentence_of
 from ..models import APIKey
 from . import rules
-from .shown import sentence_of
 
 USUAL_LIFE = timedelta(days=90)
 LIVES = (timedelta(days=7), timedelta(days=30), USUAL_LIFE, timedelta(days=180), timedelta(days=365))
@@ -104,9 +102,8 @@ class CreateForm(KeyForm):
                 help_text=_("It acts for this one, and ends with it."),
             )  # fmt: skip
             self.fields = {"name": self.fields.pop("name"), "owner": owner, **self.fields}
-        offered = rules.offered()
-        self.fields["scopes"].initial = [scope for scope in conf.DEFAULT_SCOPES if scope in offered]
-        self.offer_scopes(offered)
+        self.fields["scopes"].initial = rules.usual_scopes()
+        self.offer_scopes(rules.offered())
         self._offer_lives(self_service()["LONGEST_LIFE"])
         self.fields["after"].widget.attrs["autocomplete"] = "off"
 
@@ -240,8 +237,8 @@ def _seconds(span: timedelta) -> str:
 
 
 def _until(span: timedelta) -> str:
-    day = date_format(moments.local(moments.after(timezone.now(), span)), "DATE_FORMAT")
-    return _("In %(span)s, on %(day)s") % {"span": in_words(span), "day": day}
+    day = moments.day_in_words(moments.after(timezone.now(), span))
+    return _("In %(span)s, on %(day)s") % {"span": moments.length_in_words(span), "day": day}
 
 
 def _custom() -> str:
@@ -249,15 +246,4 @@ def _custom() -> str:
 
 
 def _grace(span: timedelta) -> str:
-    return in_words(span) if span else _("Not at all: it is refused at once")
-
-
-def in_words(span: timedelta) -> str:
-    """Return a length of time in the largest unit in which it is a whole number."""
-    minutes = int(span.total_seconds()) // 60
-    if minutes % (24 * 60) == 0:
-        days = minutes // (24 * 60)
-        return ngettext("%d day", "%d days", days) % days
-    if minutes % 60 == 0:
-        return ngettext("%d hour", "%d hours", minutes // 60) % (minutes // 60)
-    return ngettext("%d minute", "%d minutes", minutes) % minutes
+    return moments.length_in_words(span) if span else _("Not at all: it is refused at once")

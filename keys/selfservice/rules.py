@@ -61,18 +61,25 @@ def keys_of(user: Any) -> APIKeyQuerySet[Any]:
     return APIKey.objects.of_owner(*owners_of(user))
 
 
-def offered() -> dict[str, str]:
-    """Return the scopes that users may give, each with its sentence for people."""
+def offered() -> list[str]:
+    """Return the scopes that users may give."""
     given = self_service()["SCOPES"]
     named: Sequence[str] = conf.DEFAULT_SCOPES if given is None else given
-    return {scope: str(conf.SCOPES.get(scope, "")) for scope in named if scope != scopes.EVERYTHING}
+    return [scope for scope in dict.fromkeys(named) if scope != scopes.EVERYTHING]
+
+
+def usual_scopes() -> list[str]:
+    """Return the scopes of a key for which nobody names any."""
+    may_give = offered()
+    return [scope for scope in conf.DEFAULT_SCOPES if scope in may_give]
 
 
 def beyond(held: Any) -> list[str]:
     """Return the scopes that a key got from an administrator, as they are beyond what users may give."""
     if not isinstance(held, list | tuple):
         return [str(held)]
-    return [scope for scope in held if not scopes.grants([*offered()], scope)]
+    may_give = offered()
+    return [scope for scope in held if not scopes.grants(may_give, scope)]
 
 
 def latest_end(created_at: datetime | None = None) -> datetime | None:
@@ -102,7 +109,7 @@ def create(
     ValidationError by field, OwnerUnknownError.
     """
     ref = _owner_among(owners_of(user), owner)
-    given = [scope for scope in conf.DEFAULT_SCOPES if scope in offered()] if scopes is None else _once(scopes)
+    given = usual_scopes() if scopes is None else _once(scopes)
     _look_at_scopes(given)
     _look_at_networks(allowed_ips)
     end = latest_end()
@@ -232,7 +239,8 @@ def _read(expires_at: datetime) -> datetime:
 
 
 def _look_at_scopes(given: Sequence[str], held: Sequence[str] = ()) -> None:
-    if refused := [scope for scope in given if scope not in offered() and not scopes.grants(held, scope)]:
+    may_give = offered()
+    if refused := [scope for scope in given if scope not in may_give and not scopes.grants(held, scope)]:
         message = _("“%(scope)s” is not a scope that you may give.")
         raise ValidationError({"scopes": ValidationError(message, code="beyond", params={"scope": refused[0]})})
 

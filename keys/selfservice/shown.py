@@ -2,18 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.db.models import Case, Count, Value, When
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from .. import moments, scopes
+from .. import moments
 from ..audit.reach import Reach, reach
-from ..conf import conf, self_service
+from ..conf import self_service, sentence_of
 from ..models import APIKey
 from ..models.querysets import accepted_at
 from ..redaction import printable
@@ -58,7 +56,7 @@ class ShownKey:
     @property
     def end(self) -> str:
         """The day on which it ends, for people; empty if it goes on."""
-        return "" if self.key.expires_at is None else in_words(self.key.expires_at)
+        return "" if self.key.expires_at is None else moments.day_in_words(self.key.expires_at)
 
     @property
     def end_exactly(self) -> str:
@@ -67,7 +65,7 @@ class ShownKey:
 
     @property
     def made(self) -> str:
-        return in_words(self.key.created_at)
+        return moments.day_in_words(self.key.created_at)
 
     @property
     def is_accepted(self) -> bool:
@@ -163,19 +161,3 @@ class Shelf:
     def _shown(self, key: APIKey, known: Reach) -> ShownKey:
         key.reach = known  # type: ignore[attr-defined]
         return ShownKey(key, self.links, self.name(key.owner_ref) if self.has_several_owners else "")
-
-
-def sentence_of(scope: str) -> str:
-    """Return what a scope lets a key do, for people; empty if nobody has said it."""
-    if scope in conf.SCOPES:
-        return str(conf.SCOPES[scope])
-    if scope == scopes.EVERYTHING:
-        return _("Everything.")
-    if scope.endswith(":*"):
-        return _("Everything that can be done with %(resource)s.") % {"resource": scope.removesuffix(":*")}
-    return ""
-
-
-def in_words(moment: datetime) -> str:
-    """Return the day of a moment, as people of the current language write it."""
-    return date_format(moments.local(moment), "DATE_FORMAT")

@@ -3,16 +3,12 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Max, Q, Sum
-from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from ..audit.reach import reach
-from ..audit.reports import READ, bounded
+from ..audit.reports import READ, bounded, counted
 from ..models import APIKey, AuditEvent
 from ..models.audit_event import TRAFFIC
-
-Event = AuditEvent.Event
 
 SHOWN = 50
 
@@ -56,16 +52,7 @@ def clients(key: APIKey, days: int, shown: int = SHOWN) -> Clients:
     of_key = AuditEvent.objects.written().filter(api_key=key.pk, event__in=TRAFFIC)
     events = of_key.filter(owner=key.owner_ref)
     read_since = bounded(events, since, READ)
-    lines = (
-        events.filter(at__gte=read_since)
-        .order_by()
-        .values("address", "user_agent", "endpoint")
-        .annotate(
-            uses=Count("pk", filter=Q(event=Event.USED)),
-            refusals=Coalesce(Sum("count", filter=Q(event=Event.REFUSED)), 0),
-            last_at=Max("at"),
-        )
-    )
+    lines = counted(events.filter(at__gte=read_since), "address", "user_agent", "endpoint")
     found = [Client(**line) for line in lines.order_by("-last_at", "endpoint")[: shown + 1]]
     return Clients(
         days,
