@@ -42,43 +42,17 @@ def api_key_required(
     """
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
-        is_async = iscoroutinefunction(view) or _is_awaited(view)
-        for_users = _with_cookies(view, is_async) if or_user else view
-        is_plain = not _is_of_framework(view)
-        asks_for_login = not or_user and _asks_for_login(view)
-
-        def choose(request: HttpRequest) -> Any:
-            """Return what answers the request: the view, or a function that refuses."""
-            plain = _plain(request)
-            use = use_of(plain, guard)
-            if or_user and credentials.read(plain.META, guard.header, guard.keyword) is None:
-                return user_or_refusal(request, plain, use)
-            refusal = _refusal(use, guard, scopes)
-            if refusal is not None:
-                return refusal
-            holder: Any = use and use.holder
-            request.auth = holder  # type: ignore[attr-defined]
-            user = user_for(holder, guard)
-            if is_plain and not (asks_for_login and isinstance(user, Service)):
-                set_user(request, user)
-            return view
-
-        def user_or_refusal(request: HttpRequest, plain: HttpRequest, use: Use | None) -> Any:
-            if not is_person(getattr(request, "user", None)):
-                return _vary(_refusal(use, guard, scopes))
-            if is_plain:
-                request.auth = None  # type: ignore[attr-defined]
-            return _of_forged(plain) or for_users
+        guarded_view = _GuardedView(view, guard, scopes, or_user)
 
         async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            answer = await sync_to_async(choose)(request)
+            answer = await sync_to_async(guarded_view.decide)(request)
             return answer if isinstance(answer, HttpResponseBase) else await answer(request, *args, **kwargs)
 
         def guarded_sync(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            answer = choose(request)
+            answer = guarded_view.decide(request)
             return answer if isinstance(answer, HttpResponseBase) else answer(request, *args, **kwargs)
 
-        guarded = csrf_exempt(wraps(view)(guarded_async if is_async else guarded_sync))
+        guarded = csrf_exempt(wraps(view)(guarded_async if guarded_view.is_async else guarded_sync))
         guarded.login_required = False  # type: ignore[attr-defined]  # for LoginRequiredMiddleware
         guarded.api_key_guard = guard  # type: ignore[attr-defined]
         guarded.api_key_scopes = scopes  # type: ignore[attr-defined]
@@ -89,6 +63,55 @@ def api_key_required(
         return guarded
 
     return decorate
+
+
+class _GuardedView:
+    """A view, and who may call it: whoever presents a good key or, with `or_user`, is logged in."""
+
+    def __init__(self, view: Callable[..., Any], guard: Guard, scopes: tuple[str, ...], or_user: bool) -> None:
+        self._view, self._guard, self._scopes, self._or_user = view, guard, scopes, or_user
+        self.is_async = iscoroutinefunction(view) or _is_awaited(view)
+        self._view_for_users = _with_cookies(view, self.is_async) if or_user else view
+        self._takes_users = not _is_of_framework(view)
+        self._takes_services = self._takes_users and (or_user or not _asks_for_login(view))
+
+    def decide(self, request: HttpRequest) -> Any:
+        """Return the view that answers the request, with `request.auth` and `request.user` set; or the refusal."""
+        plain = _plain(request)
+        use = use_of(plain, self._guard)
+        if self._or_user and credentials.read(plain.META, self._guard.header, self._guard.keyword) is None:
+            return self._decide_without_key(request, plain, use)
+        return self._refusal(use) or self._view_for_key(request, use and use.holder)
+
+    def _view_for_key(self, request: HttpRequest, holder: Any) -> Callable[..., Any]:
+        request.auth = holder  # type: ignore[attr-defined]
+        user = user_for(holder, self._guard)
+        if self._takes_services if isinstance(user, Service) else self._takes_users:
+            set_user(request, user)
+        return self._view
+
+    def _decide_without_key(self, request: HttpRequest, plain: HttpRequest, use: Use | None) -> Any:
+        if not is_person(getattr(request, "user", None)):
+            return _vary(self._refusal(use))
+        if self._takes_users:
+            request.auth = None  # type: ignore[attr-defined]
+        return _of_forged(plain) or self._view_for_users
+
+    def _refusal(self, use: Use | None) -> JsonResponse | None:
+        """Return the answer that refuses the request; None if the key is good."""
+        if use is None:
+            return self._answer(401, MISSING_DETAIL)
+        if use.holder is None or not use.is_good:
+            return self._answer(use.status, use.detail)
+        if denial := scope_denial(use, self._scopes):
+            return self._answer(403, denial)
+        return None
+
+    def _answer(self, status: int, detail: str) -> JsonResponse:
+        response = JsonResponse({"detail": detail}, status=status)
+        if status == 401:
+            response["WWW-Authenticate"] = self._guard.challenge
+        return response
 
 
 def _is_awaited(view: Any) -> bool:
@@ -165,21 +188,3 @@ def _plain(request: HttpRequest) -> HttpRequest:
         return request
     keep_out_of_caches(request)
     return plain
-
-
-def _refusal(use: Use | None, guard: Guard, scopes: tuple[str, ...]) -> JsonResponse | None:
-    """Return the answer that refuses the request; None if the key is good."""
-    if use is None:
-        return _answer(guard, 401, MISSING_DETAIL)
-    if use.holder is None or not use.is_good:
-        return _answer(guard, use.status, use.detail)
-    if denial := scope_denial(use, scopes):
-        return _answer(guard, 403, denial)
-    return None
-
-
-def _answer(guard: Guard, status: int, detail: str) -> JsonResponse:
-    response = JsonResponse({"detail": detail}, status=status)
-    if status == 401:
-        response["WWW-Authenticate"] = guard.challenge
-    return response
