@@ -239,20 +239,41 @@ def _rules_of_self_service(name: str, value: Any) -> Iterator[Mistake]:
             message = f'KEYS["SELF_SERVICE"] has no option {option!r}.'
             yield Mistake(name, message, nearest(str(option).upper(), list(SELF_SERVICE)))
     held = {**SELF_SERVICE, **value}
-    where = 'in KEYS["SELF_SERVICE"]'
-    given = held["SCOPES"]
-    if given is not None and not (isinstance(given, list | tuple) and all(is_scope(one) for one in given)):
-        yield Mistake(name, f"SCOPES {where} is not a list of scopes.", 'Write "SCOPES": ["users:read"].')
-    elif given is not None and scopes.EVERYTHING in given:
-        yield Mistake(name, f"SCOPES {where} holds *, which users never give.", "Name the scopes that they may give.")
-    if type(held["MOST_KEYS"]) is not int or held["MOST_KEYS"] < 1:
-        yield Mistake(name, f"MOST_KEYS {where} is not a number, 1 or more.", "The default is 20.")
-    longest = held["LONGEST_LIFE"]
+    for option, look in _RULES_OF_SELF_SERVICE.items():
+        for message, hint in look(held[option]):
+            yield Mistake(name, f'{option} in KEYS["SELF_SERVICE"] {message}', hint)
+
+
+def _scopes_of_users(given: Any) -> Iterator[tuple[str, str]]:
+    if given is None:
+        return
+    if not isinstance(given, list | tuple) or not all(map(is_scope, given)):
+        yield "is not a list of scopes.", 'Write "SCOPES": ["users:read"].'
+    elif scopes.EVERYTHING in given:
+        yield "holds *, which users never give.", "Name the scopes that they may give."
+
+
+def _most_keys(most: Any) -> Iterator[tuple[str, str]]:
+    if type(most) is not int or most < 1:
+        yield "is not a number, 1 or more.", "The default is 20."
+
+
+def _longest_life(longest: Any) -> Iterator[tuple[str, str]]:
     if longest is not None and (not isinstance(longest, timedelta) or longest <= timedelta(0)):
-        yield Mistake(name, f"LONGEST_LIFE {where} is not a timedelta above 0, nor None.", "The default is 365 days.")
-    if held["OWNERS_OF"] != "" and not is_dotted(held["OWNERS_OF"]):
-        hint = 'Write "OWNERS_OF": "app.rules.owners_of".'
-        yield Mistake(name, f"OWNERS_OF {where} is not the dotted path of a function.", hint)
+        yield "is not a timedelta above 0, nor None.", "The default is 365 days."
+
+
+def _owners_of(path: Any) -> Iterator[tuple[str, str]]:
+    if path != "" and not is_dotted(path):
+        yield "is not the dotted path of a function.", 'Write "OWNERS_OF": "app.rules.owners_of".'
+
+
+_RULES_OF_SELF_SERVICE: dict[str, Callable[[Any], Iterator[tuple[str, str]]]] = {
+    "SCOPES": _scopes_of_users,
+    "MOST_KEYS": _most_keys,
+    "LONGEST_LIFE": _longest_life,
+    "OWNERS_OF": _owners_of,
+}
 
 
 _RULES: dict[str, Callable[[str, Any], Iterator[Mistake]]] = {
