@@ -101,7 +101,7 @@ class Limit:
         return _("%(used)d of %(most)d keys") % {"used": self.used, "most": self.most}
 
 
-class Shelf:
+class UserKeys:
     """The keys that one user may look after, and the owners for which the user acts."""
 
     def __init__(self, request: HttpRequest) -> None:

@@ -1,7 +1,7 @@
 """The pages: they translate between people and `rules`, which decides everything."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from typing import Any
 
@@ -23,10 +23,10 @@ from ..models.fields import stored
 from ..models.owners import OwnerUnknownError
 from ..verification import is_from_person
 from . import rules
-from .forms import ChangeForm, CreateForm, DeactivateForm, RotateForm
+from .forms import ChangeForm, CreateForm, DeactivateForm, RotateForm, RuledForm
 from .layout import Links, show
 from .locks import locked
-from .shown import Shelf, ShownKey
+from .shown import ShownKey, UserKeys
 from .usage import clients
 
 A_PAGE = 50
@@ -60,12 +60,14 @@ def for_people(*methods: str) -> Callable[[View], View]:
 @for_people("GET", "HEAD")
 def list_keys(request: HttpRequest) -> HttpResponse:
     """Show the user's keys, those that are accepted first; `?owner=` narrows them to one of the user's owners."""
-    shelf = Shelf(request)
-    chosen = shelf.chosen(request.GET.get("owner", ""))
-    page = Paginator(shelf.keys(chosen), A_PAGE).get_page(request.GET.get("page"))
-    page.object_list = shelf.shown(page.object_list)
-    choices = shelf.labels() if shelf.has_several_owners else {}
-    return show(request, "list", shelf=shelf, page=page, chosen=chosen, choices=choices, **_pages(request, page))
+    user_keys = UserKeys(request)
+    chosen = user_keys.chosen(request.GET.get("owner", ""))
+    page = Paginator(user_keys.keys(chosen), A_PAGE).get_page(request.GET.get("page"))
+    page.object_list = user_keys.shown(page.object_list)
+    choices = user_keys.labels() if user_keys.has_several_owners else {}
+    return show(
+        request, "list", user_keys=user_keys, page=page, chosen=chosen, choices=choices, **_pages(request, page)
+    )
 
 
 def _pages(request: HttpRequest, page: Any) -> dict[str, str]:
@@ -83,29 +85,40 @@ def _pages(request: HttpRequest, page: Any) -> dict[str, str]:
 @for_people("GET", "HEAD", "POST")
 def create_key(request: HttpRequest) -> HttpResponse:
     """Make one key for each rendering of the form, however often it is sent, and show it in the answer."""
-    shelf = Shelf(request)
-    options: dict[str, Any] = {"owners": shelf.labels()}
+    user_keys = UserKeys(request)
+    options: dict[str, Any] = {"owners": user_keys.labels()}
     if request.method != "POST":
-        latest = shelf.mine.aggregate(latest=Max("pk"))["latest"] or 0
-        options["chosen"] = shelf.chosen(request.GET.get("owner", ""))
-        return show(request, "create", form=CreateForm(initial={"after": latest}, **options), shelf=shelf)
+        latest = user_keys.mine.aggregate(latest=Max("pk"))["latest"] or 0
+        options["chosen"] = user_keys.chosen(request.GET.get("owner", ""))
+        return show(request, "create", form=CreateForm(initial={"after": latest}, **options), user_keys=user_keys)
     form = CreateForm(request.POST, **options)
     if form.is_valid():
-        try:
-            return _create(request, form, shelf)
-        except ValidationError as error:
-            form.refuse(error)
-        except OwnerUnknownError:
-            form.add_error(None, UNKNOWN)
-    return show(request, "create", form=form, shelf=shelf)
+        with _shown_in(form):
+            return _create(request, form, user_keys)
+    return show(request, "create", form=form, user_keys=user_keys)
 
 
-def _create(request: HttpRequest, form: CreateForm, shelf: Shelf) -> HttpResponse:
+@contextmanager
+def _shown_in(form: RuledForm) -> Iterator[None]:
+    """Show in the form why what somebody asked for is refused."""
+    try:
+        yield
+    except StaleKeyError:
+        form.add_error(None, STALE)
+    except OwnerUnknownError:
+        form.add_error(None, UNKNOWN)
+    except RotationError as error:
+        form.add_error(None, str(error))
+    except ValidationError as error:
+        form.refuse(error)
+
+
+def _create(request: HttpRequest, form: CreateForm, user_keys: UserKeys) -> HttpResponse:
     asked, owner = form.cleaned_data, form.chosen_owner
     # Locked, so that the second of two simultaneous clicks finds the first one's key.
     with locked(owner) if owner else nullcontext():
-        if (made := _made_before(shelf.mine, owner, asked["after"], asked["name"])) is not None:
-            return show(request, "made_before", shown=shelf.shown([made])[0], name=asked["name"])
+        if (made := _made_before(user_keys.mine, owner, asked["after"], asked["name"])) is not None:
+            return show(request, "made_before", shown=user_keys.shown([made])[0], name=asked["name"])
         key = rules.create(
             request.user, name=asked["name"], owner=owner, scopes=asked.get("scopes", []),
             expires_at=form.expires_at, allowed_ips=asked["allowed_ips"],
@@ -142,90 +155,73 @@ def _reveal(request: HttpRequest, key: APIKey, predecessor: APIKey | None = None
 @for_people("GET", "HEAD")
 def show_key(request: HttpRequest, pk: int) -> HttpResponse:
     """Show one key, and who used it in the last `?days=`."""
-    found, shelf = _find(request, pk)
+    found, user_keys = _find(request, pk)
     asked = request.GET.get("days", "")
     days = next((days for days in PERIODS if str(days) == asked), USUAL_PERIOD)
     return show(
-        request, "key", shown=shelf.shown([found])[0], clients=clients(found, days), periods=PERIODS,
-        predecessors=shelf.shown(shelf.mine.filter(replaced_by=found.pk)),
-        successors=shelf.shown(shelf.mine.filter(pk=found.replaced_by_id)), done=request.GET.get("done", ""),
+        request, "key", shown=user_keys.shown([found])[0], clients=clients(found, days), periods=PERIODS,
+        predecessors=user_keys.shown(user_keys.mine.filter(replaced_by=found.pk)),
+        successors=user_keys.shown(user_keys.mine.filter(pk=found.replaced_by_id)), done=request.GET.get("done", ""),
     )  # fmt: skip
 
 
 @for_people("GET", "HEAD", "POST")
 def change_key(request: HttpRequest, pk: int) -> HttpResponse:
     """Change a key's name, what it may do and from where."""
-    found, shelf = _find(request, pk)
+    found, user_keys = _find(request, pk)
     form = ChangeForm(request.POST if request.method == "POST" else None, key=found)
     if form.is_valid():
-        try:
+        with _shown_in(form):
             rules.change(found, **form.changes)
-        except StaleKeyError:
-            form.add_error(None, STALE)
-        except ValidationError as error:
-            form.refuse(error)
-        else:
             return _to_key(request, found, "changed")
-        found.refresh_from_db()
-    return show(request, "change", shown=shelf.shown([found])[0], form=form)
+    if form.errors:
+        found.refresh_from_db()  # for the page, which tells of the key as it is
+    return show(request, "change", shown=user_keys.shown([found])[0], form=form)
 
 
 @for_people("GET", "HEAD", "POST")
 def rotate_key(request: HttpRequest, pk: int) -> HttpResponse:
     """Show who uses the key and ask for the grace, then make the successor and show it in the answer."""
-    found, shelf = _find(request, pk)
+    found, user_keys = _find(request, pk)
     form = RotateForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         try:
             # The outermost is committed last: nobody may hold a key whose page could not be finished.
-            with transaction.atomic(using=router.db_for_write(APIKey)):
+            with _shown_in(form), transaction.atomic(using=router.db_for_write(APIKey)):
                 successor = rules.rotate(found, form.cleaned_data["grace"])
                 return _reveal(request, successor, found)
         except rules.NotRotatableError:
             found.refresh_from_db()
-        except RotationError as error:
-            form.add_error(None, str(error))
-        except StaleKeyError:
-            form.add_error(None, STALE)
-        except OwnerUnknownError:
-            form.add_error(None, UNKNOWN)
-        except ValidationError as error:
-            form.refuse(error)
-    return _step(request, "rotate", found, shelf, form)
+    return _step(request, "rotate", found, user_keys, form)
 
 
 @for_people("GET", "HEAD", "POST")
 def deactivate_key(request: HttpRequest, pk: int) -> HttpResponse:
     """Show who uses the key, then refuse it from the next request on."""
-    found, shelf = _find(request, pk)
+    found, user_keys = _find(request, pk)
     form = DeactivateForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
-        try:
+        with _shown_in(form):
             rules.deactivate(found, form.cleaned_data["reason"])
-        except StaleKeyError:
-            form.add_error(None, STALE)
-        except ValidationError as error:
-            form.refuse(error)
-        else:
             return _to_key(request, found, "deactivated")
-    return _step(request, "deactivate", found, shelf, form)
+    return _step(request, "deactivate", found, user_keys, form)
 
 
-def _step(request: HttpRequest, page: str, found: APIKey, shelf: Shelf, form: Any) -> HttpResponse:
+def _step(request: HttpRequest, page: str, found: APIKey, user_keys: UserKeys, form: Any) -> HttpResponse:
     return show(
-        request, page, shown=shelf.shown([found])[0], form=form, clients=clients(found, LATELY, CLIENTS_LATELY),
+        request, page, shown=user_keys.shown([found])[0], form=form, clients=clients(found, LATELY, CLIENTS_LATELY),
         sentence=retirement(found).sentence if found.replaced_by_id is not None else "",
-        successors=shelf.shown(shelf.mine.filter(pk=found.replaced_by_id)),
+        successors=user_keys.shown(user_keys.mine.filter(pk=found.replaced_by_id)),
     )  # fmt: skip
 
 
-def _find(request: HttpRequest, pk: int) -> tuple[APIKey, Shelf]:
+def _find(request: HttpRequest, pk: int) -> tuple[APIKey, UserKeys]:
     """Return a key of the user's, in whatever state. Anybody else's is not found, like one that does not exist."""
-    shelf = Shelf(request)
-    found: APIKey | None = shelf.mine.filter(pk=pk).first()
+    user_keys = UserKeys(request)
+    found: APIKey | None = user_keys.mine.filter(pk=pk).first()
     if found is None:
         raise Http404
-    return found, shelf
+    return found, user_keys
 
 
 def _to_key(request: HttpRequest, found: APIKey, done: str) -> HttpResponse:
