@@ -1,30 +1,27 @@
 """The way from an owner to the keys, for which a project's own pages include a class."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from django.apps import apps
-from django.contrib import admin
-from django.contrib.admin import AdminSite, ModelAdmin
+from django.contrib.admin import ModelAdmin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
 from django.db.models import Model
 from django.http import HttpRequest
 from django.test import Client
-from django.urls import path
 
 from keys.admin import APIKeyAdmin, AuditEventAdmin, OwnedKeysMixin
 from keys.models import APIKey, AuditEvent
 from keys.models.owners import ref_of
+from tests.admin.conftest import Mount
 from tests.ownership import models
 from tests.support.admin import form_of, staff, text_of
 from tests.support.crawling import links_of
 
 pytestmark = pytest.mark.django_db
-
-Mount = Callable[[dict[type[Model], type[Any]]], None]
 
 
 @pytest.fixture
@@ -40,19 +37,6 @@ def anna(owned: None) -> User:
 @pytest.fixture
 def key(anna: User) -> APIKey:
     return APIKey.objects.create(name="TTS", owner_ref="auth.user:1234")
-
-
-@pytest.fixture
-def mount(settings: Any) -> Mount:
-    """Return a function that puts a site with these models beside Django's."""
-
-    def mounted(models: dict[type[Model], type[Any]]) -> None:
-        office = AdminSite(name="office")
-        for model, model_admin in models.items():
-            office.register(model, model_admin)
-        settings.ROOT_URLCONF = (path("admin/", admin.site.urls), path("office/", office.urls))
-
-    return mounted
 
 
 def found(client: Client, text: str, url: str) -> list[str]:

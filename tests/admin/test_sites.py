@@ -1,20 +1,19 @@
 """Sites that have the keys, the log, or pages of their own in the place of ours: links lead where there is a page."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.contrib import admin
-from django.contrib.admin import AdminSite, ModelAdmin
+from django.contrib.admin import ModelAdmin
 from django.contrib.auth.models import User
 from django.db.models import Model
 from django.http.response import HttpResponseBase
 from django.test import Client
-from django.urls import path
 from django.utils import timezone
 
 from keys.admin import APIKeyAdmin, AuditEventAdmin
 from keys.models import APIKey, AuditEvent
+from tests.admin.conftest import Mount
 from tests.support.admin import form_of, staff, text_of
 from tests.support.crawling import crawl, links_of
 
@@ -22,21 +21,6 @@ pytestmark = pytest.mark.django_db
 
 OFFICE = "/office/keys/"
 KEYS, LOG = f"{OFFICE}apikey/", f"{OFFICE}auditevent/"
-
-Mount = Callable[[dict[type[Model], type[Any]]], None]
-
-
-@pytest.fixture
-def mount(settings: Any) -> Mount:
-    """Return a function that puts a site with these models beside Django's."""
-
-    def mounted(models: dict[type[Model], type[Any]]) -> None:
-        office = AdminSite(name="office")
-        for model, model_admin in models.items():
-            office.register(model, model_admin)
-        settings.ROOT_URLCONF = (path("admin/", admin.site.urls), path("office/", office.urls))
-
-    return mounted
 
 
 @pytest.fixture

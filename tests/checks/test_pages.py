@@ -25,8 +25,6 @@ def test_pages_without_templates_are_told(settings: Settings, engines: list[Any]
     settings.TEMPLATES = engines
     (told,) = found("keys.E036")
     assert "keys/selfservice/list.html" in told
-    settings.ROOT_URLCONF = "tests.urls"
-    assert found("keys.E036") == []
 
 
 @pytest.mark.parametrize("login", ["/accounts/login/", "log-in"])
@@ -34,8 +32,12 @@ def test_pages_without_a_way_to_log_in_are_told(settings: Settings, login: str) 
     settings.LOGIN_URL = login
     (told,) = found("keys.W034")
     assert login in told
-    settings.ROOT_URLCONF = "tests.urls"
-    assert found("keys.W034") == []
+
+
+def test_projects_without_pages_are_told_nothing(settings: Settings) -> None:
+    settings.TEMPLATES, settings.LOGIN_URL = [], "log-in"
+    settings.ROOT_URLCONF = "tests.selfservice.api_urls"
+    assert found("keys.E036") + found("keys.W034") == []
 
 
 @pytest.mark.parametrize("login", ["/site/log-in/", "https://login.example/", "/admin/login/"])

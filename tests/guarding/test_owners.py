@@ -21,6 +21,7 @@ from keys.audit import triggers
 from keys.decorators import api_key_required
 from keys.models import APIKey, AuditEvent
 from keys.ninja import APIKeyAuth
+from tests.ownership import LISTED
 from tests.ownership.models import Company, Hotel, Project, Shop
 from tests.support.callers import UNAVAILABLE, get
 from tests.support.log import errors, rows
@@ -60,8 +61,7 @@ def locked(table: str) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _owners_are_on(settings: Settings) -> None:
     settings.ROOT_URLCONF = (path("", include("tests.urls")), path("ninja/", api.urls))
-    labels = ["auth.User", "ownership.Company", "ownership.Shop", "ownership.Project", "ownership.Building"]
-    settings.KEYS = {**settings.KEYS, "OWNERS": labels}
+    settings.KEYS = {**settings.KEYS, "OWNERS": LISTED}
 
 
 @pytest.fixture

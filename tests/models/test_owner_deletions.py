@@ -15,6 +15,7 @@ from pytest_django import Settings
 from keys.actor import acting_as
 from keys.models import APIKey, AuditEvent
 from keys.verification import objection_to
+from tests.ownership import LISTED
 from tests.ownership.models import Building, Company, Hotel, Project, Shop, Team, Till
 
 keys: Any = APIKey.objects  # types do not know that a key is made with an owner
@@ -24,8 +25,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def _owners_are_on(settings: Settings) -> None:
-    labels = ["auth.User", *(f"ownership.{name}" for name in ("Company", "Shop", "Till", "Project", "Building"))]
-    settings.KEYS = {**settings.KEYS, "OWNERS": labels}
+    settings.KEYS = {**settings.KEYS, "OWNERS": LISTED}
 
 
 def ended() -> list[tuple[str, str, str]]:

@@ -20,16 +20,13 @@ from pytest_django import Settings
 from keys import lifecycle
 from keys.models import APIKey, AuditEvent, RotationError, owners
 from keys.verification import objection_to
+from tests.ownership import LISTED
 from tests.ownership.models import Building, Company, Hotel, OpenShop, Project, Shop, Till
 
 keys: Any = APIKey.objects  # types do not know that a key is made with an owner
 
 pytestmark = pytest.mark.django_db
 
-LISTED = [
-    "auth.User", "ownership.Company", "ownership.Shop", "ownership.Till", "ownership.Project", "ownership.Team",
-    "ownership.Building",
-]  # fmt: skip
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 

@@ -41,11 +41,3 @@ def a_text(user: User) -> str:
 
 async def asynchronous(user: User) -> list[User]:
     return [user]
-
-
-def nobody_may(owner: Any) -> bool:
-    return False
-
-
-def nobody_can_tell(owner: Any) -> bool:
-    raise RuntimeError("the other service is down")

@@ -235,10 +235,10 @@ class TestLimits:
         answer = post(client, URL, {"name": "B", "owner": f"auth.user:{ben.pk}"})
         assert (answer.status_code, [*answer.json()]) == (400, ["owner"])
         assert post(client, URL, {"name": "B", "owner": f"auth.user:{anna.pk}"}).status_code == 201
-        settings.KEYS = {**settings.KEYS, "OWNER_IS_ALLOWED": "tests.selfservice.owners.nobody_may"}
+        settings.KEYS = {**settings.KEYS, "OWNER_IS_ALLOWED": "tests.ownership.rules.no"}
         answer = post(client, URL, {"name": "B"})
         assert (answer.status_code, answer.json()) == (400, {"owner": ["This owner may have no keys."]})
-        settings.KEYS = {**settings.KEYS, "OWNER_IS_ALLOWED": "tests.selfservice.owners.nobody_can_tell"}
+        settings.KEYS = {**settings.KEYS, "OWNER_IS_ALLOWED": "tests.ownership.rules.fails"}
         assert post(client, URL, {"name": "B"}).status_code == 503
 
     def test_of_what_may_be_written_are_kept(self, client: Client, key: APIKey, ben: User) -> None:
