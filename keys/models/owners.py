@@ -147,6 +147,7 @@ def parse(ref: str) -> tuple[type[Model], Any]:
     return model, pk
 
 
+# A migration names it: it stays where it is.
 def validate_ref(value: str) -> None:
     """Accept the reference of an owner of a listed model, whether or not there is one."""
     if value:
