@@ -17,7 +17,8 @@ from tests.support.crawling import attributes_of, crawl, links_of
 
 pytestmark = pytest.mark.django_db
 
-LANGUAGES = ["de", "fr", "pl", "hi", "ar", "en"]
+# One for each way to separate thousands: a point, a space, a comma; and one that separates none.
+LANGUAGES = ["de", "fr", "en", "hi"]
 BIG, HUGE = 1_234, 1_234_567
 
 # A separator of thousands in one of these languages: comma, point, apostrophe, and spaces that do not break.

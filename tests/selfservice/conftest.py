@@ -11,6 +11,7 @@ from tests.selfservice.limits import RULES
 
 @pytest.fixture(autouse=True)
 def _self_service(settings: Settings) -> None:
+    settings.ROOT_URLCONF = "tests.selfservice.api_urls"
     settings.KEYS = {**settings.KEYS, "OWNERS": ["auth.User", "auth.Group"], "SELF_SERVICE": RULES}
 
 

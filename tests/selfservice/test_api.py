@@ -18,11 +18,6 @@ from tests.selfservice.limits import RULES
 from tests.support.callers import UNKNOWN
 
 
-@pytest.fixture(autouse=True)
-def _urls(settings: Settings) -> None:
-    settings.ROOT_URLCONF = "tests.selfservice.api_urls"
-
-
 @pytest.fixture
 def client(anna: User) -> Client:
     return logged_in(anna)

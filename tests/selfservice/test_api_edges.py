@@ -19,11 +19,6 @@ from keys.selfservice import rules
 from tests.selfservice.calls import FIELDS, JSON, URL, logged_in, patch, post, row
 
 
-@pytest.fixture(autouse=True)
-def _urls(settings: Settings) -> None:
-    settings.ROOT_URLCONF = "tests.selfservice.api_urls"
-
-
 @pytest.fixture
 def client(anna: User) -> Client:
     return logged_in(anna)
