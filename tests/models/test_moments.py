@@ -114,3 +114,16 @@ def test_every_time_of_ours_is_such_a_field() -> None:
     times = [field for field in fields if field.get_internal_type() == "DateTimeField"]
     assert len(times) == 6
     assert all(isinstance(field, MomentField | InstantField) for field in times)
+
+
+@pytest.mark.parametrize(
+    ("span", "words"),
+    [
+        (timedelta(days=1), "1 day"), (timedelta(weeks=2), "14 days"), (timedelta(hours=1), "1 hour"),
+        (timedelta(days=1, hours=12), "36 hours"), (timedelta(minutes=90), "90 minutes"),
+        (timedelta(minutes=1), "1 minute"), (timedelta(seconds=90), "0:01:30"),
+        (timedelta(days=1, microseconds=1), "1 day, 0:00:00.000001"),
+    ],
+)  # fmt: skip
+def test_a_length_of_time_is_said_in_its_largest_whole_unit(span: timedelta, words: str) -> None:
+    assert moments.length_in_words(span) == words
