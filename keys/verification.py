@@ -178,13 +178,7 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False, i
         credentials.hide_from_reports(request)
     credential = credentials.read(request.META, guard.header, guard.keyword)
     if credential is None:
-        if is_guess:
-            return None
-        is_configured = guard.is_configured
-        if is_configured and not guard.answers_missing:
-            return None
-        status, detail = (401, guard.refused_detail) if is_configured else (503, guard.not_configured_detail)
-        return Use(guard, None, status=status, detail=detail, is_concluded=True)
+        return None if is_guess else _answer_without_key(guard)
     use = Use(guard, credentials.client_address(request.META), in_transaction=in_transaction)
     use.place = statements.changing_place()
     try:
@@ -210,6 +204,14 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False, i
     elif not use.is_unavailable:
         announcements.tell_refusal(use.holder, use.row)
     return use
+
+
+def _answer_without_key(guard: Guard) -> Use | None:
+    """Return the refusal of a request that presents no key; None if other authenticators may try."""
+    if not guard.is_configured:
+        return Use(guard, None, status=503, detail=guard.not_configured_detail, is_concluded=True)
+    refusal = Use(guard, None, status=401, detail=guard.refused_detail, is_concluded=True)
+    return refusal if guard.answers_missing else None
 
 
 def _decide(use: Use, request: HttpRequest, credential: Credential, is_guess: bool) -> str:
