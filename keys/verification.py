@@ -307,10 +307,8 @@ def holder_of(request: Any) -> Holder | None:
 
 
 def is_from_person(request: Any) -> bool:
-    """Tell whether a user made the request, and no key, also none that acts as its owner.
-
-    The request may be Django REST framework's or Django's own. Nothing else decides what only people may do.
-    """
+    """Tell whether a user made the request, of Django or of its REST framework, and no key, not even as its owner."""
+    # Nothing else decides what only people may do.
     return is_person(getattr(request, "user", None)) and holder_of(request) is None
 
 
