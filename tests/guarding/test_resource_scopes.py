@@ -260,7 +260,7 @@ class TestSchema:
 
     def test_beside_people(self) -> None:
         words = self.words(type("Shared", (Orders,), {"permission_classes": [IsUser | HasResourceScope("orders")]}))
-        assert words["post", "/orders/{id}/refund/"] == "Scope of the API key: IsUser or `orders:refund`."
+        assert words["post", "/orders/{id}/refund/"] == "Scope of the API key: `orders:refund`. A user needs none."
 
 
 class TestChecks:
