@@ -150,8 +150,6 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Auth service",
     "DESCRIPTION": "The example of django-service-keys.",
     "VERSION": "1",
-    # Jobs have a `state`, too.
-    "ENUM_NAME_OVERRIDES": {"KeyStateEnum": "keys.models.api_key.STATES"},
     # Open to everybody, so that there is no key to be looked at.
     "SERVE_AUTHENTICATION": [],
     "SERVE_INCLUDE_SCHEMA": False,

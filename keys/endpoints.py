@@ -21,6 +21,8 @@ from .keyrings import EnvironmentKeyring, Keyring
 from .permissions import HasAPIKey, HasResourceScope, HasScope
 from .verification import Guard
 
+UNSEEN = object()  # what only a request shows
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -114,12 +116,12 @@ class Endpoint:
 
     @property
     def action_scopes(self) -> Any:
-        """The scopes that a view set names for its actions; None if only a request shows them."""
+        """The scopes that a view set names for its actions; `UNSEEN` if only a request shows them."""
         initial = getattr(self.view, "initkwargs", {})
         if "action_scopes" in initial:
             return initial["action_scopes"]
         declared = inspect.getattr_static(self.source, "action_scopes", {})
-        return None if hasattr(declared, "__get__") else declared
+        return UNSEEN if hasattr(declared, "__get__") else declared
 
     def asked_by(self, permission: HasScope) -> dict[str, tuple[Any, ...] | None]:
         """Return the scopes that a permission asks for, by action, or by method where there are no actions."""

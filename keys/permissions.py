@@ -200,6 +200,8 @@ class HasResourceScope(HasScope):
     def asked(self, method: str | None, view: Any) -> tuple[str, ...] | None:
         action = action_of(method, view)
         rules = getattr(view, "action_scopes", {})
+        if not isinstance(rules, Mapping):
+            return None
         if action in rules:
             return scopes_named(rules[action])
         if not self.resource:

@@ -17,7 +17,7 @@ from rest_framework.permissions import AND, NOT, OR
 from .authentication import APIKeyAuthentication, KeyringAuthentication
 from .endpoints import decorated
 from .keyrings import DatabaseKeyring
-from .permissions import HasScope
+from .permissions import HasAPIKey, HasScope, IsUser
 from .throttling import APIKeyRateThrottle
 from .verification import Guard
 
@@ -78,8 +78,11 @@ class AutoSchema(openapi.AutoSchema):
         if operation is None or not rings:
             return operation
         named = [f"`{scope}`" for decoration in self._decorations for scope in decoration.scopes]
-        if scopes := _joined([*named, scopes_asked(self.view.get_permissions(), self.method, self.view)], _(" and ")):
+        permissions = self.view.get_permissions()
+        if scopes := _joined([*named, scopes_asked(permissions, self.method, self.view)], _(" and ")):
             words = _("Scope of the API key: %(scopes)s.") % {"scopes": scopes}
+            if not self._decorations and are_for_users(permissions):
+                words += " " + _("A user needs none.")
             operation["description"] = "\n\n".join(filter(None, [operation.get("description"), words]))
         throttled = any(isinstance(throttle, APIKeyRateThrottle) for throttle in self.view.get_throttles())
         # Only keys from the database have a rate.
@@ -153,12 +156,44 @@ def scopes_asked(permissions: Iterable[Any], method: str, view: Any) -> str:
             return _("not ") + _in_brackets(said) if (said := words(permission.op1)) else ""
         if issubclass(kind, OR):
             halves = [permission.op1, permission.op2]
+            for half, other in (halves, halves[::-1]):
+                if _is_for_users_alone(half):
+                    return words(other)
             # If one half requires no scope, name it, so that the other's scope does not look required.
             named = [words(half) or type(half).__name__ for half in halves]
             return _joined(named, _(" or ")) if any(map(words, halves)) else ""
         return ""
 
     return _joined([words(permission) for permission in permissions], _(" and "))
+
+
+def _is_for_users_alone(permission: Any) -> bool:
+    """Tell whether no key passes, whatever its scopes."""
+    if issubclass(type(permission), AND):
+        return _is_for_users_alone(permission.op1) or _is_for_users_alone(permission.op2)
+    return isinstance(permission, IsUser)
+
+
+def are_for_users(permissions: Iterable[Any]) -> bool:
+    """Tell whether the permissions name users, and let them in without a key as far as that can be told."""
+
+    def may(permission: Any) -> bool | None:
+        """Return whether a user may, or None where the permission says nothing of users or keys."""
+        kind, answers = type(permission), list[bool | None]()
+        if isinstance(permission, IsUser):
+            return True
+        if isinstance(permission, (HasScope, HasAPIKey)):  # no union: its class has a `|` of its own
+            return None if getattr(permission, "is_inverted", False) else False
+        if issubclass(kind, AND | OR):
+            answers = [may(permission.op1), may(permission.op2)]
+        if issubclass(kind, NOT):
+            return False if may(permission.op1) else None
+        if issubclass(kind, OR):
+            return True if True in answers else None if None in answers else False
+        return False if False in answers else True if True in answers else None
+
+    answers = [may(permission) for permission in permissions]
+    return True in answers and False not in answers
 
 
 def _joined(parts: list[str], conjunction: str) -> str:

@@ -4,12 +4,13 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
 
 from ..authentication import KeyringAuthentication
-from ..conf import self_service
+from ..conf import conf, self_service, unusable
 from ..endpoints import Endpoint, endpoints
-from ..models import owners
-from .options import mistakes_of
+from ..models import APIKey, owners
+from ..scopes import EVERYTHING
 from .views import once_for_each_view
 
 API = "keys.selfservice.api.APIKeyViewSet"
@@ -19,7 +20,7 @@ ROOM = "keys.selfservice."
 @checks.register("keys")
 def check_users_may_own_keys(**kwargs: object) -> list[checks.CheckMessage]:
     found = next(filter(_is_ours, endpoints()), None)
-    if found is None or mistakes_of("OWNERS", "SELF_SERVICE"):
+    if found is None or unusable():  # with any wrong option none can be read
         return []
     if owners.are_on():
         return [] if self_service()["OWNERS_OF"] or _users_are_owners() else [_users_are_missing(found)]
@@ -29,6 +30,45 @@ def check_users_may_own_keys(**kwargs: object) -> list[checks.CheckMessage]:
             hint='Write "OWNERS": ["auth.User"], or what settings.AUTH_USER_MODEL is. Until then each request fails.',
             obj=found,
             id="keys.E035",
+        )
+    ]
+
+
+@checks.register("keys")
+def check_users_may_give_scopes(**kwargs: object) -> list[checks.CheckMessage]:
+    found = next(filter(_is_ours, endpoints()), None)
+    if found is None or unusable():
+        return []
+    # An empty list says that it is meant.
+    if not conf.SCOPES or self_service()["SCOPES"] is not None or set(conf.DEFAULT_SCOPES) - {EVERYTHING}:
+        return []
+    return [
+        checks.Warning(
+            "Users look after their own keys here, and may give them no scope: such a key passes no HasScope.",
+            hint='Write "SELF_SERVICE": {"SCOPES": [...]} with the scopes that users may give, or [] if it is meant. '
+            'Without it they are those of KEYS["DEFAULT_SCOPES"].',
+            obj=found,
+            id="keys.W035",
+        )
+    ]
+
+
+@checks.register("keys")
+def check_the_number_of_keys_holds(**kwargs: object) -> list[checks.CheckMessage]:
+    found = next(filter(_is_ours, endpoints()), None)
+    database = connections[router.db_for_write(APIKey)]
+    if found is None or database.vendor != "postgresql" or not database.settings_dict["ATOMIC_REQUESTS"]:
+        return []
+    if getattr(database.settings_dict["OPTIONS"].get("isolation_level"), "name", "") != "REPEATABLE_READ":
+        return []
+    return [
+        checks.Warning(
+            "Users look after their own keys here, in transactions (ATOMIC_REQUESTS) that do not know what others have "
+            'made since they began (REPEATABLE READ): MOST_KEYS in KEYS["SELF_SERVICE"] does not hold against requests '
+            "at the same time.",
+            hint="Use READ COMMITTED, which is Django's, or SERIALIZABLE. Without ATOMIC_REQUESTS it holds in any.",
+            obj=found,
+            id="keys.W036",
         )
     ]
 

@@ -9,7 +9,7 @@ from rest_framework.permissions import BasePermission
 
 from ..authentication import KeyringAuthentication
 from ..conf import nearest
-from ..endpoints import Endpoint, endpoints
+from ..endpoints import UNSEEN, Endpoint, endpoints
 from ..permissions import HasResourceScope, HasScope, scopes_named
 from .options import hint_for, ill_formed, unregistered
 
@@ -108,7 +108,7 @@ def check_rules_are_for_actions(**kwargs: object) -> list[checks.CheckMessage]:
     return once_for_each_view(
         checks.Error(f"action_scopes {mistake}", hint=hint, obj=endpoint, id="keys.E034")
         for endpoint in endpoints()
-        if any(_resource_permissions(endpoint)) and endpoint.action_scopes is not None
+        if any(_resource_permissions(endpoint)) and endpoint.action_scopes is not UNSEEN
         for mistake, hint in _mistakes_in(endpoint.action_scopes, endpoint)
     )
 

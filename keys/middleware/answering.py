@@ -174,6 +174,8 @@ def _done(response: HttpResponseBase, decisions: Decisions) -> HttpResponseBase:
         if response.status_code == 401:
             response.headers.setdefault("WWW-Authenticate", guards[0].challenge)  # Ninja does not set it
         response["Cache-Control"] = "no-store"
+        # Not every Django heeds that, and who came by another authenticator was asked for no key.
+        decisions.keep_out_of_caches()
         patch_vary_headers(response, list(dict.fromkeys(header for guard in guards for header in guard.vary)))
     return response
 

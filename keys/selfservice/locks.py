@@ -18,18 +18,22 @@ LOCK = 0x6B6F776E  # the first half of PostgreSQL's number for the lock: "kown" 
 def locked(ref: str) -> Iterator[None]:
     """Keep all others who take this lock for the owner waiting until the end of the transaction, also of an outer one.
 
-    What is counted inside is what others have committed. On PostgreSQL that takes its usual isolation level, or the
-    highest one.
+    What is counted inside is what others have committed. On PostgreSQL with REPEATABLE READ, that takes that the
+    transaction begins here.
     """
     using = router.db_for_write(APIKey)
     with ExitStack() as transactions:
         if connections[using].vendor == "mysql":
             # First, so that it ends last, where it is one of another database.
             transactions.enter_context(_owner_locked(ref))
+        begins = not connections[using].in_atomic_block and connections[using].get_autocommit()
         transactions.enter_context(transaction.atomic(using=using))
         if connections[using].vendor == "postgresql":
             # No lock of the owner's row: it may be in another database, and that needs the right to change it.
             with connections[using].cursor() as cursor:
+                if begins:
+                    # In REPEATABLE READ it would know the keys as they were when it began to wait for the lock.
+                    cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
                 cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [LOCK, ref])
         elif connections[using].vendor == "sqlite":
             # It lets one writer in at a time, from its first write on: one that begins by reading fails instead.

@@ -6,7 +6,7 @@ the user is.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from ipaddress import collapse_addresses
@@ -41,7 +41,8 @@ def owners_of(user: Any) -> dict[str, Model]:
     """Return the owners for which the user may act, by reference. Raises ImproperlyConfigured if there can be none."""
     if not owners.are_on():
         raise ImproperlyConfigured('Users look after their own keys only where KEYS["OWNERS"] names who may own keys.')
-    if not is_person(user):
+    # Some authenticators and backends let people in who have been deactivated.
+    if not is_person(user) or not owners.is_active(user):
         return {}
     path = self_service()["OWNERS_OF"]
     said = import_string(path)(user) if path else [user]
@@ -104,11 +105,12 @@ def create(
 ) -> APIKey:
     """Make a key for one of the user's owners, and return it with its secret.
 
-    `owner` is a reference; without it the key is of the user's only one. Without `scopes` it gets those of
+    `owner` is a reference; without it the key is of `usual_owner`. Without `scopes` it gets those of
     `KEYS["DEFAULT_SCOPES"]` that users may give. Without `expires_at` it ends at the latest moment. Raises
     ValidationError by field, OwnerUnknownError.
     """
-    ref = _owner_among(owners_of(user), owner)
+    mine = owners_of(user)
+    ref = _owner_among(mine, owner or usual_owner(user, mine))
     given = usual_scopes() if scopes is None else _once(scopes)
     _look_at_scopes(given)
     _look_at_networks(allowed_ips)
@@ -201,9 +203,18 @@ def _row_of(key: APIKey) -> Iterator[APIKey]:
         yield row
 
 
-def _owner_among(mine: dict[str, Model], ref: str) -> str:
-    if not ref and len(mine) == 1:
+def usual_owner(user: Any, mine: Mapping[str, Model]) -> str:
+    """Return whose a key is if nobody says so: of the only owner, or of the user; empty if it has to be said."""
+    if len(mine) == 1:
         return next(iter(mine))
+    try:
+        own = owners.ref_of(user)
+    except ValidationError:
+        return ""
+    return own if own in mine else ""
+
+
+def _owner_among(mine: dict[str, Model], ref: str) -> str:
     if not ref and mine:
         message, some = _("Say whose key it is, such as %(owners)s."), ", ".join(list(mine)[:OWNERS_NAMED])
         raise ValidationError({"owner": ValidationError(message, code="required", params={"owners": some})})

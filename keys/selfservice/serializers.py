@@ -4,7 +4,6 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from django.conf import settings
-from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from .. import moments
@@ -54,11 +53,14 @@ class _SecretField(serializers.CharField):
         return value
 
 
+class StateField(serializers.CharField):
+    """The state of a key. It has no choices: drf-spectacular would name those as a project's own `state`, and warn."""
+
+
 class OwnKeySerializer(serializers.ModelSerializer[APIKey]):
     """A key of the user's, without its secret."""
 
-    # No choices: drf-spectacular warns of two enumerations of one name, and a project may have its own.
-    state = serializers.CharField(read_only=True, help_text=_("active, expiring, retiring, expired or inactive"))
+    state = StateField(read_only=True)
     owner = serializers.CharField(source="owner_ref", read_only=True)
     scopes = _Texts(read_only=True)
     allowed_ips = _Texts(read_only=True)
@@ -97,7 +99,10 @@ class OwnKeyChangesSerializer(serializers.Serializer[APIKey]):
 
 
 class NewOwnKeySerializer(OwnKeyChangesSerializer):
-    """What a user says of a new key. Without `owner` it is the user's, without an end it ends as late as it may."""
+    """What a user says of a new key. Without `owner` it is of the only one, or the user's.
+
+    Without an end it ends as late as it may.
+    """
 
     name = serializers.CharField(max_length=100)
     owner = serializers.CharField(max_length=_LONGEST, required=False)

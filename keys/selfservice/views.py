@@ -8,7 +8,6 @@ from typing import Any
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.paginator import Paginator
-from django.db import router, transaction
 from django.db.models import Max
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext_lazy
@@ -89,7 +88,8 @@ def create_key(request: HttpRequest) -> HttpResponse:
     options: dict[str, Any] = {"owners": user_keys.labels()}
     if request.method != "POST":
         latest = user_keys.mine.aggregate(latest=Max("pk"))["latest"] or 0
-        options["chosen"] = user_keys.chosen(request.GET.get("owner", ""))
+        asked = user_keys.chosen(request.GET.get("owner", ""))
+        options["chosen"] = asked or rules.usual_owner(request.user, user_keys.owners)
         return show(request, "create", form=CreateForm(initial={"after": latest}, **options), user_keys=user_keys)
     form = CreateForm(request.POST, **options)
     if form.is_valid():
@@ -187,7 +187,7 @@ def rotate_key(request: HttpRequest, pk: int) -> HttpResponse:
     if form.is_valid():
         try:
             # The outermost is committed last: nobody may hold a key whose page could not be finished.
-            with _shown_in(form), transaction.atomic(using=router.db_for_write(APIKey)):
+            with _shown_in(form), locked(found.owner_ref):
                 successor = rules.rotate(found, form.cleaned_data["grace"])
                 return _reveal(request, successor, found)
         except rules.NotRotatableError:

@@ -1,10 +1,11 @@
 """Checks of what users look after their keys with."""
 
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from django.core import checks
+from django.db import connection
 from django.urls import include, path
 from pytest_django import Settings
 from rest_framework.authentication import SessionAuthentication
@@ -37,7 +38,7 @@ def found(settings: Settings, *included: Any) -> list[str | None]:
     module: Any = ModuleType("urls_of_a_project")
     module.urlpatterns = [path(f"{number}/", each) for number, each in enumerate(included)]
     settings.ROOT_URLCONF = module
-    ours = ("keys.E035", "keys.W033")
+    ours = ("keys.E035", "keys.W033", "keys.W035", "keys.W036")
     return [message.id for message in checks.run_checks(tags=["keys"]) if message.id in ours]
 
 
@@ -50,6 +51,44 @@ def test_users_must_be_able_to_own_keys(settings: Settings, included: Any) -> No
 
 def test_without_them_nobody_needs_owners(settings: Settings) -> None:
     assert found(settings) == []
+
+
+def test_users_must_be_able_to_give_scopes(settings: Settings) -> None:
+    registry = {"users:read": "Read."}
+    usual = {"OWNERS": ["auth.User"], "SCOPES": registry}
+    for given in ({}, {"DEFAULT_SCOPES": ["*"]}):
+        settings.KEYS = {**usual, **given}
+        assert found(settings, PAGES, subclass(WithSessions)) == ["keys.W035"]
+        assert found(settings) == []
+    others: tuple[dict[str, Any], ...] = (
+        {"DEFAULT_SCOPES": ["users:read"]},
+        {"SELF_SERVICE": {"SCOPES": []}},
+        {"SCOPES": {}},
+    )
+    for more in others:
+        settings.KEYS = {**usual, **more}
+        assert found(settings, PAGES) == []
+
+
+@pytest.mark.parametrize("wrong", [{"SCOPES": 7}, {"PREFIX": 7}, {"SELF_SERVICE": 7}, {"TRUSTED_PROXIES": "x"}])
+def test_a_wrong_option_of_any_kind_is_left_to_the_check_of_it(settings: Settings, wrong: dict[str, Any]) -> None:
+    settings.KEYS = {"OWNERS": ["auth.User"], **wrong}
+    assert found(settings, API, PAGES) == ["keys.W033"]
+
+
+def test_their_number_must_hold(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.KEYS = {**settings.KEYS, "OWNERS": ["auth.User"]}
+    if connection.vendor != "postgresql":
+        monkeypatch.setattr(connection, "vendor", "postgresql")
+    level = SimpleNamespace(name="REPEATABLE_READ")
+    for atomic, options, ids in (
+        (True, {"isolation_level": level}, ["keys.W036"]), (False, {"isolation_level": level}, []), (True, {}, []),
+        (True, {"isolation_level": SimpleNamespace(name="SERIALIZABLE")}, []),
+    ):  # fmt: skip
+        monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", atomic)
+        monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+        assert found(settings, PAGES) == ids
+        assert found(settings) == []
 
 
 def test_users_must_get_in(settings: Settings) -> None:

@@ -175,6 +175,15 @@ def test_a_rule_that_names_nothing_opens_nothing(rule: Any, permission: Any, set
     assert bool(found("keys.E034")) is (rule is not None)
 
 
+@pytest.mark.parametrize("rules", [None, 7, ["list"], "list"])
+def test_rules_that_are_none_open_nothing(rules: Any, settings: Settings) -> None:
+    declared = {"action_scopes": rules, "permission_classes": [IsUser | HasResourceScope("orders")]}
+    serve(settings, type("Wrong", (Orders,), declared))
+    assert ask("GET", "/orders/", "*") == 403
+    assert rows()[-1] == ("refused", "scope", "TTS", 403)
+    assert len(found("keys.E034")) == 1
+
+
 @pytest.mark.parametrize(
     ("permission", "statuses"),
     [
@@ -260,7 +269,7 @@ class TestSchema:
 
     def test_beside_people(self) -> None:
         words = self.words(type("Shared", (Orders,), {"permission_classes": [IsUser | HasResourceScope("orders")]}))
-        assert words["post", "/orders/{id}/refund/"] == "Scope of the API key: IsUser or `orders:refund`."
+        assert words["post", "/orders/{id}/refund/"] == "Scope of the API key: `orders:refund`. A user needs none."
 
 
 class TestChecks:
@@ -314,6 +323,7 @@ class TestChecks:
             ({7: "orders:refund"}, "names 7, which is no action of the view."),
             ({"refund": {"orders:refund"}}, "has neither a scope nor a tuple of scopes for 'refund'."),
             (["refund"], "is not a dictionary."),
+            (None, "is not a dictionary."),
         ],
     )
     def test_a_rule_that_cannot_be_one(self, rules: Any, words: str, settings: Settings) -> None:

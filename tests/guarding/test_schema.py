@@ -16,7 +16,7 @@ from drf_spectacular.views import SpectacularAPIView
 from pytest_django import Settings
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.generics import GenericAPIView
-from rest_framework.permissions import AllowAny, IsAdminUser
+from rest_framework.permissions import AllowAny, IsAdminUser, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
@@ -27,7 +27,7 @@ from keys.authentication import APIKeyAuthentication, KeyringAuthentication
 from keys.decorators import api_key_required
 from keys.keyrings import DatabaseKeyring, EnvironmentKeyring
 from keys.models import APIKey
-from keys.permissions import HasAPIKey, HasScope
+from keys.permissions import HasAPIKey, HasScope, IsUser
 from keys.throttling import APIKeyRateThrottle
 from keys.verification import Guard
 from tests.support.log import rows
@@ -153,11 +153,28 @@ def test_other_authenticators_stay_beside_it() -> None:
         ([(READ | WRITE) & DELETE], "(`orders:read` or `orders:write`) and `orders:delete`"),
         ([READ, WRITE | DELETE], "`orders:read` and (`orders:write` or `orders:delete`)"),
         ([READ | IsAdminUser], "`orders:read` or IsAdminUser"),
+        ([IsUser | READ, WRITE], "`orders:read` and `orders:write`"),
+        ([~IsUser, READ], "`orders:read`"),
     ],
 )
 def test_the_description_names_the_scopes(permissions: list[Any], words: str) -> None:
     described = operation(permission_classes=permissions)["description"]
     assert described == f"All orders.\n\nScope of the API key: {words}."
+
+
+@pytest.mark.parametrize(
+    "permissions",
+    [
+        [IsUser | READ],
+        [READ | IsUser],
+        [(IsUser & IsAdminUser) | READ],
+        [IsAuthenticated, IsUser | ~READ],
+    ],
+)
+def test_the_description_names_users(permissions: list[Any]) -> None:
+    described = operation(permission_classes=permissions)["description"]
+    assert described.endswith("A user needs none.")
+    assert "`orders:read`" in described
 
 
 @pytest.mark.parametrize("permissions", [[HasAPIKey], [], [HasAPIKey | IsAdminUser], [~IsAdminUser]])

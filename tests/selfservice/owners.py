@@ -23,6 +23,10 @@ def none(user: User) -> None:
     return None
 
 
+def with_groups(user: User) -> list[Any]:
+    return [*user.groups.all(), user]
+
+
 def unlisted(user: User) -> list[Any]:
     return [user, Permission.objects.first()]
 

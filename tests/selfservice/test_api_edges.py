@@ -15,6 +15,7 @@ from pytest_django import Settings
 
 from keys import moments
 from keys.models import APIKey
+from keys.models.api_key import STATES
 from keys.selfservice import rules
 from tests.selfservice.calls import FIELDS, JSON, URL, logged_in, patch, post, row
 
@@ -172,6 +173,8 @@ def test_the_schema_is_complete(client: Client, tmp_path: Any) -> None:
         "post /mine/{id}/deactivate/", "get /mine/{id}/usage/",
     }  # fmt: skip
     names = schema["components"]["schemas"]
+    assert names["APIKeyState"]["enum"] == [*STATES]
+    assert names["OwnKey"]["properties"]["state"]["allOf"] == [{"$ref": "#/components/schemas/APIKeyState"}]
     assert {*names["OwnKey"]["properties"]} == FIELDS
     assert {*names["OwnKeyWithSecret"]["properties"]} == FIELDS | {"key"}
     assert "409" in operations["post /mine/{id}/rotate/"]["responses"]
@@ -183,3 +186,14 @@ def test_the_schema_is_complete(client: Client, tmp_path: Any) -> None:
     ]  # fmt: skip
     # No key opens it.
     assert all(one["security"] == [{"cookieAuth": []}] for one in operations.values())
+
+
+def test_no_cache_of_the_site_keeps_the_keys_of_a_user(client: Client, key: APIKey, settings: Settings) -> None:
+    cache = "django.middleware.cache"
+    around = [f"{cache}.UpdateCacheMiddleware", *settings.MIDDLEWARE, f"{cache}.FetchFromCacheMiddleware"]
+    settings.MIDDLEWARE = around
+    answer = client.get(URL)
+    # Not every Django minds "no-store".
+    assert answer.wsgi_request._cache_update_cache is False  # type: ignore[attr-defined]
+    rules.deactivate(key)
+    assert client.get(URL).json()[0]["state"] == "inactive"

@@ -474,6 +474,20 @@ def test_a_user_chooses_among_several_owners(browser: Client, groups: list[Group
     assert "Shop" in text(browser.get(of(key)))
 
 
+def of_groups_and_user(user: User) -> list[Any]:
+    return [*user.groups.all(), user]
+
+
+def test_the_user_is_chosen_among_several_owners(
+    browser: Client, groups: list[Group], anna: User, settings: Settings
+) -> None:
+    rules = {**RULES, "OWNERS_OF": f"{__name__}.of_groups_and_user"}
+    settings.KEYS = {**settings.KEYS, "SELF_SERVICE": rules}
+    assert f'value="auth.user:{anna.pk}" selected' in text(browser.get(NEW))
+    asked = f"auth.group:{groups[0].pk}"
+    assert f'value="{asked}" selected' in text(browser.get(NEW, {"owner": asked}))
+
+
 def test_who_acts_for_nobody_makes_nothing(browser: Client, anna: User, groups: list[Group]) -> None:
     anna.groups.clear()
     assert "There is nothing yet" in text(browser.get(LIST))

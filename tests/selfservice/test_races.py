@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 import requests
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db import connections, transaction
+from django.db import connection, connections, transaction
 from django.test import Client
 from pytest_django import Settings
 
@@ -73,6 +73,35 @@ def test_a_key_in_a_transaction_that_goes_on_is_counted(settings: Settings, anna
     other.join()
     assert len(refusals) == 1
     assert APIKey.objects.count() == before + 1
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="Only PostgreSQL counts what a snapshot holds.")
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE", "READ COMMITTED"])
+def test_the_number_holds_in_any_isolation(settings: Settings, anna: User, level: str) -> None:
+    settings.KEYS = {**settings.KEYS, "SELF_SERVICE": {**RULES, "MOST_KEYS": 1}}
+    holds, waits = Event(), Event()
+    answers = []
+
+    def create() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {level}")
+        holds.wait(10)
+        try:
+            rules.create(anna, name="A")
+            answers.append("made")
+        except ValidationError:
+            answers.append("refused")
+        finally:
+            connections.close_all()
+
+    other = Thread(target=create)
+    other.start()
+    with transaction.atomic():
+        rules.create(anna, name="A")
+        holds.set()
+        waits.wait(0.3)  # until the other one waits for the lock
+    other.join()
+    assert answers == ["refused"]
 
 
 def test_no_more_keys_are_made_nor_rotated(server: Server, anna: User) -> None:

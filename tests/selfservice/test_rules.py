@@ -85,6 +85,22 @@ class TestOwners:
         with refused("owner"):
             rules.create(anna, name="A")
 
+    def test_without_a_name_are_the_user_among_several(self, settings: Settings, anna: User) -> None:
+        anna.groups.set([Group.objects.create(name="one")])
+        with_rules(settings, OWNERS_OF="tests.selfservice.owners.with_groups")
+        assert rules.create(SimpleLazyObject(lambda: anna), name="A").owner == anna
+
+    def test_are_nobody_for_who_has_been_deactivated(self, settings: Settings, anna: User) -> None:
+        team = Group.objects.create(name="one")
+        anna.groups.set([team])
+        with_rules(settings, OWNERS_OF="tests.selfservice.owners.as_queryset")
+        rules.create(anna, name="A")
+        # As AllowAllUsersModelBackend lets in.
+        anna.is_active = False
+        assert not rules.keys_of(anna).exists()
+        with refused("owner"):
+            rules.create(anna, name="A", owner=f"auth.group:{team.pk}")
+
     def test_who_may_have_no_keys_get_none(self, settings: Settings, key: APIKey, anna: User) -> None:
         User.objects.filter(pk=anna.pk).update(is_active=False)
         # The copy that is logged in does not know yet.
