@@ -185,13 +185,12 @@ def rotate_key(request: HttpRequest, pk: int) -> HttpResponse:
     found, user_keys = _find(request, pk)
     form = RotateForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
-        try:
-            # The outermost is committed last: nobody may hold a key whose page could not be finished.
-            with _shown_in(form), locked(found.owner_ref):
-                successor = rules.rotate(found, form.cleaned_data["grace"])
-                return _reveal(request, successor, found)
-        except rules.NotRotatableError:
-            found.refresh_from_db()
+        # The outermost is committed last: nobody may hold a key whose page could not be finished.
+        with _shown_in(form), locked(found.owner_ref):
+            successor = rules.rotate(found, form.cleaned_data["grace"])
+            return _reveal(request, successor, found)
+    if form.errors:
+        found.refresh_from_db()  # for the page, which tells of the key as it is
     return _step(request, "rotate", found, user_keys, form)
 
 
