@@ -6,9 +6,10 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
 from ..authentication import KeyringAuthentication
-from ..conf import self_service
+from ..conf import configured, self_service, unusable
 from ..endpoints import Endpoint, endpoints
 from ..models import owners
+from ..scopes import EVERYTHING
 from .options import mistakes_of
 from .views import once_for_each_view
 
@@ -48,6 +49,26 @@ def _users_are_missing(found: Endpoint) -> checks.CheckMessage:
         obj=found,
         id="keys.E031",
     )
+
+
+@checks.register("keys")
+def check_users_have_scopes_to_give(**kwargs: object) -> list[checks.CheckMessage]:
+    found = next(filter(_is_ours, endpoints()), None)
+    if found is None or unusable():
+        return []
+    held = configured()
+    usual = [scope for scope in held["DEFAULT_SCOPES"] if scope != EVERYTHING]
+    if self_service()["SCOPES"] is not None or usual or not held["SCOPES"]:
+        return []
+    return [
+        checks.Warning(
+            "Users look after their own keys here, and have no scope to give: their keys open no view that asks for "
+            "one.",
+            hint='Name the scopes that they may give in "SCOPES" of KEYS["SELF_SERVICE"]; or [] for none at all.',
+            obj=found,
+            id="keys.W037",
+        )
+    ]
 
 
 @checks.register("keys")

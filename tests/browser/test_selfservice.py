@@ -191,7 +191,8 @@ def test_a_heavy_style_of_the_site_leaves_the_forms_readable(
     plain = page.get_by_text("On a day of your choice").bounding_box()
     page.add_style_tag(content=HEAVY_STYLE)
     heavy = page.get_by_text("On a day of your choice").bounding_box()
-    assert plain and heavy
+    assert plain
+    assert heavy
     assert heavy["height"] < 2 * plain["height"]
     assert (heavy["x"], heavy["width"]) == (plain["x"], plain["width"])
     label = page.get_by_text("Name", exact=True)

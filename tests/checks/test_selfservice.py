@@ -37,7 +37,7 @@ def found(settings: Settings, *included: Any) -> list[str | None]:
     module: Any = ModuleType("urls_of_a_project")
     module.urlpatterns = [path(f"{number}/", each) for number, each in enumerate(included)]
     settings.ROOT_URLCONF = module
-    ours = ("keys.E035", "keys.W033")
+    ours = ("keys.E035", "keys.W033", "keys.W037")
     return [message.id for message in checks.run_checks(tags=["keys"]) if message.id in ours]
 
 
@@ -57,3 +57,21 @@ def test_users_must_get_in(settings: Settings) -> None:
     # The example's own authenticators read keys.
     assert found(settings, API, API) == ["keys.W033"]
     assert found(settings, subclass(WithSessions), subclass(DecidingItself), PAGES) == []
+
+
+@pytest.mark.parametrize("included", [API, PAGES, subclass(WithSessions)], ids=["api", "pages", "subclass"])
+def test_where_scopes_are_registered_users_must_have_some_to_give(settings: Settings, included: Any) -> None:
+    some: dict[str, Any] = {"OWNERS": ["auth.User"], "SCOPES": {"users:read": "See users."}}
+    settings.KEYS = some
+    assert "keys.W037" in found(settings, included)
+    settings.KEYS = some | {"DEFAULT_SCOPES": ["*"]}  # which users never give
+    assert "keys.W037" in found(settings, included)
+    enough: dict[str, Any]
+    for enough in (
+        {"DEFAULT_SCOPES": ["users:read"]},
+        {"SELF_SERVICE": {"SCOPES": ["users:read"]}},
+        {"SELF_SERVICE": {"SCOPES": []}},  # somebody has decided it
+        {"SCOPES": {}},
+    ):
+        settings.KEYS = some | enough
+        assert "keys.W037" not in found(settings, included)
