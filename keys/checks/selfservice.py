@@ -54,7 +54,7 @@ def _users_are_missing(found: Endpoint) -> checks.CheckMessage:
 @checks.register("keys")
 def check_users_have_scopes_to_give(**kwargs: object) -> list[checks.CheckMessage]:
     found = next(filter(_is_ours, endpoints()), None)
-    if found is None or unusable():
+    if found is None or unusable() or not owners.are_on():
         return []
     held = configured()
     usual = [scope for scope in held["DEFAULT_SCOPES"] if scope != EVERYTHING]
