@@ -200,9 +200,14 @@ def _a_number_of_entries(name: str, value: Any) -> Iterator[Mistake]:
 
 
 def _a_list_of_models(name: str, value: Any) -> Iterator[Mistake]:
-    is_list = isinstance(value, list | tuple)
-    if not is_list or not all(isinstance(one, str) and one.count(".") == 1 for one in value):
-        yield Mistake(name, 'KEYS["OWNERS"] is not a list of models.', 'Write "OWNERS": ["auth.User"].')
+    hint = 'Write "OWNERS": ["auth.User"].'
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+        yield Mistake(name, 'KEYS["OWNERS"] is not a list of models.', hint)
+        return
+    for one in value:
+        if one.count(".") != 1:
+            what = "which is not the label of an app, a point and the name of a model."
+            yield Mistake(name, f'KEYS["OWNERS"] names {one!r}, {what}', hint)
 
 
 def _a_function(name: str, value: Any) -> Iterator[Mistake]:

@@ -18,7 +18,10 @@ from .options import hint_for, mistakes_of, unregistered
 def check_owners(**kwargs: object) -> list[checks.CheckMessage]:
     said = [(wrong.message, wrong.hint) for wrong in mistakes_of("OWNERS")]
     if not unusable():  # with any wrong option none can be read
-        hint = 'Write models that exist and have rows, such as "OWNERS": ["auth.User"].'
+        hint = (
+            "Write the label of an app in INSTALLED_APPS, a point and the name of a model that has rows, such as "
+            '"OWNERS": ["auth.User"].'
+        )
         try:
             owners.models()
         except ImproperlyConfigured as error:

@@ -1,5 +1,6 @@
 """Checks of the pages on which people look after their keys, where a project has included them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import global_settings, settings
@@ -52,20 +53,23 @@ def _objection_to_templates() -> str:
 
 @checks.register("keys")
 def check_people_can_log_in_to_the_pages(**kwargs: object) -> list[checks.CheckMessage]:
-    if not _are_included() or not (objection := _objection_to_logging_in()):
+    if not _are_included():
         return []
     return [
         checks.Warning(
             f"People who are not logged in do not get to the pages of their keys: {objection}",
-            hint="The pages ask request.user, and send whoever is not logged in to LOGIN_URL.",
+            hint=hint,
             id="keys.W034",
         )
+        for objection, hint in _objection_to_logging_in()
     ]
 
 
-def _objection_to_logging_in() -> str:
+def _objection_to_logging_in() -> Iterator[tuple[str, str]]:
+    """Yield what keeps people from logging in, if anything does, and a hint."""
     if not any(_reads_users(middleware) for _, middleware in middlewares()):
-        return "there is no AuthenticationMiddleware."
+        yield "there is no AuthenticationMiddleware.", f'Add "{USERS}" to MIDDLEWARE: the pages ask request.user.'
+        return
     login = str(settings.LOGIN_URL)
     try:
         url = resolve_url(login)
@@ -73,8 +77,8 @@ def _objection_to_logging_in() -> str:
         if login == global_settings.LOGIN_URL:
             resolve(url)
     except (NoReverseMatch, Resolver404):
-        return f"LOGIN_URL is {login!r}, which leads to no view."
-    return ""
+        hint = 'Set LOGIN_URL to the name of the view at which people log in, such as LOGIN_URL = "admin:login".'
+        yield f"LOGIN_URL is {login!r}, which leads to no view.", hint
 
 
 def _reads_users(middleware: Any) -> bool:

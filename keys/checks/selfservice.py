@@ -7,10 +7,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
 from ..authentication import KeyringAuthentication
-from ..conf import conf, self_service, unusable
+from ..conf import configured, self_service, unusable
 from ..endpoints import Endpoint, endpoints
 from ..models import APIKey, owners
 from ..scopes import EVERYTHING
+from .options import mistakes_of
 from .views import once_for_each_view
 
 API = "keys.selfservice.api.APIKeyViewSet"
@@ -30,25 +31,6 @@ def check_users_may_own_keys(**kwargs: object) -> list[checks.CheckMessage]:
             hint='Write "OWNERS": ["auth.User"], or what settings.AUTH_USER_MODEL is. Until then each request fails.',
             obj=found,
             id="keys.E035",
-        )
-    ]
-
-
-@checks.register("keys")
-def check_users_may_give_scopes(**kwargs: object) -> list[checks.CheckMessage]:
-    found = next(filter(_is_ours, endpoints()), None)
-    if found is None or unusable():
-        return []
-    # An empty list says that it is meant.
-    if not conf.SCOPES or self_service()["SCOPES"] is not None or set(conf.DEFAULT_SCOPES) - {EVERYTHING}:
-        return []
-    return [
-        checks.Warning(
-            "Users look after their own keys here, and may give them no scope: such a key passes no HasScope.",
-            hint='Write "SELF_SERVICE": {"SCOPES": [...]} with the scopes that users may give, or [] if it is meant. '
-            'Without it they are those of KEYS["DEFAULT_SCOPES"].',
-            obj=found,
-            id="keys.W035",
         )
     ]
 
@@ -88,6 +70,26 @@ def _users_are_missing(found: Endpoint) -> checks.CheckMessage:
         obj=found,
         id="keys.E031",
     )
+
+
+@checks.register("keys")
+def check_users_have_scopes_to_give(**kwargs: object) -> list[checks.CheckMessage]:
+    found = next(filter(_is_ours, endpoints()), None)
+    if found is None or unusable() or not owners.are_on():
+        return []
+    held = configured()
+    usual = [scope for scope in held["DEFAULT_SCOPES"] if scope != EVERYTHING]
+    if self_service()["SCOPES"] is not None or usual or not held["SCOPES"]:
+        return []
+    return [
+        checks.Warning(
+            "Users look after their own keys here, and have no scope to give: their keys open no view that asks for "
+            "one.",
+            hint='Name the scopes that they may give in "SCOPES" of KEYS["SELF_SERVICE"]; or [] for none at all.',
+            obj=found,
+            id="keys.W037",
+        )
+    ]
 
 
 @checks.register("keys")

@@ -9,6 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
 from functools import cache
 from inspect import isawaitable
 from typing import Any
@@ -68,7 +69,7 @@ def objection_to_label(label: str) -> str:
     try:
         model = apps.get_model(label)
     except (LookupError, ValueError):
-        return "there is no such model."
+        return _objection_to_unknown(label)
     if model._meta.swapped:
         return f"it is swapped out for {model._meta.swapped}. Write settings.AUTH_USER_MODEL for the user."
     if len(getattr(model._meta, "pk_fields", ())) > 1:
@@ -78,6 +79,17 @@ def objection_to_label(label: str) -> str:
     if label_of(model) == "keys.apikey" or "keys.apikey" in map(label_of, model._meta.all_parents):
         return "it is the key itself."
     return ""
+
+
+def _objection_to_unknown(label: str) -> str:
+    app, _point, name = label.partition(".")
+    try:
+        known = [model._meta.label for model in apps.get_app_config(app).get_models()]
+    except LookupError:
+        return f"no app in INSTALLED_APPS has the label {app!r}."
+    near = get_close_matches(f"{app}.{name}".lower(), map(str.lower, known), n=1)
+    meant = [f" Did you mean {one}?" for one in known if one.lower() in near]
+    return "".join(["there is no such model.", *meant])
 
 
 def _ending(field: Any) -> Any:
@@ -127,8 +139,12 @@ def parse(ref: str) -> tuple[type[Model], Any]:
     model = models().get(label)
     shown = printable(ref[:MAX_LENGTH])
     if not colon or model is None:
-        listed = ", ".join(models()) or _("none")
-        message = _("“%(ref)s” is no owner: write a model of %(listed)s, a colon and a primary key.")
+        listed = ", ".join(models())
+        message = (
+            _("“%(ref)s” is no owner: write a colon and a primary key after one of these: %(listed)s.")
+            if listed
+            else _("“%(ref)s” is no owner: no key has an owner here.")
+        )
         raise ValidationError(message, code="unlisted", params={"ref": shown, "listed": listed})
     if len(ref) > MAX_LENGTH:
         message = _("“%(ref)s…” is too long: an owner is named in %(most)d characters at most.")

@@ -10,6 +10,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.paginator import Paginator
 from django.db.models import Max
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import get_script_prefix
 from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
@@ -145,8 +146,9 @@ def _made_before(mine: Any, owner: str, after: int | None, name: str) -> APIKey 
 def _reveal(request: HttpRequest, key: APIKey, predecessor: APIKey | None = None) -> HttpResponse:
     """Show a new key with its secret, once: nothing else holds it. Called within the transaction that makes it."""
     links = Links(request)
-    context = {"predecessor": ShownKey(predecessor, links)} if predecessor is not None else {}
-    response = show(request, "secret", shown=ShownKey(key, links), try_url=request.build_absolute_uri("/"), **context)
+    context: dict[str, Any] = {"predecessor": ShownKey(predecessor, links)} if predecessor is not None else {}
+    context["try_url"] = request.build_absolute_uri(get_script_prefix())
+    response = show(request, "secret", shown=ShownKey(key, links), **context)
     # For what other packages do with the key when the change is committed.
     key.key = stored(key.key)
     return response

@@ -88,7 +88,10 @@ def test_a_key_is_made_for_an_owner_and_changes_hands(admin_client: Client, anna
     ("text", "sentence"),
     [
         ("auth.user:99", "There is no auth.user:99."),
-        ("auth.group:1", "is no owner: write a model of auth.user, sessions.session"),
+        (
+            "auth.group:1",
+            "is no owner: write a colon and a primary key after one of these: auth.user, sessions.session",
+        ),
         ("auth.user:01234", "has no such primary key"),
         ("auth.user:4321", "auth.user:4321 is inactive, or may have no keys"),
         ("nobody of this name", "is no owner"),

@@ -174,3 +174,37 @@ def test_a_key_is_made_copied_rotated_and_deactivated(page: Page, transactional_
     page.get_by_role("button", name="Deactivate").click()
     expect(page.get_by_role("status")).to_have_text("It is refused from now on.")
     assert APIKey.objects.filter(is_active=False).count() == 1
+
+
+# What old sites say of every label, field and definition, meaning those of their own forms.
+HEAVY_STYLE = """
+label { float: left; width: 200px; text-align: right } input { width: 100%; height: 40px }
+dt { float: left; width: 30% } dd { margin-left: 40% } dl, ul { padding-left: 2rem }
+"""
+
+
+def test_a_heavy_style_of_the_site_leaves_the_forms_readable(
+    new_page: Callable[..., Page], transactional_db: None
+) -> None:
+    page = new_page(bypass_csp=True, viewport={"width": 1280, "height": 900})
+    page.goto(f"{LIST}new/")
+    plain = page.get_by_text("On a day of your choice").bounding_box()
+    page.add_style_tag(content=HEAVY_STYLE)
+    heavy = page.get_by_text("On a day of your choice").bounding_box()
+    assert plain
+    assert heavy
+    assert heavy["height"] < 2 * plain["height"]
+    assert (heavy["x"], heavy["width"]) == (plain["x"], plain["width"])
+    label = page.get_by_text("Name", exact=True)
+    assert label.evaluate("element => getComputedStyle(element).textAlign") == "start"
+
+
+def test_in_a_language_from_right_to_left_what_is_not_in_it_can_be_read(
+    page: Page, keys: list[APIKey], settings: Settings
+) -> None:
+    settings.LANGUAGE_CODE = "ar"
+    page.goto(LIST)
+    expect(page.locator("html")).to_have_attribute("dir", "rtl")
+    how = "element => [getComputedStyle(element).unicodeBidi, getComputedStyle(element).textAlign]"
+    assert page.get_by_text(re.compile(r"^\d+ of 20 keys$")).evaluate(how) == ["plaintext", "right"]
+    assert page.locator("code").first.evaluate("element => getComputedStyle(element).direction") == "ltr"

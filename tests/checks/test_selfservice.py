@@ -38,7 +38,7 @@ def found(settings: Settings, *included: Any) -> list[str | None]:
     module: Any = ModuleType("urls_of_a_project")
     module.urlpatterns = [path(f"{number}/", each) for number, each in enumerate(included)]
     settings.ROOT_URLCONF = module
-    ours = ("keys.E035", "keys.W033", "keys.W035", "keys.W036")
+    ours = ("keys.E035", "keys.W033", "keys.W036", "keys.W037")
     return [message.id for message in checks.run_checks(tags=["keys"]) if message.id in ours]
 
 
@@ -51,23 +51,6 @@ def test_users_must_be_able_to_own_keys(settings: Settings, included: Any) -> No
 
 def test_without_them_nobody_needs_owners(settings: Settings) -> None:
     assert found(settings) == []
-
-
-def test_users_must_be_able_to_give_scopes(settings: Settings) -> None:
-    registry = {"users:read": "Read."}
-    usual = {"OWNERS": ["auth.User"], "SCOPES": registry}
-    for given in ({}, {"DEFAULT_SCOPES": ["*"]}):
-        settings.KEYS = {**usual, **given}
-        assert found(settings, PAGES, subclass(WithSessions)) == ["keys.W035"]
-        assert found(settings) == []
-    others: tuple[dict[str, Any], ...] = (
-        {"DEFAULT_SCOPES": ["users:read"]},
-        {"SELF_SERVICE": {"SCOPES": []}},
-        {"SCOPES": {}},
-    )
-    for more in others:
-        settings.KEYS = {**usual, **more}
-        assert found(settings, PAGES) == []
 
 
 @pytest.mark.parametrize("wrong", [{"SCOPES": 7}, {"PREFIX": 7}, {"SELF_SERVICE": 7}, {"TRUSTED_PROXIES": "x"}])
@@ -96,3 +79,21 @@ def test_users_must_get_in(settings: Settings) -> None:
     # The example's own authenticators read keys.
     assert found(settings, API, API) == ["keys.W033"]
     assert found(settings, subclass(WithSessions), subclass(DecidingItself), PAGES) == []
+
+
+@pytest.mark.parametrize("included", [API, PAGES, subclass(WithSessions)], ids=["api", "pages", "subclass"])
+def test_where_scopes_are_registered_users_must_have_some_to_give(settings: Settings, included: Any) -> None:
+    some: dict[str, Any] = {"OWNERS": ["auth.User"], "SCOPES": {"users:read": "See users."}}
+    settings.KEYS = some
+    assert "keys.W037" in found(settings, included)
+    settings.KEYS = some | {"DEFAULT_SCOPES": ["*"]}  # which users never give
+    assert "keys.W037" in found(settings, included)
+    enough: dict[str, Any]
+    for enough in (
+        {"DEFAULT_SCOPES": ["users:read"]},
+        {"SELF_SERVICE": {"SCOPES": ["users:read"]}},
+        {"SELF_SERVICE": {"SCOPES": []}},  # somebody has decided it
+        {"SCOPES": {}},
+    ):
+        settings.KEYS = some | enough
+        assert "keys.W037" not in found(settings, included)

@@ -96,8 +96,8 @@ class TestMaking:
         ("owner", "sentence"),
         [
             ("auth.user:0", "There is no owner auth.user:0."),
-            ("anna", "“anna” is no owner: write a model of auth.user, auth.group, sessions.session, a colon"),
-            ("auth.permission:1", "“auth.permission:1” is no owner: write a model of auth.user"),
+            ("anna", "“anna” is no owner: write a colon and a primary key after one of these: auth.user, auth.group"),
+            ("auth.permission:1", "“auth.permission:1” is no owner: write a colon and a primary key after one of"),
             ("auth.user:anna", "“auth.user:anna” is no owner: auth.user has no such primary key."),
             ("auth.user:\x1b[2J", "“auth.user:\\x1b[2J” is no owner"),
             ("", "“” is no owner"),

@@ -274,7 +274,7 @@ class TestReading:
         key = keys.create(name="A")
         assert (key.owner, owners.are_on(), dict(owners.models())) == (None, False, {})
         assert sorted(AuditEvent.objects.get().changes) == ["is_active", "name", "scopes"]
-        with pytest.raises(ValidationError, match="write a model of none"):
+        with pytest.raises(ValidationError, match="no key has an owner here"):
             keys.create(name="A", owner_ref="auth.user:7")
 
 
@@ -283,7 +283,7 @@ class TestModelsThatCannotOwn:
         ("label", "sentence"),
         [
             ("auth.Nosuch", "there is no such model."),
-            ("nosuch.User", "there is no such model."),
+            ("nosuch.User", "no app in INSTALLED_APPS has the label 'nosuch'."),
             ("ownership.Nobody", "there is no such model."),
             ("ownership.Seat", "its primary key is a composite one, which has no text."),
             ("ownership.Blob", "its primary key is binary, which has no text."),

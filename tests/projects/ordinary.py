@@ -19,7 +19,6 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    NAME,
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

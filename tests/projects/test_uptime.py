@@ -79,6 +79,8 @@ def test_its_own_templates_hold_the_pages(uptime: Project) -> None:
     page = uptime.log_in("root").get(PAGES).text
     assert "<title>API keys | Uptime</title>" in page
     assert "Each job needs a key, by which it says that it has run." in page
+    uptime.shell("make_project(root)")
+    assert f'href="{PAGES}new/"' in uptime.log_in("root").get(PAGES).text
 
 
 def test_the_admin_leads_from_a_project_to_its_keys(uptime: Project, nightly: str) -> None:

@@ -490,7 +490,7 @@ def test_the_user_is_chosen_among_several_owners(
 
 def test_who_acts_for_nobody_makes_nothing(browser: Client, anna: User, groups: list[Group]) -> None:
     anna.groups.clear()
-    assert "There is nothing yet" in text(browser.get(LIST))
+    assert "You cannot make a key yet" in text(browser.get(LIST))
     assert "<form" not in text(browser.get(NEW))
     response = browser.post(NEW, answers(browser, after=0, name="B"))
     assert not TOKEN.search(text(response))
@@ -563,6 +563,8 @@ def test_links_lead_to_where_the_pages_are(browser: Client, key: APIKey) -> None
         links = {*re.findall(r'href="(/[^"]+)"', page)} - {"/static/keys/selfservice.css"}
         assert f"{script}{prefix}{key.pk}/rotate/" in links
         assert {link.startswith(f"{script}{prefix}") for link in links if "static" not in link} == {True}
+    with override_script_prefix("/site/"):
+        assert "http://testserver/site/</code>" in text(browser.post(LIST + "new/", answers(browser)))
     moved = browser.post(f"/within/keys/{key.pk}/deactivate/", {"reason": ""})
     assert moved["Location"].startswith(f"/within/keys/{key.pk}/?")
 

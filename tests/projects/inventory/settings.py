@@ -1,7 +1,7 @@
 from tests.projects.ordinary import *  # noqa: F403
 from tests.projects.ordinary import INSTALLED_APPS, MIDDLEWARE
 
-INSTALLED_APPS += ["rest_framework", "keys"]
+INSTALLED_APPS += ["inventory", "rest_framework", "keys"]
 MIDDLEWARE += ["keys.middleware.APIKeyMiddleware"]
 KEYS = {
     "SCOPES": {
