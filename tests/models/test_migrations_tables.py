@@ -3,6 +3,7 @@
 import os
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -70,9 +71,10 @@ def test_on_the_way_back_from_owners_owned_keys_end_and_the_log_says_why(
     monkeypatch.setattr(import_module("keys.migrations.0006_owners"), "BATCH", 2)
     settings.KEYS = {"OWNERS": ["auth.User"]}
     anna = User.objects.create(username="anna", is_active=False)
-    owned = [APIKey.objects.create(name=f"owned {number}", owner=anna).key for number in range(3)]
-    free = APIKey.objects.create(name="free").key
-    ended = APIKey.objects.create(name="ended", owner=anna)
+    keys: Any = APIKey.objects
+    owned = [keys.create(name=f"owned {number}", owner=anna).key for number in range(3)]
+    free = keys.create(name="free").key
+    ended = keys.create(name="ended", owner=anna)
     ended.deactivate()
     AuditEvent.objects.all().delete()
     migrate("0005")
