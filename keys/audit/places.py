@@ -119,6 +119,12 @@ def finds_other_tables(connection: BaseDatabaseWrapper) -> bool:
     return _has_keys(types[_public()]["APPS"] if types else getattr(settings, "SHARED_APPS", ()))
 
 
+def lacks_keys(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether keys are in the tenants' schemas alone, and the connection is in the public one."""
+    is_public = getattr(connection, "schema_name", None) == _public()
+    return is_public and has_schemas(connection) and not finds_other_tables(connection)
+
+
 def _is_shared() -> bool:
     """Tell whether all tenants share the keys of the public schema, by the settings of django-tenants."""
     if types := getattr(settings, "TENANT_TYPES", None):
