@@ -6,9 +6,11 @@ from inspect import iscoroutinefunction
 from django.apps import apps
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
 from django.db.models import Q
 from django.utils.module_loading import import_string
 
+from ..audit.places import mixes_tenants
 from ..conf import SELF_SERVICE, configured, is_dotted, unusable
 from ..models import APIKey, owners
 from .database import accepted_keys, named
@@ -64,6 +66,25 @@ def check_owners_are_listed(databases: Collection[str] | None = None, **kwargs: 
             id="keys.W027",
         )
         for names in named(keys)
+    ]
+
+
+@checks.register("keys")
+def check_owners_are_the_same_in_each_tenant(**kwargs: object) -> list[checks.CheckMessage]:
+    try:
+        listed = owners.models().values()
+    except ImproperlyConfigured:
+        return []  # told already
+    keys = connections[router.db_for_write(APIKey)]
+    return [
+        checks.Error(
+            f'KEYS["OWNERS"] names {model._meta.label}, of which each tenant has rows of its own, while all tenants'
+            " share the keys: a key would be somebody else's in each.",
+            hint="Let each tenant have keys of its own (TENANT_APPS), or let owners be of a model that all share.",
+            id="keys.E037",
+        )
+        for model in listed
+        if mixes_tenants(keys, model._meta.app_label)
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.checks import CheckMessage, registry, run_checks
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import CASCADE, ForeignKey, OneToOneField
 from django.test.utils import isolate_apps
 from django.urls import include, path
@@ -24,6 +24,7 @@ CHECKS: dict[str, Callable[..., list[CheckMessage]]] = {
     "keys.E027": owners.check_self_service,
     "keys.E031": selfservice.check_users_may_own_keys,
     "keys.E035": selfservice.check_users_may_own_keys,
+    "keys.E037": owners.check_owners_are_the_same_in_each_tenant,
     "keys.W027": owners.check_owners_are_listed,
     "keys.W035": owners.check_no_field_hides_owners,
 }
@@ -176,3 +177,16 @@ def test_a_subclass_with_an_owner_of_its_own_is_warned_of(settings: Settings, mo
     settings.KEYS = {"OWNERS": ["auth.User"]}
     (message,) = said("keys.W035")
     assert "ownership.UserKey has a field `owner` of its own" in message
+
+
+def test_owners_of_keys_that_tenants_share_are_shared_too(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auth.user:7` is somebody else in each schema."""
+    settings.KEYS = {"OWNERS": ["auth.User"]}
+    settings.TENANT_APPS = ["django.contrib.auth"]
+    assert said("keys.E037") == []
+    monkeypatch.setattr(connections[DEFAULT_DB_ALIAS], "schema_name", "acme", raising=False)
+    (message,) = said("keys.E037")
+    assert 'KEYS["OWNERS"] names auth.User, of which each tenant has rows of its own' in message
+    for shared in (["django.contrib.auth", "keys"], ["rest_framework"]):
+        settings.TENANT_APPS = shared
+        assert said("keys.E037") == []
