@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime
 from io import StringIO
 from typing import Any
@@ -13,12 +13,18 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, StreamingHttpResponse
 
 from .. import moments
-from ..models import AuditEvent
+from ..models import AuditEvent, owners
 from .log_list import older_than
 
-COLUMNS = tuple(field.attname for field in AuditEvent._meta.concrete_fields)
+OF_OWNERS = "owner"
 CHUNK = 2000
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet reads a text that starts with one as a formula
+
+
+def columns() -> tuple[str, ...]:
+    """Return the columns of the file: all of the log, without that of owners where keys have none."""
+    names = (field.attname for field in AuditEvent._meta.concrete_fields)
+    return tuple(name for name in names if name != OF_OWNERS or owners.are_on())
 
 
 def response(request: HttpRequest, events: QuerySet[AuditEvent], form: str) -> StreamingHttpResponse:
@@ -38,22 +44,23 @@ def response(request: HttpRequest, events: QuerySet[AuditEvent], form: str) -> S
     )
 
 
-def _chunks(events: QuerySet[AuditEvent]) -> Iterator[list[dict[str, Any]]]:
+def _chunks(events: QuerySet[AuditEvent], columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows in chunks, each found by the index: one cursor over all would need a temporary file."""
     place = None
-    while chunk := list((events if place is None else older_than(events, place)).values(*COLUMNS)[:CHUNK]):
+    while chunk := list((events if place is None else older_than(events, place)).values(*columns)[:CHUNK]):
         yield chunk
         place = (chunk[-1]["at"], chunk[-1]["id"])
 
 
 def _as_json_lines(events: QuerySet[AuditEvent]) -> Iterator[str]:
-    for chunk in _chunks(events):
+    for chunk in _chunks(events, columns()):
         yield "".join(json.dumps(row, default=moments.written, ensure_ascii=False) + "\n" for row in chunk)
 
 
 def _as_csv(events: QuerySet[AuditEvent]) -> Iterator[str]:
-    yield ",".join(COLUMNS) + "\r\n"
-    for chunk in _chunks(events):
+    heading = columns()
+    yield ",".join(heading) + "\r\n"
+    for chunk in _chunks(events, heading):
         text = StringIO()
         csv.writer(text).writerows([_cell(value) for value in row.values()] for row in chunk)
         yield text.getvalue()

@@ -9,6 +9,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.utils import flatten_fieldsets
 from django.core.exceptions import ValidationError
+from django.db import connections, router
 from django.db.models import Count, Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -18,6 +19,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from ..audit.places import lacks_keys
 from ..models import APIKey, owners
 from ..models.querysets import accepted_at
 from .pages import Pages, keys_shown
@@ -59,7 +61,7 @@ class OwnedKeysMixin:
     def _links(self, request: HttpRequest, owner: Model) -> SafeString | str:
         """Return the links, or an empty text where this person sees no keys on this site."""
         try:
-            ref = owners.ref_of(owner) if owners.are_on() else ""
+            ref = owners.ref_of(owner) if _are_here() else ""
         except ValidationError:
             return ""
         pages = Pages(self.admin_site, request, _model_of_keys(self.admin_site))
@@ -124,9 +126,14 @@ def _model_of_keys(site: admin.AdminSite) -> type[Model]:
 def _accepted_keys(objs: Iterable[Model]) -> QuerySet[APIKey]:
     """Return the keys of these owners that are accepted now."""
     refs = []
-    for owner in objs if owners.are_on() else ():
+    for owner in objs if _are_here() else ():
         try:
             refs.append(owners.ref_of(owner))
         except ValidationError:
             continue
-    return APIKey.objects.accepted().filter(owner_ref__in=refs)
+    return APIKey.objects.accepted().of_owner(*refs) if refs else APIKey.objects.none()
+
+
+def _are_here() -> bool:
+    """Tell whether keys may have owners, and are in the schema that is looked at, where each tenant has its own."""
+    return owners.are_on() and not lacks_keys(connections[router.db_for_write(APIKey)])

@@ -116,19 +116,30 @@ def finds_other_tables(connection: BaseDatabaseWrapper) -> bool:
     if not has_schemas(connection):
         return False
     types = getattr(settings, "TENANT_TYPES", None)
-    return _has_keys(types[_public()]["APPS"] if types else getattr(settings, "SHARED_APPS", ()))
+    return _is_in(types[_public()]["APPS"] if types else getattr(settings, "SHARED_APPS", ()))
 
 
-def _is_shared() -> bool:
-    """Tell whether all tenants share the keys of the public schema, by the settings of django-tenants."""
+def lacks_keys(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether keys are in the tenants' schemas alone, and the connection is in the public one."""
+    is_public = getattr(connection, "schema_name", None) == _public()
+    return is_public and has_schemas(connection) and not finds_other_tables(connection)
+
+
+def mixes_tenants(connection: BaseDatabaseWrapper, app: str) -> bool:
+    """Tell whether all tenants share the keys, and each has rows of its own of the app with that label."""
+    return hasattr(connection, "schema_name") and _is_shared() and not _is_shared(app)
+
+
+def _is_shared(app: str = "keys") -> bool:
+    """Tell whether all tenants share the app's tables of the public schema, by the settings of django-tenants."""
     if types := getattr(settings, "TENANT_TYPES", None):
-        return not any(_has_keys(of_type["APPS"]) for name, of_type in types.items() if name != _public())
+        return not any(_is_in(of_type["APPS"], app) for name, of_type in types.items() if name != _public())
     names = getattr(settings, "TENANT_APPS", None)
-    return names is not None and not _has_keys(names)
+    return names is not None and not _is_in(names, app)
 
 
-def _has_keys(names: Iterable[str]) -> bool:
-    config = apps.get_app_config("keys")
+def _is_in(names: Iterable[str], app: str = "keys") -> bool:
+    config = apps.get_app_config(app)
     return not {config.name, f"{type(config).__module__}.{type(config).__qualname__}"}.isdisjoint(names)
 
 

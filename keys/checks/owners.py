@@ -3,13 +3,16 @@
 from collections.abc import Collection, Iterator
 from inspect import iscoroutinefunction
 
+from django.apps import apps
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
 from django.db.models import Q
 from django.utils.module_loading import import_string
 
+from ..audit.places import mixes_tenants
 from ..conf import SELF_SERVICE, configured, is_dotted, unusable
-from ..models import owners
+from ..models import APIKey, owners
 from .database import accepted_keys, named
 from .options import hint_for, mistakes_of, unregistered
 
@@ -66,6 +69,42 @@ def check_owners_are_listed(databases: Collection[str] | None = None, **kwargs: 
             id="keys.W027",
         )
         for names in named(keys)
+    ]
+
+
+@checks.register("keys")
+def check_owners_are_the_same_in_each_tenant(**kwargs: object) -> list[checks.CheckMessage]:
+    try:
+        listed = owners.models().values()
+    except ImproperlyConfigured:
+        return []  # told already
+    keys = connections[router.db_for_write(APIKey)]
+    return [
+        checks.Error(
+            f'KEYS["OWNERS"] names {model._meta.label}, of which each tenant has rows of its own, while all tenants'
+            " share the keys: a key would be somebody else's in each.",
+            hint="Let each tenant have keys of its own (TENANT_APPS), or let owners be of a model that all share.",
+            id="keys.E037",
+        )
+        for model in listed
+        if mixes_tenants(keys, model._meta.app_label)
+    ]
+
+
+@checks.register("keys")
+def check_no_field_hides_owners(**kwargs: object) -> list[checks.CheckMessage]:
+    if unusable() or not owners.are_on():
+        return []
+    return [
+        checks.Warning(
+            f"{model._meta.label} has a field `owner` of its own, which hides whose key it is: at a use nobody asks for"
+            " the owner that the field names, and a rotation does not copy it.",
+            hint="Give the field another name, or write its values into owner_ref and remove it.",
+            obj=model,
+            id="keys.W035",
+        )
+        for model in apps.get_models()
+        if issubclass(model, APIKey) and any(field.name == "owner" for field in model._meta.local_fields)
     ]
 
 

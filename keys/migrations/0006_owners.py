@@ -3,10 +3,33 @@
 The columns have defaults in the database: servers of the release before go on writing until they are restarted.
 """
 
+from typing import Any
+
 from django.db import migrations, models
+from django.utils import timezone
 
 import keys.models.owners
 import keys.models.validators
+from keys import actor
+
+BATCH = 500
+
+
+def end_owned_keys(apps: Any, schema_editor: Any) -> None:
+    """On the way back: nobody asks for owners any more, and a key that was refused with its owner must not come back."""
+    using = schema_editor.connection.alias
+    events = apps.get_model("keys", "AuditEvent").objects.using(using)
+    owned = apps.get_model("keys", "APIKey").objects.using(using).filter(is_active=True).exclude(owner_ref="")
+    while batch := list(owned.order_by("pk")[:BATCH]):
+        events.bulk_create(
+            events.model(
+                at=timezone.now(), event="deactivated", api_key_id=key.pk, key_name=key.name, key_prefix=key.prefix,
+                owner=key.owner_ref, actor=actor.current()[:150], changes={"is_active": [True, False]},
+                detail="its owner was taken from it by a migration",
+            )
+            for key in batch
+        )  # fmt: skip
+        owned.filter(pk__in=[key.pk for key in batch]).update(is_active=False)
 
 
 class Migration(migrations.Migration):
@@ -75,4 +98,5 @@ class Migration(migrations.Migration):
             model_name="auditevent",
             index=models.Index(condition=models.Q(("owner__gt", "")), fields=["owner", "at"], name="keys_event_owner"),
         ),
+        migrations.RunPython(migrations.RunPython.noop, end_owned_keys, hints={"model_name": "apikey"}),
     ]

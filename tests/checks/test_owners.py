@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.checks import CheckMessage, registry, run_checks
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db.models import CASCADE, ForeignKey, OneToOneField
+from django.test.utils import isolate_apps
 from django.urls import include, path
 from pytest_django import Settings
 
@@ -22,7 +24,9 @@ CHECKS: dict[str, Callable[..., list[CheckMessage]]] = {
     "keys.E027": owners.check_self_service,
     "keys.E031": selfservice.check_users_may_own_keys,
     "keys.E035": selfservice.check_users_may_own_keys,
+    "keys.E037": owners.check_owners_are_the_same_in_each_tenant,
     "keys.W027": owners.check_owners_are_listed,
+    "keys.W035": owners.check_no_field_hides_owners,
 }
 
 
@@ -156,3 +160,34 @@ def test_keys_whose_owner_is_no_longer_listed_are_told(settings: Settings) -> No
     settings.KEYS = {"OWNERS": ["auth.Nosuch"]}
     assert told() == []
     assert said("keys.W027", databases=[]) == []
+
+
+def test_a_subclass_with_an_owner_of_its_own_is_warned_of(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its keys would look owned, and outlive whoever owns them."""
+    with isolate_apps("tests.ownership") as isolated:
+
+        class UserKey(APIKey):
+            apikey_ptr = OneToOneField(APIKey, CASCADE, parent_link=True, primary_key=True, related_name="+")
+            owner = ForeignKey(User, CASCADE, related_name="+")
+
+            class Meta:
+                app_label = "ownership"
+
+    monkeypatch.setattr(owners, "apps", isolated)
+    assert said("keys.W035") == []
+    settings.KEYS = {"OWNERS": ["auth.User"]}
+    (message,) = said("keys.W035")
+    assert "ownership.UserKey has a field `owner` of its own" in message
+
+
+def test_owners_of_keys_that_tenants_share_are_shared_too(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auth.user:7` is somebody else in each schema."""
+    settings.KEYS = {"OWNERS": ["auth.User"]}
+    settings.TENANT_APPS = ["django.contrib.auth"]
+    assert said("keys.E037") == []
+    monkeypatch.setattr(connections[DEFAULT_DB_ALIAS], "schema_name", "acme", raising=False)
+    (message,) = said("keys.E037")
+    assert 'KEYS["OWNERS"] names auth.User, of which each tenant has rows of its own' in message
+    for shared in (["django.contrib.auth", "keys"], ["rest_framework"]):
+        settings.TENANT_APPS = shared
+        assert said("keys.E037") == []

@@ -1,14 +1,18 @@
 """The way back, what the files of the database hold, and old tables of other shapes."""
 
 import os
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import DatabaseError, IntegrityError, connection
+from pytest_django import Settings
 
 from keys import tokens
-from keys.models import APIKey
+from keys.models import APIKey, AuditEvent
 from tests.support.callers import opens
 from tests.support.old_system import (
     KEY,
@@ -58,6 +62,30 @@ class TestTheWayBack:
         APIKey.objects.update(is_active=True)
         for key in (*OLD_KEYS.values(), *self.digests, *(key for (key,) in rows)):
             assert not opens(key)
+
+
+def test_on_the_way_back_from_owners_owned_keys_end_and_the_log_says_why(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """The release before asks for no owner: a key that was refused with its owner would be accepted again."""
+    monkeypatch.setattr(import_module("keys.migrations.0006_owners"), "BATCH", 2)
+    settings.KEYS = {"OWNERS": ["auth.User"]}
+    anna = User.objects.create(username="anna", is_active=False)
+    keys: Any = APIKey.objects
+    owned = [keys.create(name=f"owned {number}", owner=anna).key for number in range(3)]
+    free = keys.create(name="free").key
+    ended = keys.create(name="ended", owner=anna)
+    ended.deactivate()
+    AuditEvent.objects.all().delete()
+    migrate("0005")
+    migrate()
+    assert opens(free)
+    assert not any(opens(key) for key in (*owned, ended.key))
+    events = AuditEvent.objects.filter(event="deactivated").order_by("key_name")
+    assert [(event.key_name, event.detail, event.changes) for event in events] == [
+        (f"owned {number}", "its owner was taken from it by a migration", {"is_active": [True, False]})
+        for number in range(3)
+    ]
 
 
 def files() -> bytes:

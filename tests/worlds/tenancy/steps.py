@@ -7,14 +7,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import time_machine
+from django.contrib.admin.utils import flatten_fieldsets
 from django.core.management import call_command
 from django.db import connection as djangos
 from django.db import connections
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.test.utils import override_settings
 from django.utils import timezone
 from django_tenants.utils import schema_context
 
+from keys.admin import OwnedKeysMixin
 from keys.audit.floods import floods
 from keys.audit.sinks import backlog
 from keys.models import APIKey, AuditEvent
@@ -249,6 +251,32 @@ def owners_are_others_in_each_tenant(first: str, second: str) -> None:
     with schema_context(second):
         assert APIKey.objects.get(pk=made[second].pk).is_active
         assert AuditEvent.objects.filter(owner="auth.user:77", reason="owner").count() == 1
+
+
+def owners_are_shared_by_all(*schemas: str) -> None:
+    """The public schema has users and no keys; whoever is deleted there has none that are accepted anywhere."""
+    from django.contrib import admin
+    from django.contrib.auth.admin import UserAdmin
+    from django.contrib.auth.models import User
+
+    clear(*schemas)
+    pages = type("Owners", (OwnedKeysMixin, UserAdmin), {})(User, admin.site)
+    with schema_context("public"):
+        root = User.objects.create(username="root", is_superuser=True, is_staff=True)
+        users = [User.objects.create(username=f"user {number}") for number in range(3)]
+    keys = {schema: [add_key(schema, owner_ref=f"auth.user:{user.pk}") for user in users] for schema in schemas}
+    request = RequestFactory().get("/")
+    request.user = root
+    with schema_context("public"):
+        assert pages.get_deleted_objects(users, request)[0]
+        assert "owned_keys" not in flatten_fieldsets(pages.get_fieldsets(request, users[0]))
+        users[0].delete()
+        User.objects.filter(pk=users[1].pk).delete()
+    with schema_context(schemas[0]):
+        assert "owned_keys" in flatten_fieldsets(pages.get_fieldsets(request, User.objects.get(pk=users[2].pk)))
+        User.objects.get(pk=users[2].pk).delete()
+        assert not APIKey.objects.get(pk=keys[schemas[0]][2].pk).is_active
+    assert {ask(schema, key.key) for schema in schemas for key in keys[schema]} == {401}
 
 
 def in_a_thread(act: Callable[[], object]) -> None:
