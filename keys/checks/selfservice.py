@@ -11,7 +11,6 @@ from ..conf import configured, self_service, unusable
 from ..endpoints import Endpoint, endpoints
 from ..models import APIKey, owners
 from ..scopes import EVERYTHING
-from .options import mistakes_of
 from .views import once_for_each_view
 
 API = "keys.selfservice.api.APIKeyViewSet"
