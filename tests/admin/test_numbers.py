@@ -109,6 +109,8 @@ def test_ids_with_commas_between_them_are_several_keys_and_all_are_shown(
     assert f"Key {BIG} (" not in text
 
 
+# Two that separate in other ways: each visits every page.
+@pytest.mark.parametrize("language", ["de", "hi"], indirect=True)
 def test_every_page_has_plain_numbers_and_its_links_lead_somewhere(
     admin_client: Client, language: str, keys: dict[int, APIKey]
 ) -> None:

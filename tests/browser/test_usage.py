@@ -55,8 +55,6 @@ def test_the_report_is_found_narrowed_and_looked_further_back(page: Any, key: AP
     "window",
     [
         pytest.param({"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"}, id="wide-light"),
-        pytest.param({"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"}, id="wide-dark"),
-        pytest.param({"viewport": {"width": 390, "height": 844}, "color_scheme": "light"}, id="narrow-light"),
         pytest.param({"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}, id="narrow-dark"),
     ],
 )

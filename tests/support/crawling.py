@@ -11,7 +11,7 @@ from django.test import Client
 
 from tests.support.admin import text_of
 
-OF_A_KIND = 8  # pages of one kind: filters can be combined without an end, and each event has its page
+OF_A_KIND = 5  # pages of one kind: filters can be combined without an end, and each event has its page
 
 
 class _Reader(HTMLParser):
