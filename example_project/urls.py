@@ -1,10 +1,11 @@
 """The addresses of the example."""
 
 from django.contrib import admin
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LoginView
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from example_project.accounts.views import LogoutView
 from example_project.views import WhoAmIView
 
 urlpatterns = [

@@ -1,7 +1,9 @@
 from typing import Any, cast
 
 from django.conf import settings
+from django.contrib.auth import views as auth_views
 from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
@@ -99,6 +101,15 @@ class UserView(generics.RetrieveAPIView[User]):
         if not user.is_staff:
             self.permission_denied(self.request)
         return super().get_object()
+
+
+class LogoutView(auth_views.LogoutView):
+    """Ends the session, and takes away the cookie with the JSON Web Token, which would let in the next person."""
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = super().post(request, *args, **kwargs)
+        response.delete_cookie(ACCESS_TOKEN_COOKIE, samesite="Lax")
+        return response
 
 
 @method_decorator(never_cache, name="dispatch")

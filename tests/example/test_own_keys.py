@@ -84,7 +84,10 @@ def test_people_log_in_and_find_their_keys_in_the_pages_of_the_service(client: C
     page = client.get(PAGES).text
     assert "<title>API keys | Auth service</title>" in page
     assert "Log out ada" in page
-    assert client.post("/account/logout/")["Location"] == "/account/login/"
+    client.cookies["access_token"] = "a JSON Web Token"
+    left = client.post("/account/logout/")
+    assert left["Location"] == "/account/login/"
+    assert left.cookies["access_token"]["max-age"] == 0
 
 
 def test_departments_are_for_users_and_for_services_with_the_scope(
