@@ -67,6 +67,7 @@ NARROW = """
 FIND_PROBLEMS = "axe.run('#content', { preload: false, resultTypes: ['violations'] })"
 
 
+@pytest.mark.matrix
 def test_every_page_fits_its_window_is_accessible_and_keeps_to_the_policy(
     page: Page, visits: list[Callable[[Page], object]]
 ) -> None:

@@ -100,6 +100,7 @@ def shown(page: Page) -> str:
     return secret.inner_text()
 
 
+@pytest.mark.matrix
 def test_every_page_fits_its_window_is_accessible_and_keeps_to_the_policy(
     page: Page, keys: list[APIKey], settings: Settings
 ) -> None:

@@ -51,6 +51,7 @@ def test_the_report_is_found_narrowed_and_looked_further_back(page: Any, key: AP
     expect(page.get_by_text("Forgotten")).to_have_count(0)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     "window",
     [

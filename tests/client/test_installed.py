@@ -26,6 +26,8 @@ PROJECTS = {
 }
 FIXTURE = "def test_fixture(api_key_client):\n    assert api_key_client().get('/guarded/').status_code == 200\n"
 
+pytestmark = pytest.mark.matrix
+
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:

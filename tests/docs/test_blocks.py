@@ -99,6 +99,7 @@ def test_the_projects_hold_the_blocks_that_name_a_file_of_theirs() -> None:
     assert found == {"python": 15, "html": 3}
 
 
+@pytest.mark.matrix
 def test_two_worlds_are_run_by_name() -> None:
     command = shlex.split(block("docs/building.md", "## Other people's settings", "sh"))
     assert command[:3] == ["python", "-m", "tests.worlds"]
