@@ -235,6 +235,13 @@ def self_service() -> dict[str, Any]:
     return {**SELF_SERVICE, **conf.SELF_SERVICE}
 
 
+def offered_scopes() -> list[str]:
+    """Return the scopes that users may give to keys of their own."""
+    given: Sequence[str] | None = self_service()["SCOPES"]
+    named = conf.DEFAULT_SCOPES if given is None else given
+    return [scope for scope in dict.fromkeys(named) if scope != scopes.EVERYTHING]
+
+
 def _rules_of_self_service(name: str, value: Any) -> Iterator[Mistake]:
     if not isinstance(value, Mapping):
         yield Mistake(name, 'KEYS["SELF_SERVICE"] is not a dictionary.', 'Write "SELF_SERVICE": {"MOST_KEYS": 20}.')

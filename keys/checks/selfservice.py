@@ -7,10 +7,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
 from ..authentication import KeyringAuthentication
-from ..conf import configured, self_service, unusable
+from ..conf import conf, offered_scopes, self_service, unusable
 from ..endpoints import Endpoint, endpoints
 from ..models import APIKey, owners
-from ..scopes import EVERYTHING
 from .views import once_for_each_view
 
 API = "keys.selfservice.api.APIKeyViewSet"
@@ -19,7 +18,7 @@ ROOM = "keys.selfservice."
 
 @checks.register("keys")
 def check_users_may_own_keys(**kwargs: object) -> list[checks.CheckMessage]:
-    found = next(filter(_is_ours, endpoints()), None)
+    found = _first_of_ours()
     if found is None or unusable():  # with any wrong option none can be read
         return []
     if owners.are_on():
@@ -36,7 +35,7 @@ def check_users_may_own_keys(**kwargs: object) -> list[checks.CheckMessage]:
 
 @checks.register("keys")
 def check_the_number_of_keys_holds(**kwargs: object) -> list[checks.CheckMessage]:
-    found = next(filter(_is_ours, endpoints()), None)
+    found = _first_of_ours()
     database = connections[router.db_for_write(APIKey)]
     if found is None or database.vendor != "postgresql" or not database.settings_dict["ATOMIC_REQUESTS"]:
         return []
@@ -73,12 +72,11 @@ def _users_are_missing(found: Endpoint) -> checks.CheckMessage:
 
 @checks.register("keys")
 def check_users_have_scopes_to_give(**kwargs: object) -> list[checks.CheckMessage]:
-    found = next(filter(_is_ours, endpoints()), None)
+    found = _first_of_ours()
     if found is None or unusable() or not owners.are_on():
         return []
-    held = configured()
-    usual = [scope for scope in held["DEFAULT_SCOPES"] if scope != EVERYTHING]
-    if self_service()["SCOPES"] is not None or usual or not held["SCOPES"]:
+    # An empty list of one's own says that it is meant.
+    if self_service()["SCOPES"] is not None or offered_scopes() or not conf.SCOPES:
         return []
     return [
         checks.Warning(
@@ -105,6 +103,11 @@ def check_users_get_to_the_api(**kwargs: object) -> list[checks.CheckMessage]:
         if _is_api(endpoint) and not endpoint.overrides("get_authenticators")
         if not any(map(_may_know_users, endpoint.authenticators))
     )
+
+
+def _first_of_ours() -> Endpoint | None:
+    """Return an endpoint where users look after their own keys; None if the project has none."""
+    return next(filter(_is_ours, endpoints()), None)
 
 
 def _is_ours(endpoint: Endpoint) -> bool:

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from .. import moments
-from ..conf import conf, self_service, sentence_of
+from ..conf import conf, offered_scopes, self_service, sentence_of
 from ..models import APIKey
 from . import rules
 
@@ -103,7 +103,7 @@ class CreateForm(KeyForm):
             )  # fmt: skip
             self.fields = {"name": self.fields.pop("name"), "owner": owner, **self.fields}
         self.fields["scopes"].initial = rules.usual_scopes()
-        self.offer_scopes(rules.offered())
+        self.offer_scopes(offered_scopes())
         self._offer_lives(self_service()["LONGEST_LIFE"])
         self.fields["after"].widget.attrs["autocomplete"] = "off"
 
@@ -162,7 +162,7 @@ class ChangeForm(KeyForm):
     def __init__(self, data: Any, *, key: APIKey) -> None:
         now = {"name": key.name, "scopes": [*key.scopes], "allowed_ips": "\n".join(key.allowed_ips)}
         super().__init__(data, initial=now)
-        self.offer_scopes(dict.fromkeys([*rules.offered(), *key.scopes]))
+        self.offer_scopes(dict.fromkeys([*offered_scopes(), *key.scopes]))
         # Without them, as a program sends it, changes are compared with the current row.
         is_opened = data is None or self.add_initial_prefix("name") in data
         for field in self.fields.values():

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 
 from .. import lifecycle, moments, networks, scopes
 from ..actor import is_person
-from ..conf import conf, self_service
+from ..conf import conf, offered_scopes, self_service
 from ..models import APIKey, owners
 from ..models.querysets import APIKeyQuerySet
 from ..models.stale import StaleKeyError
@@ -62,16 +62,9 @@ def keys_of(user: Any) -> APIKeyQuerySet[Any]:
     return APIKey.objects.of_owner(*owners_of(user))
 
 
-def offered() -> list[str]:
-    """Return the scopes that users may give."""
-    given = self_service()["SCOPES"]
-    named: Sequence[str] = conf.DEFAULT_SCOPES if given is None else given
-    return [scope for scope in dict.fromkeys(named) if scope != scopes.EVERYTHING]
-
-
 def usual_scopes() -> list[str]:
     """Return the scopes of a key for which nobody names any."""
-    may_give = offered()
+    may_give = offered_scopes()
     return [scope for scope in conf.DEFAULT_SCOPES if scope in may_give]
 
 
@@ -79,7 +72,7 @@ def beyond(held: Any) -> list[str]:
     """Return the scopes that a key got from an administrator, as they are beyond what users may give."""
     if not isinstance(held, list | tuple):
         return [str(held)]
-    may_give = offered()
+    may_give = offered_scopes()
     return [scope for scope in held if not scopes.grants(may_give, scope)]
 
 
@@ -250,7 +243,7 @@ def _read(expires_at: datetime) -> datetime:
 
 
 def _look_at_scopes(given: Sequence[str], held: Sequence[str] = ()) -> None:
-    may_give = offered()
+    may_give = offered_scopes()
     if refused := [scope for scope in given if scope not in may_give and not scopes.grants(held, scope)]:
         message = _("“%(scope)s” is not a scope that you may give.")
         raise ValidationError({"scopes": ValidationError(message, code="beyond", params={"scope": refused[0]})})
