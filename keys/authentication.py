@@ -1,7 +1,7 @@
 """Authentication for Django REST framework, with the decisions of `verification`."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -197,13 +197,14 @@ class KeyringAuthentication(BaseAuthentication):
     superuser's key may all that the view allows. Only scopes limit it, so ask for them: `HasScope("orders:write")`.
     """
 
-    header: ClassVar[str] = "X-API-Key"
-    keyword: ClassVar[str | None] = None
+    header: ClassVar[str | Sequence[str]] = "X-API-Key"
+    keyword: ClassVar[str | Sequence[str] | None] = None
     keyrings: ClassVar[tuple[Keyring, ...]] = ()
     refused_detail: ClassVar[str] = "Invalid API key."
     not_configured_detail: ClassVar[str] = "API key not configured"
     answers_missing: ClassVar[bool] = False
     acts_as_owner: ClassVar[bool] = False
+    leaves_unknown: ClassVar[bool] = False
     guard: ClassVar[Guard] = Guard(keyrings=())
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -216,6 +217,7 @@ class KeyringAuthentication(BaseAuthentication):
             not_configured_detail=cls.not_configured_detail,
             answers_missing=cls.answers_missing,
             acts_as_owner=cls.acts_as_owner,
+            leaves_unknown=cls.leaves_unknown,
         )
 
     def authenticate(self, request: Request) -> tuple[Any, Holder] | None:

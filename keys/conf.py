@@ -41,6 +41,7 @@ class Options:
     OWNERS: Sequence[str] = field(default_factory=list)
     OWNER_IS_ALLOWED: str = ""
     SELF_SERVICE: Mapping[str, Any] = field(default_factory=dict)
+    REFUSAL_RESPONSE: str = ""
 
 
 DEFAULTS: dict[str, Any] = {option.name: getattr(Options(), option.name) for option in fields(Options)}
@@ -297,6 +298,7 @@ _RULES: dict[str, Callable[[str, Any], Iterator[Mistake]]] = {
     "AUDIT_BACKLOG_LIMIT": _a_number_of_entries,
     "OWNERS": _a_list_of_models,
     "OWNER_IS_ALLOWED": _a_function,
+    "REFUSAL_RESPONSE": _a_function,
     "SELF_SERVICE": _rules_of_self_service,
 }
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from django.http import HttpRequest
@@ -57,54 +57,64 @@ class Presented(dict[str, Any]):
         return "<headers of a request>"
 
 
-def presented(meta: Mapping[str, Any], header: str, keyword: str | None = None) -> Presented:
-    """Return all that a decision about this request's key and address depends on. `read` accepts it as `meta`."""
-    return Presented({name: meta[name] for name in _meta_names(header, keyword) if name in meta})
+@dataclass(frozen=True)
+class Wanted:
+    """Where a guard looks for a key: in these headers, and in `Authorization` after these keywords, in any case."""
 
+    headers: tuple[str, ...]
+    keywords: tuple[str, ...] = ()
 
-def is_same_key(one: Presented, other: Presented, header: str, keyword: str | None = None) -> bool:
-    """Tell whether both present the same key, or none, from the same address, in whichever of the headers."""
-    if one == other:
-        return True
-    if any(one.get(name) != other.get(name) for name in _NAMES_OF_ADDRESS):
-        return False
-    first, second = read(one, header, keyword), read(other, header, keyword)
-    if first is None or second is None:
-        return first is second
-    same = tokens.bare(first.token, conf.PREFIX) == tokens.bare(second.token, conf.PREFIX)
-    return same and not (first.in_conflict or second.in_conflict)
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(map(_meta_name, self.headers))
 
+    @cached_property
+    def _schemes(self) -> frozenset[str]:
+        return frozenset(keyword.lower() for keyword in self.keywords)
 
-def read(meta: Mapping[str, Any], header: str, keyword: str | None = None) -> Credential | None:
-    """Return what is presented in `header`, or in `Authorization` with `keyword` in any case; None without either.
+    @cached_property
+    def _all_names(self) -> tuple[str, ...]:
+        authorization = ("HTTP_AUTHORIZATION",) if self.keywords else ()
+        return (*self._names, *_NAMES_OF_ADDRESS, *authorization)
 
-    Two different keys are a conflict; neither is preferred.
-    """
-    found = []
-    if (value := meta.get(_meta_name(header))) is not None:
-        found.append(Secret(value.strip(BLANKS)))
-    if keyword is not None and (authorization := meta.get("HTTP_AUTHORIZATION")) is not None:
-        scheme, value = _split(authorization)
-        if scheme == keyword.lower():
-            found.append(Secret(value))
-        elif any(_split(part)[0] == keyword.lower() for part in authorization.split(",")):
-            # The header was sent twice, for two schemes. The whole value cannot be a key.
-            found.append(Secret(authorization))
-    if not found:
-        return None
-    in_conflict = len({tokens.bare(token, conf.PREFIX) for token in found}) > 1
-    return Credential(found[0], tuple(found), in_conflict)
+    def presented(self, meta: Mapping[str, Any]) -> Presented:
+        """Return all that a decision about this request's key and address depends on. `read` accepts it as `meta`."""
+        return Presented({name: meta[name] for name in self._all_names if name in meta})
+
+    def is_same_key(self, one: Presented, other: Presented) -> bool:
+        """Tell whether both present the same key, or none, from the same address, in whichever of the headers."""
+        if one == other:
+            return True
+        if any(one.get(name) != other.get(name) for name in _NAMES_OF_ADDRESS):
+            return False
+        first, second = self.read(one), self.read(other)
+        if first is None or second is None:
+            return first is second
+        same = tokens.bare(first.token, conf.PREFIX) == tokens.bare(second.token, conf.PREFIX)
+        return same and not (first.in_conflict or second.in_conflict)
+
+    def read(self, meta: Mapping[str, Any]) -> Credential | None:
+        """Return what is presented, in whichever place; None if nothing is.
+
+        Two different keys are a conflict; neither is preferred.
+        """
+        found = [Secret(meta[name].strip(BLANKS)) for name in self._names if name in meta]
+        if self._schemes and (authorization := meta.get("HTTP_AUTHORIZATION")) is not None:
+            scheme, value = _split(authorization)
+            if scheme in self._schemes:
+                found.append(Secret(value))
+            elif any(_split(part)[0] in self._schemes for part in authorization.split(",")):
+                # The header was sent twice, for two schemes. The whole value cannot be a key.
+                found.append(Secret(authorization))
+        if not found:
+            return None
+        in_conflict = len({tokens.bare(token, conf.PREFIX) for token in found}) > 1
+        return Credential(found[0], tuple(found), in_conflict)
 
 
 @lru_cache
 def _meta_name(header: str) -> str:
     return "HTTP_" + header.upper().replace("-", "_")
-
-
-@lru_cache
-def _meta_names(header: str, keyword: str | None) -> tuple[str, ...]:
-    names = (_meta_name(header), *_NAMES_OF_ADDRESS)
-    return names if keyword is None else (*names, "HTTP_AUTHORIZATION")
 
 
 def is_header(name: object) -> bool:

@@ -9,7 +9,6 @@ from weakref import ref
 
 from django.http import HttpRequest
 
-from . import credentials
 from .audit import statements
 from .audit.places import Place
 from .credentials import Presented
@@ -69,7 +68,7 @@ class Decisions:
         for other, earlier, use in self.made:
             if (
                 (other is guard or other == guard)
-                and (earlier == presented or credentials.is_same_key(earlier, presented, guard.header, guard.keyword))
+                and (earlier == presented or guard.wanted.is_same_key(earlier, presented))
                 and (use is None or use.place is None or use.place == statements.changing_place())
             ):
                 return True, use
@@ -104,7 +103,7 @@ class Decisions:
 
     def tell_late(self, guard: Guard, presented: Presented) -> None:
         """Tell the foresight that this key is decided within the view, unless that was to be expected."""
-        own = credentials.presented(self.meta, guard.header, guard.keyword)
+        own = guard.wanted.presented(self.meta)
         is_own = own == presented and not any(use is not None and other == guard for other, _, use in self.made)
         is_own = is_own and self.place == statements.changing_place()
         # A guard behind an authenticator of another kind is expected, and has to wait for it.

@@ -13,7 +13,6 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from rest_framework.views import APIView
 
-from . import credentials
 from .actor import Service, is_person
 from .authentication import set_user, user_for
 from .decisions import keep_out_of_caches
@@ -79,7 +78,7 @@ class _GuardedView:
         """Return the view that answers the request, with `request.auth` and `request.user` set; or the refusal."""
         plain = _plain(request)
         use = use_of(plain, self._guard)
-        if self._or_user and credentials.read(plain.META, self._guard.header, self._guard.keyword) is None:
+        if self._or_user and self._guard.wanted.read(plain.META) is None:
             return self._decide_without_key(request, plain, use)
         return self._refusal(use) or self._view_for_key(request, use and use.holder)
 

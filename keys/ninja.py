@@ -22,7 +22,7 @@ class APIKeyAuth(AuthBase):
 
     def __init__(self, *scopes: str, guard: Guard | None = None) -> None:
         self.scopes, self.guard = scopes, guard or Guard()
-        self.openapi_name = self.guard.header
+        self.openapi_name = self.guard.wanted.headers[0]
         super().__init__()
 
     def __call__(self, request: HttpRequest) -> Holder | None:

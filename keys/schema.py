@@ -34,15 +34,16 @@ class KeyringScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
     @property
     def name(self) -> list[str]:  # type: ignore[override]
         in_header = self.target.__class__.__name__
-        return [in_header] if self.target.keyword is None else [in_header, f"{in_header}InAuthorization"]
+        return [in_header] if not self.target.guard.wanted.keywords else [in_header, f"{in_header}InAuthorization"]
 
     def get_security_requirement(self, auto_schema: openapi.AutoSchema) -> list[dict[str, list[Any]]]:
         return [{name: []} for name in self.name]
 
     def get_security_definition(self, auto_schema: openapi.AutoSchema) -> list[dict[str, Any]]:
-        in_header = {"type": "apiKey", "in": "header", "name": self.target.header}
+        in_header = {"type": "apiKey", "in": "header", "name": self.target.guard.wanted.headers[0]}
         # An "http" scheme would have to be a registered one, such as Bearer.
-        words = _("An API key after the word “%(keyword)s” and a blank.") % {"keyword": self.target.keyword}
+        keywords = "” or “".join(self.target.guard.wanted.keywords)
+        words = _("An API key after the word “%(keyword)s” and a blank.") % {"keyword": keywords}
         in_authorization = {"type": "apiKey", "in": "header", "name": "Authorization", "description": words}
         return [in_header, in_authorization]
 
@@ -60,7 +61,7 @@ class Decoration:
         if self.guard == APIKeyAuthentication.guard:
             return APIKeyAuthentication()
         reads = {name: getattr(self.guard, name) for name in ("header", "keyword", "keyrings")}
-        made: KeyringAuthentication = type(self.guard.header, (KeyringAuthentication,), reads)()
+        made: KeyringAuthentication = type(self.guard.wanted.headers[0], (KeyringAuthentication,), reads)()
         return made
 
 

@@ -1,6 +1,6 @@
 """Decides whether a key is accepted, and why not. Nothing else decides it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from time import monotonic
@@ -18,7 +18,7 @@ from .audit import announcements, places, recording, sinks, statements
 from .audit.outcomes import RowHandle
 from .audit.places import Place
 from .conf import conf
-from .credentials import Credential
+from .credentials import Credential, Wanted
 from .decisions import Decisions, decisions_on, keep_out_of_caches
 from .keyrings import DatabaseKeyring, EnvironmentKey, Holder, Keyring
 from .models import APIKey, AuditEvent, owners
@@ -40,8 +40,9 @@ class Guard:
     Equal guards make the same decision of the same key, so it is made once for each request.
     """
 
-    header: str = "X-API-Key"
-    keyword: str | None = "Api-Key"
+    # One name or several; no keyword for none in `Authorization`.
+    header: str | Sequence[str] = "X-API-Key"
+    keyword: str | Sequence[str] | None = "Api-Key"
     keyrings: tuple[Keyring, ...] = (DatabaseKeyring(),)
     refused_detail: str = "Invalid API key."
     not_configured_detail: str = "API key not configured"
@@ -49,18 +50,25 @@ class Guard:
     answers_missing: bool = False
     # `request.user` is the owner of the key where that is a user. It decides nothing of the key.
     acts_as_owner: bool = field(default=False, compare=False)
+    # A key that no keyring knows is left to the authenticators that follow.
+    leaves_unknown: bool = False
+    # Where the key is read.
+    wanted: Wanted = field(init=False, repr=False, compare=False)
     # Why the guard cannot work; empty if it can. `check` says so, and each request is answered with an error.
     mistake: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Look at the types, as long as no request is near: what raises for a header may show its value."""
-        keyrings: Any = self.keyrings
-        safe: dict[str, Any] = {"keyrings": tuple(keyrings) if isinstance(keyrings, list) else keyrings}
+        # Tuples for lists, so that guards can be compared and kept in sets.
+        lists = {name: getattr(self, name) for name in ("header", "keyword", "keyrings")}
+        safe: dict[str, Any] = {name: tuple(held) if isinstance(held, list) else held for name, held in lists.items()}
         if mistake := _mistake_of(self):
             safe = {"mistake": mistake, "header": "X-API-Key", "keyword": None, "keyrings": ()}
         for name, value in safe.items():
             object.__setattr__(self, name, value)
-        credentials.expect(self.header)
+        object.__setattr__(self, "wanted", Wanted(_names_in(self.header), _names_in(self.keyword)))
+        for header in self.wanted.headers:
+            credentials.expect(header)
 
     @property
     def is_configured(self) -> bool:
@@ -70,20 +78,28 @@ class Guard:
     @property
     def vary(self) -> tuple[str, ...]:
         """The request headers on which the answer depends."""
-        return (self.header,) if self.keyword is None else (self.header, "Authorization")
+        return (*self.wanted.headers, "Authorization") if self.wanted.keywords else self.wanted.headers
 
     @property
     def challenge(self) -> str:
         """The header `WWW-Authenticate` of each 401 (RFC 9110, 15.5.2)."""
-        return f'{self.keyword or "Api-Key"} realm="api"'
+        return ", ".join(f'{keyword} realm="api"' for keyword in self.wanted.keywords or ("Api-Key",))
+
+
+def _names_in(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    return () if names is None else (names,) if isinstance(names, str) else tuple(names)
 
 
 def _mistake_of(guard: Guard) -> str:
     """Return which value of the guard is of a wrong type, as a sentence; empty if none is."""
-    if not credentials.is_header(guard.header):
-        return f"header = {guard.header!r} is not the name of a header."
-    if guard.keyword is not None and not credentials.is_header(guard.keyword):
-        return f"keyword = {guard.keyword!r} is neither a word nor None."
+    headers: Any = guard.header if isinstance(guard.header, list | tuple) else [guard.header]
+    if not headers or not all(map(credentials.is_header, headers)):
+        return f"header = {guard.header!r} is not the name of a header, nor a list of names."
+    keywords: Any = guard.keyword if isinstance(guard.keyword, list | tuple) else [guard.keyword]
+    if not all(keyword is None or credentials.is_header(keyword) for keyword in keywords) or (
+        None in keywords and guard.keyword is not None
+    ):
+        return f"keyword = {guard.keyword!r} is neither a word, nor a list of words, nor None."
     keyrings: Any = guard.keyrings
     if not isinstance(keyrings, list | tuple):
         return f"keyrings (or variables) = {keyrings!r} is neither a tuple nor a list."
@@ -94,7 +110,7 @@ def _mistake_of(guard: Guard) -> str:
     for name in ("refused_detail", "not_configured_detail"):
         if not isinstance(text := getattr(guard, name), str | Promise):
             return f"{name} = {text!r} is not a text."
-    for name in ("answers_missing", "acts_as_owner"):
+    for name in ("answers_missing", "acts_as_owner", "leaves_unknown"):
         if not isinstance(switch := getattr(guard, name), bool):
             return f"{name} = {switch!r} is no switch."
     return ""
@@ -149,7 +165,7 @@ def use_of(request: HttpRequest, guard: Guard) -> Use | None:
 def _decided(request: HttpRequest, guard: Guard, decisions: Decisions) -> Use | None:
     if id(request) != decisions.request_id:
         decisions.keep_out_of_caches()
-    presented = credentials.presented(request.META, guard.header, guard.keyword)
+    presented = guard.wanted.presented(request.META)
     is_decided, use = decisions.find(guard, presented)
     if not is_decided:
         in_transaction = decisions.is_open and statements.is_in_transaction()
@@ -176,7 +192,7 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False, i
         raise ImproperlyConfigured(f"A view's guard cannot work: {guard.mistake}")
     if credentials.exposed:
         credentials.hide_from_reports(request)
-    credential = credentials.read(request.META, guard.header, guard.keyword)
+    credential = guard.wanted.read(request.META)
     if credential is None:
         return None if is_guess else _answer_without_key(guard)
     use = Use(guard, credentials.client_address(request.META), in_transaction=in_transaction)

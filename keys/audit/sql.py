@@ -13,9 +13,11 @@ from ..models import APIKey, AuditEvent
 from ..models.audit_event import DENIALS, EVENT_FIELDS, OUTCOME
 from ..redaction import ESCAPED
 
-# What a look-up reads: not the note, which is for people and may be long.
-KEY_FIELDS = tuple(field for field in APIKey._meta.concrete_fields if field.name != "note")
-NOTE = [field.name for field in APIKey._meta.concrete_fields].index("note")
+# What a look-up reads: not what is for people alone. A note may be long.
+FOR_PEOPLE = ("note", "typed_by_hand")
+KEY_FIELDS = tuple(field for field in APIKey._meta.concrete_fields if field.name not in FOR_PEOPLE)
+# In ascending order, so that each may be put in its place.
+UNREAD = [number for number, field in enumerate(APIKey._meta.concrete_fields) if field.name in FOR_PEOPLE]
 KEY_NAMES = [field.attname for field in KEY_FIELDS]
 EVENT_NAMES = [field.attname for field in EVENT_FIELDS]
 # A row that came through a stream has a ticket too.
@@ -47,7 +49,9 @@ class SQL:
         self.quote = quote = connection.ops.quote_name
         self.keys, self.events = quote(APIKey._meta.db_table), quote(AuditEvent._meta.db_table)
         self.returns_id = connection.features.can_return_columns_from_insert and connection.vendor != "sqlite"
-        self.find = f"SELECT {self.columns(KEY_FIELDS)} FROM {self.keys} WHERE {quote('key')} = %s"  # noqa: S608
+        one = f"SELECT {self.columns(KEY_FIELDS)} FROM {self.keys} WHERE {quote('key')} = %s"  # noqa: S608
+        # By either of two digests. The second is looked for only if the first finds nothing: `IN` looks for both.
+        self.find = f"{one} UNION ALL {one} LIMIT 1"
         places = ", ".join(["%s"] * len(EVENT_FIELDS))
         self.insert = f"INSERT INTO {self.events} ({self.columns(EVENT_FIELDS)}) VALUES ({places})"  # noqa: S608
         self.insert += f" RETURNING {quote('id')}" if self.returns_id else ""

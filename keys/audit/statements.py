@@ -18,7 +18,7 @@ from ..models.audit_event import Row, described
 from ..models.fields import in_database
 from .outcomes import Batch, CountedRow, Outcome, RowHandle
 from .places import Place, at, can_return_to, finds_other_tables, may_change, place_of
-from .sql import EVENT_NAMES, KEY_FIELDS, KEY_NAMES, NOTE, OWN_NAMES, SHIPPED_NAMES, SQL, dialect_of
+from .sql import EVENT_NAMES, KEY_FIELDS, KEY_NAMES, OWN_NAMES, SHIPPED_NAMES, SQL, UNREAD, dialect_of
 
 logger = logging.getLogger("api_keys")
 
@@ -93,7 +93,8 @@ class Database:
             for convert in converters:
                 row[position] = convert(row[position], expression, connection)
         # In the place of each field, so that Django need not look which of them are there.
-        row.insert(NOTE, DEFERRED)
+        for position in UNREAD:
+            row.insert(position, DEFERRED)
         return APIKey.from_db(connection.alias, KEY_NAMES, row)
 
 
@@ -162,19 +163,19 @@ def _run_on(connection: BaseDatabaseWrapper, work: Callable[[Any, BaseDatabaseWr
         return work(cursor, connection, database)
 
 
-def find(digest: str) -> APIKey | None:
-    """Return the key with this digest, in whatever state it is, or None."""
-    return _run(lambda cursor, connection, database: _find(cursor, connection, database, digest))
+def find(digests: Sequence[str]) -> APIKey | None:
+    """Return the key with either of the two digests, in whatever state it is, or None."""
+    return _run(lambda cursor, connection, database: _find(cursor, connection, database, digests))
 
 
-def _find(cursor: Any, connection: BaseDatabaseWrapper, database: Database, digest: str) -> APIKey | None:
-    cursor.execute(database.sql.find, [digest])
+def _find(cursor: Any, connection: BaseDatabaseWrapper, database: Database, digests: Sequence[str]) -> APIKey | None:
+    cursor.execute(database.sql.find, digests)
     values = cursor.fetchone()
     return None if values is None else database.key(connection, values)
 
 
-def find_and_record(digest: str, row: Row, may_use: Callable[[APIKey], bool]) -> Found:
-    """Return the key with this digest, and the handle of the row that records its use if one was written.
+def find_and_record(digests: Sequence[str], row: Row, may_use: Callable[[APIKey], bool]) -> Found:
+    """Return the key with either of the two digests, and the handle of the row that records its use if one was written.
 
     `may_use` decides whether a use is written. PostgreSQL's single statement writes before `may_use` can be called,
     so the caller may have to turn that row into a refusal.
@@ -182,11 +183,11 @@ def find_and_record(digest: str, row: Row, may_use: Callable[[APIKey], bool]) ->
 
     def work(cursor: Any, connection: BaseDatabaseWrapper, database: Database) -> Found:
         if database.sql.find_and_record is None:
-            key = _find(cursor, connection, database, digest)
+            key = _find(cursor, connection, database, digests)
             if key is None or not may_use(key):
                 return key, None
             return key, _insert(cursor, connection, database, {**row, **described(key, key.pk)})
-        cursor.execute(database.sql.find_and_record, [digest, *_parameters(connection, row, OWN_NAMES), row["at"]])
+        cursor.execute(database.sql.find_and_record, [*digests, *_parameters(connection, row, OWN_NAMES), row["at"]])
         values = cursor.fetchone()
         if values is None:
             return None, None

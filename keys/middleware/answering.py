@@ -130,7 +130,7 @@ class APIKeyMiddleware:
 
 
 def _verify(request: HttpRequest, guard: Guard, decisions: Decisions) -> Use | None:
-    presented = credentials.presented(request.META, guard.header, guard.keyword)
+    presented = guard.wanted.presented(request.META)
     if decisions.outer is not None:
         is_decided, use = decisions.find(guard, presented)
         if is_decided:
@@ -143,7 +143,7 @@ def _verify(request: HttpRequest, guard: Guard, decisions: Decisions) -> Use | N
 def _guess(request: HttpRequest, decisions: Decisions, guards: Iterable[Guard]) -> None:
     """Verify a good key that earlier requests were asked for. Whatever else is presented waits for the view."""
     for guard in guards:
-        presented = credentials.presented(request.META, guard.header, guard.keyword)
+        presented = guard.wanted.presented(request.META)
         is_decided, _ = decisions.find(guard, presented)
         if not is_decided:
             use = check(request, guard, is_guess=True)

@@ -52,7 +52,7 @@ def hash_keys(apps: Any, schema_editor: Any) -> None:
         plain = [row for row in batch if not tokens.is_digest(row.key)]
         for row in plain:
             row.is_active = row.is_active and row.key != ""
-            row.prefix = tokens.visible_prefix(row.key)
+            row.prefix = row.key[: tokens.PREFIX_LENGTH] if tokens.is_standard(row.key) else ""
             row.key = tokens.digest(row.key)
         rows.bulk_update(plain, ["key", "prefix", "is_active"])
     if rows.exists():

@@ -18,7 +18,17 @@ from ..conf import conf
 from ..tokens import Secret
 from . import changes, owners
 from .audit_event import AuditEvent
-from .fields import KeyField, ListField, MomentField, PrefixField, default_scopes, digest, stored, visible_prefix
+from .fields import (
+    KeyField,
+    ListField,
+    MomentField,
+    PrefixField,
+    TypedByHandField,
+    default_scopes,
+    digest,
+    stored,
+    told_by,
+)
 from .querysets import EXPIRES_SOON, APIKeyQuerySet, Rows, unrecorded
 from .recorded import RecordedModel, secrets_put_away
 from .validators import validate_name, validate_networks, validate_note, validate_rate, validate_scopes
@@ -61,7 +71,8 @@ class APIKey(Service, RecordedModel):
         _("active"), default=True, help_text=_("Untick to refuse the key from the next request on.")
     )
     created_at = MomentField(_("created at"), auto_now_add=True)
-    prefix = PrefixField(_("prefix"), max_length=tokens.PREFIX_LENGTH, blank=True, default="", editable=False)
+    prefix = PrefixField(_("prefix"), max_length=tokens.LONGEST_VISIBLE, blank=True, default="", editable=False)
+    typed_by_hand = TypedByHandField(_("typed by hand"), default=False, db_default=False, editable=False)
     scopes = ListField(
         _("scopes"), default=default_scopes, blank=True, validators=[validate_scopes],
         help_text=_("What the key may do. A key without scopes opens only what asks for no scope."),
@@ -108,13 +119,13 @@ class APIKey(Service, RecordedModel):
         {"name", "scopes", "expires_at", "allowed_ips", "rate", "owner_ref", "note"}
     )
     # The event's own columns say it, or it says nothing of what a new key may do.
-    UNTOLD: ClassVar[frozenset[str]] = frozenset({"key", "prefix", "created_at", "family"})
+    UNTOLD: ClassVar[frozenset[str]] = frozenset({"key", "prefix", "typed_by_hand", "created_at", "family"})
     # What a successor copies from the key it replaces, and what is its own. Each field is in one of the two.
     COPIED_BY_ROTATION: ClassVar[frozenset[str]] = frozenset(
         {"name", "scopes", "allowed_ips", "rate", "owner_ref", "note"}
     )
     OWN_AFTER_ROTATION: ClassVar[frozenset[str]] = frozenset(
-        {"id", "key", "prefix", "is_active", "created_at", "expires_at", "replaced_by", "family"}
+        {"id", "key", "prefix", "typed_by_hand", "is_active", "created_at", "expires_at", "replaced_by", "family"}
     )
 
     def __str__(self) -> str:
@@ -125,7 +136,7 @@ class APIKey(Service, RecordedModel):
         state = super().__getstate__()
         state.pop("found_owner", None)
         if isinstance(key := state.get("key"), Secret):
-            state |= {"key": digest(key), "prefix": visible_prefix(key)}
+            state |= {"key": digest(key), **told_by(key)}
         return state
 
     @property
@@ -173,11 +184,6 @@ class APIKey(Service, RecordedModel):
         used = AuditEvent.objects.written().latest_of("api_key_id", self.pk).filter(event=Event.USED)
         last: datetime | None = used.values_list("at", flat=True).first()
         return last
-
-    @property
-    def typed_by_hand(self) -> bool:
-        """Whether a person typed the key, so that it may be guessed."""
-        return not self.prefix
 
     @property
     def objection(self) -> str:

@@ -130,7 +130,7 @@ class AuditEvent(models.Model):
         related_name="events", verbose_name=_("API key"),
     )  # fmt: skip
     key_name = models.CharField(_("key name"), max_length=100, blank=True, default="")
-    key_prefix = models.CharField(_("key prefix"), max_length=tokens.PREFIX_LENGTH, blank=True, default="")
+    key_prefix = models.CharField(_("key prefix"), max_length=tokens.LONGEST_VISIBLE, blank=True, default="")
     method = models.CharField(_("method"), max_length=16, blank=True, default="")
     path = models.CharField(_("path"), max_length=255, blank=True, default="")
     endpoint = models.CharField(_("endpoint"), max_length=128, blank=True, default="")

@@ -1,5 +1,6 @@
 """Fields: a key is hashed on its way to the database and its digest is read back; moments keep their instant."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
@@ -26,14 +27,32 @@ class Digest(str):
     __slots__ = ()
 
 
+class Sought(Digest):
+    """A digest that was made from a token to find its key."""
+
+    __slots__ = ()
+
+
 def digest(token: str) -> Digest:
     """Return the digest of a token, with or without `KEYS["PREFIX"]`."""
     return Digest(tokens.digest(tokens.bare(token, conf.PREFIX)))
 
 
+def digests(token: str) -> tuple[Digest, Digest]:
+    """Return each digest by which the token may be stored, with or without `KEYS["PREFIX"]`; ours first."""
+    first, second = tokens.digests(tokens.bare(token, conf.PREFIX))
+    return Digest(first), Digest(second)
+
+
 def visible_prefix(token: str) -> str:
-    """Return the 8 hexadecimal characters that identify the key to people; `KEYS["PREFIX"]` is left out."""
+    """Return the beginning that identifies the key to people; `KEYS["PREFIX"]` is left out."""
     return tokens.visible_prefix(tokens.bare(token, conf.PREFIX))
+
+
+def told_by(token: str) -> dict[str, Any]:
+    """Return the values of a key's fields that its token tells."""
+    prefix = visible_prefix(token)
+    return {"prefix": prefix, "typed_by_hand": not prefix}
 
 
 def new_key() -> Secret:
@@ -112,7 +131,8 @@ class KeyField(models.CharField):  # type: ignore[type-arg]
 
     def get_prep_value(self, value: Any) -> Any:
         """Hash a looked-up value, a stored digest too, so that a digest does not find its own row."""
-        return value if value is None or hasattr(value, "resolve_expression") else digest(str(value))
+        is_ready = value is None or isinstance(value, Sought) or hasattr(value, "resolve_expression")
+        return value if is_ready else digest(str(value))
 
     def get_db_prep_save(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
         if value is None or hasattr(value, "as_sql"):
@@ -146,23 +166,61 @@ class KeyLookup(models.Lookup):
 
 
 @KeyField.register_lookup
-class KeyExact(KeyLookup, Exact):
-    pass
+class KeyIn(KeyLookup, In):
+    def get_prep_lookup(self) -> Any:
+        if not hasattr(self.rhs, "resolve_expression"):
+            self.rhs = [sought for value in self.rhs for sought in _sought(value)]
+        return super().get_prep_lookup()
 
 
 @KeyField.register_lookup
-class KeyIn(KeyLookup, In):
-    pass
+class KeyExact(KeyLookup, Exact):
+    def get_prep_lookup(self) -> Any:
+        is_token = isinstance(self.rhs, str) and not isinstance(self.rhs, Sought)
+        return tuple(_sought(self.rhs)) if is_token else super().get_prep_lookup()
+
+    def as_sql(self, compiler: Any, connection: BaseDatabaseWrapper) -> Any:
+        if isinstance(self.rhs, tuple):
+            return KeyIn(self.lhs, self.rhs).as_sql(compiler, connection)
+        return super().as_sql(compiler, connection)
+
+
+def _sought(value: Any) -> Iterable[Any]:
+    """Return each digest by which the token may be stored; any other value as it is."""
+    is_token = isinstance(value, str) and not isinstance(value, Sought)
+    return map(Sought, digests(value)) if is_token else [value]
+
+
+def _tell(field: Any, instance: models.Model) -> None:
+    key = instance.__dict__.get("key")
+    if isinstance(key, Secret):
+        setattr(instance, field.attname, told_by(key)[field.attname])
 
 
 class PrefixField(models.CharField):  # type: ignore[type-arg]
-    """The first 8 hexadecimal characters of the key, set whenever a new key is saved."""
+    """The beginning of the key that people see, set whenever a new key is saved."""
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
-        key = model_instance.__dict__.get("key")
-        if isinstance(key, Secret):
-            setattr(model_instance, self.attname, visible_prefix(key))
+        _tell(self, model_instance)
         return super().pre_save(model_instance, add)
+
+
+class TypedByHandField(models.BooleanField):  # type: ignore[type-arg]
+    """Whether the key may be guessed, set whenever a new key is saved. Of a digest nobody can tell."""
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        _tell(self, model_instance)
+        return super().pre_save(model_instance, add)
+
+
+class ExactTextField(models.CharField):  # type: ignore[type-arg]
+    """A text of which no two are equal that differ in case or accents, whatever the database's collation does."""
+
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
+        parameters = super().db_parameters(connection)
+        if connection.vendor == "mysql":
+            parameters["collation"] = "utf8mb4_bin"
+        return parameters
 
 
 def in_database(moment: datetime, connection: BaseDatabaseWrapper) -> datetime:

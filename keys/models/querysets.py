@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from . import changes, owners
 from .audit_event import AuditEvent
-from .fields import is_token, visible_prefix
+from .fields import is_token, told_by
 from .recorded import RecordedModel, secrets_put_away
 from .stale import is_computed
 
@@ -76,7 +76,7 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
         for name in self.model.CHECKED & kwargs.keys() - computed:
             kwargs[name] = self.model._meta.get_field(name).clean(kwargs[name], None)  # type: ignore[union-attr]
         if is_token(kwargs.get("key")):
-            kwargs["prefix"] = visible_prefix(kwargs["key"])
+            kwargs |= told_by(kwargs["key"])
         # Whether a text holds a key depends on the row.
         pasted = {name for name, value in kwargs.items() if changes.may_hold_key(value)}
         return self._update_and_record(kwargs, (computed | pasted) & self.model.CHECKED)
@@ -106,9 +106,9 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
         for key in keys:
             key.validate(names)
             if "key" in names and is_token(key.key):
-                key.prefix = visible_prefix(key.key)
+                vars(key).update(told_by(key.key))
         if "key" in names:
-            names.add("prefix")
+            names |= {"prefix", "typed_by_hand"}
         rows = super().bulk_update(keys, list(names), batch_size)
         for key in keys:
             key.remember(names)

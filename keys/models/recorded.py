@@ -16,7 +16,7 @@ from ..tokens import Secret
 from . import changes
 from .audit_event import LOADED, AuditEvent
 from .changes import Changes
-from .fields import stored, visible_prefix
+from .fields import stored, told_by
 from .stale import TrackedModel
 
 Event = AuditEvent.Event
@@ -31,7 +31,8 @@ def secrets_put_away(keys: Iterable[RecordedModel]) -> Iterator[None]:
     held = [(key, secret) for key in keys if isinstance(secret := key.__dict__.get("key"), Secret)]
     digests = [stored(secret) for _, secret in held]
     for (key, secret), digest in zip(held, digests, strict=True):
-        key.prefix, key.key = visible_prefix(secret), digest
+        vars(key).update(told_by(secret))
+        key.key = digest
     try:
         yield
     finally:

@@ -85,7 +85,7 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "path": ["\x00", "\ud800", "x" * 256, "\x1b", "\u200b", None, 5, ["/"], {"a": "/"}],
     "user_agent": ["x" * 256, "\n"],
     "key_name": ["x" * 101],
-    "key_prefix": ["x" * 9],
+    "key_prefix": ["x" * 21],
     "actor": ["user: boss"],
     "detail": ["scopes"],
     "changes": [{"scopes": [[], ["*"]]}, None],

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, connections
 from pytest_django import Settings
 
-from keys.models import APIKey, AuditEvent, AuditLog, AuditSeal
+from keys.models import APIKey, AuditEvent, AuditLog, AuditSeal, KeyOrigin
 from tests.support.commands import found
 from tests.support.processes import ROOT
 
@@ -31,7 +31,7 @@ class SentElsewhere:
         ({AuditLog}, True),
         ({APIKey}, True),
         ({AuditEvent, AuditSeal}, True),
-        ({APIKey, AuditEvent, AuditLog, AuditSeal}, False),
+        ({APIKey, AuditEvent, AuditLog, AuditSeal, KeyOrigin}, False),
     ],
     ids=["nothing", "log", "seals", "identity", "keys", "log and seals", "all"],
 )

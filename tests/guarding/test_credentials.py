@@ -12,7 +12,7 @@ KEY, OTHER = "0123456789" * 4, "abcdefabcd" * 4
 def read(x_api_key: str | None = None, authorization: str | None = None) -> Credential | None:
     headers = {"HTTP_X_API_KEY": x_api_key, "HTTP_AUTHORIZATION": authorization}
     meta = {name: value for name, value in headers.items() if value is not None}
-    return credentials.read(meta, "X-API-Key", "Api-Key")
+    return credentials.Wanted(("X-API-Key",), ("Api-Key",)).read(meta)
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ def test_leaves_what_is_not_ours_to_others(authorization: str | None) -> None:
 
 
 def test_reads_no_authorization_without_a_keyword() -> None:
-    assert credentials.read({"HTTP_AUTHORIZATION": f"Api-Key {KEY}"}, "X-API-Key") is None
+    assert credentials.Wanted(("X-API-Key",)).read({"HTTP_AUTHORIZATION": f"Api-Key {KEY}"}) is None
 
 
 def test_reads_the_header_it_is_told() -> None:
     meta = {"HTTP_X_INTERNAL_API_KEY": KEY, "HTTP_X_API_KEY": OTHER}
-    credential = credentials.read(meta, "X-Internal-Api-Key")
+    credential = credentials.Wanted(("X-Internal-Api-Key",)).read(meta)
     assert credential is not None
     assert (credential.token, credential.in_conflict) == (KEY, False)
 

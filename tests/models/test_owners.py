@@ -263,8 +263,9 @@ class TestReading:
         made = keys.create(name="A", note="Ask Anna.")
         key = DatabaseKeyring().find(made.key)
         assert key is not None
-        assert key.get_deferred_fields() == {"note"}
-        assert (key.note, key.loaded == APIKey.objects.get().loaded) == ("Ask Anna.", True)
+        assert key.get_deferred_fields() == {"note", "typed_by_hand"}
+        assert (key.note, key.typed_by_hand) == ("Ask Anna.", False)
+        assert key.loaded == APIKey.objects.get().loaded
         key.note = "Ask Ben."
         key.save()
         assert APIKey.objects.get().note == "Ask Ben."

@@ -41,7 +41,7 @@ def migrate(target: str = "") -> None:
 
 
 def drop_tables() -> None:
-    for table in ("keys_auditlog", "keys_auditseal", "keys_auditevent", "keys_apikey"):
+    for table in ("keys_keyorigin", "keys_auditlog", "keys_auditseal", "keys_auditevent", "keys_apikey"):
         execute(f"DROP TABLE IF EXISTS {table}")
     MigrationRecorder.Migration.objects.filter(app="keys").delete()
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from keys import importing
 from keys.conf import conf
+from keys.importing import packages, taking
 from keys.management.command import KeysCommand
 
 
@@ -20,7 +20,7 @@ class Command(KeysCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("source", choices=importing.SOURCES, help="Whose keys: %(choices)s.")
+        parser.add_argument("source", choices=packages.SOURCES, help="Whose keys: %(choices)s.")
         parser.add_argument("--model", default="", help="A model of your own in place of the package's: app.Model.")
         scopes = parser.add_mutually_exclusive_group()
         scopes.add_argument(
@@ -31,21 +31,19 @@ class Command(KeysCommand):
         parser.add_argument("--dry-run", action="store_true", help="Say what would be done, and do nothing.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        source = importing.SOURCES[options["source"]]
+        source = packages.SOURCES[options["source"]]
         scopes = [] if options["no_scopes"] else options["scopes"]
         try:
-            model = importing.model_of(source, options["model"])
+            model = packages.model_of(source, options["model"])
         except LookupError as error:
             raise CommandError(str(error.args[0])) from error
         with self.committed_once_written():
-            report = importing.take_over(source.read(model), scopes=scopes, dry_run=options["dry_run"])
+            report = taking.take_over(source.read(model), scopes=scopes, dry_run=options["dry_run"])
             self._tell(report, source, scopes, options["dry_run"])
         if report.left:
             sys.exit(1)
 
-    def _tell(
-        self, report: importing.Report, source: importing.Source, scopes: list[str] | None, dry_run: bool
-    ) -> None:
+    def _tell(self, report: taking.Report, source: packages.Source, scopes: list[str] | None, dry_run: bool) -> None:
         held = ", ".join(conf.DEFAULT_SCOPES if scopes is None else scopes)
         verb = "would be imported" if dry_run else "imported"
         self.stdout.write(f"{report.imported} {verb}, with {f'the scopes {held}' if held else 'no scopes'}")

@@ -1,29 +1,17 @@
-"""Where keys are stored: in the database, or in the environment. A keyring finds the holder of a token."""
+"""The keys in environment variables."""
 
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-from django.db import Error
-
-from . import environment, scopes
-from .actor import Service
-from .audit import statements
-from .audit.outcomes import RowHandle
-from .conf import environment_folder
-from .models import APIKey, fields
-from .models.audit_event import Holder, Row
-
-__all__ = ["DatabaseKeyring", "EnvironmentKey", "EnvironmentKeyring", "Holder", "Keyring", "Row"]
+from .. import environment, scopes
+from ..actor import Service
+from ..conf import environment_folder
+from .protocol import KeyStoreError
 
 logger = logging.getLogger("api_keys")
-
-
-class KeyStoreError(Error):
-    """The place where keys are stored cannot be read now. The answer is 503, as if it were the database."""
 
 
 @dataclass(frozen=True)
@@ -42,57 +30,6 @@ class EnvironmentKey(Service):
     @property
     def actor_name(self) -> str:
         return self.name if self.name.startswith(environment.PREFIX) else f"key:{self.name}"
-
-
-class Keyring(Protocol):
-    """A place where keys are stored.
-
-    A keyring whose keys are in the audit log's database may have `find_and_record` too, as `DatabaseKeyring` does.
-    """
-
-    def is_configured(self) -> bool:
-        """Tell whether the keyring can hold a key."""
-
-    def find(self, token: str) -> Holder | None:
-        """Return the holder of the token; None if it is not in this keyring.
-
-        A holder may say in `objection` why it is refused, by a reason of AuditEvent, and in `allowed_ips` from where it
-        may be used, as APIKey does. One that has neither is accepted.
-        """
-
-
-@dataclass(frozen=True, eq=False)
-class DatabaseKeyring:
-    """The keys in the table of `APIKey`."""
-
-    def __eq__(self, other: object) -> bool:
-        """Equal guards share their decisions, so what a subclass holds counts too."""
-        return type(self) is type(other) and vars(self) == vars(other)
-
-    def __hash__(self) -> int:
-        return hash(type(self))
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        # The combined statement would bypass a `find` of the project's own.
-        first = next(base for base in cls.__mro__ if {"find", "find_and_record"} & vars(base).keys())
-        if "find_and_record" not in vars(first):
-            cls.find_and_record = None  # type: ignore[assignment]
-
-    def is_configured(self) -> bool:
-        return True
-
-    def find(self, token: str) -> APIKey | None:
-        return statements.find(str(fields.digest(token)))
-
-    def find_and_record(
-        self, token: str, row: Row, may_use: Callable[[Holder], bool]
-    ) -> tuple[APIKey | None, RowHandle | None]:
-        """Find the key and record its use; return the key, and the handle of the row if one was written.
-
-        The use may be recorded even if `may_use` refuses it: the caller must ask again, and correct the row.
-        """
-        return statements.find_and_record(str(fields.digest(token)), row, may_use)
 
 
 @dataclass(frozen=True, eq=False)

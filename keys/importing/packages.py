@@ -1,28 +1,18 @@
-"""Imports the keys of other packages, so that their clients keep the keys they have.
-
-No secret is needed. The stored digest is kept if it equals `tokens.digest` of the key. A key that is hashed in another
-way cannot be found by one look-up, and is not imported.
-"""
+"""The packages whose keys are known: where they are, what is read of them, and what a key loses."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.apps import apps
-from django.db import router, transaction
+from django.db import router
 from django.db.models import Model
 
-from . import tokens
-from .models import APIKey, fields
-from .models.fields import Digest
-from .models.querysets import unrecorded
-from .redaction import has_control_characters, printable
-
-BATCH_SIZE = 500
+from .. import tokens
+from ..models import fields
+from .taking import Found
 
 UNLIKE_OURS = "the package's settings make keys that are too short, too long or hashed in another way"
 UNSENDABLE = "no header can carry it"
@@ -33,41 +23,6 @@ THE_USER = (
 
 
 @dataclass(frozen=True)
-class Found:
-    """A key of another package; `obstacle` says why it cannot be imported."""
-
-    name: str
-    created_at: datetime
-    digest: str
-    prefix: str
-    is_active: bool = True
-    expires_at: datetime | None = None
-    obstacle: str = ""
-
-    def key(self, scopes: Sequence[str] | None) -> APIKey:
-        """Return the key as it is saved here, with the default scopes if `scopes` is None."""
-        key = APIKey(
-            name=_acceptable(self.name.strip() or self.prefix)[: APIKey._meta.get_field("name").max_length],
-            key=Digest(self.digest),
-            prefix=self.prefix,
-            is_active=self.is_active,
-            expires_at=self.expires_at,
-        )
-        if scopes is not None:
-            key.scopes = list(scopes)
-        return key
-
-
-@dataclass(frozen=True)
-class Report:
-    """How many keys were imported, how many were here before, and how many were not imported, by obstacle."""
-
-    imported: int
-    here_already: int
-    left: Counter[str]
-
-
-@dataclass(frozen=True)
 class Source:
     """A package to import from: its model, the fields read from it, and what a key loses."""
 
@@ -75,39 +30,6 @@ class Source:
     columns: tuple[str, ...]
     read: Callable[[type[Model]], Iterator[Found]]
     losses: tuple[str, ...]
-
-
-def take_over(found: Iterable[Found], *, scopes: Sequence[str] | None = None, dry_run: bool = False) -> Report:
-    """Import the keys that have no obstacle and are not here yet, all or none, and return the numbers.
-
-    Without `scopes` they get `KEYS["DEFAULT_SCOPES"]`. With `dry_run` nothing is written. Raises ValidationError.
-    """
-    using = router.db_for_write(APIKey)
-    known = set(APIKey._base_manager.using(using).values_list("key", flat=True))
-    here_already, left = 0, Counter[str]()
-    new: list[tuple[Found, APIKey]] = []
-    for one in found:
-        if one.obstacle:
-            left[one.obstacle] += 1
-        elif one.digest in known:
-            here_already += 1
-        else:
-            new.append((one, one.key(scopes)))
-    for _, key in new:
-        key.validate()
-    if not dry_run:
-        with transaction.atomic(using=using):
-            APIKey.objects.bulk_create([key for _, key in new], BATCH_SIZE)
-            for one, key in new:
-                key.created_at = one.created_at
-            # Not in the log: each key has just got its created event.
-            unrecorded(APIKey, using).bulk_update([key for _, key in new], ["created_at"], BATCH_SIZE)
-    return Report(len(new), here_already, left)
-
-
-def _acceptable(name: str) -> str:
-    """Return the name, as the log would show it if it holds control characters, which no name here does."""
-    return printable(name) if has_control_characters(name) else name
 
 
 def _from_authtoken(model: type[Model]) -> Iterator[Found]:
@@ -149,7 +71,7 @@ def _rows(model: Any, *related: str) -> Iterator[Any]:
 
 def _obstacle(sample: str, hexadecimal: str) -> str:
     """Return why a key like this sample, just made by the package, would not match what the package stores of it."""
-    is_found = tokens.is_presentable(sample) and fields.digest(sample) == f"sha512${hexadecimal}"
+    is_found = tokens.is_presentable(sample) and f"sha512${hexadecimal}" in fields.digests(sample)
     return "" if is_found else UNLIKE_OURS
 
 
