@@ -16,7 +16,7 @@ from django.urls import path
 from ninja import NinjaAPI
 from pytest_django import Settings
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication, TokenAuthentication
-from rest_framework.exceptions import AuthenticationFailed, NotFound
+from rest_framework.exceptions import APIException, AuthenticationFailed, NotFound
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -33,10 +33,10 @@ from keys.throttling import APIKeyRateThrottle
 from keys.verification import Guard, holder_of, is_from_person
 from tests.support.callers import UNAVAILABLE, UNKNOWN
 from tests.support.commands import serve
-from tests.support.keys import make_key
 from tests.support.log import rows
 from tests.support.tables import renamed
 from tests.support.two_systems import Both, Ours, by_authtoken, guarded_by, their_token
+from tests.support.witnesses import Witness
 
 pytestmark = pytest.mark.django_db
 
@@ -100,6 +100,28 @@ class Anybody(BaseAuthentication):
         return "Anybody"
 
 
+class Enveloped(Both):
+    """Answers with this status, whatever has gone wrong."""
+
+    status = 200
+
+    def get_exception_handler(self) -> Any:
+        def handle(error: Exception, context: Any) -> Response:
+            found: Any = exception_handler(error, context)
+            return Response({"status": found.status_code}, status=self.status)
+
+        return handle
+
+
+class Stern(BaseAuthentication):
+    """Raises an exception that is none of Django REST framework's for this."""
+
+    def authenticate(self, request: Request) -> Any:
+        error = APIException("Go away.")
+        error.status_code = 401
+        raise error
+
+
 class Nobody(BaseAuthentication):
     def authenticate(self, request: Request) -> Any:
         raise AuthenticationFailed("Not by me.")
@@ -156,19 +178,11 @@ class TestDjangoRestFramework:
         assert (send()[0], rows()) == (200, [])
 
     @pytest.mark.parametrize("status", [200, 404])
-    @pytest.mark.parametrize("last", [[], [Nobody]], ids=["missing", "failed"])
+    @pytest.mark.parametrize("last", [[], [Nobody], [Stern]], ids=["missing", "failed", "an error of its own"])
     def test_an_exception_handler_gives_another_answer(
         self, atomic_requests: bool, settings: Settings, status: int, last: list[Any]
     ) -> None:
-        class Enveloped(Both):
-            def get_exception_handler(self) -> Any:
-                def handle(error: Exception, context: Any) -> Response:
-                    found: Any = exception_handler(error, context)
-                    return Response({"status": found.status_code}, status=status)
-
-                return handle
-
-        serve(settings, Enveloped.as_view(authentication_classes=[Ours, *last]))
+        serve(settings, Enveloped.as_view(authentication_classes=[Ours, *last], status=status))
         assert send() == (status, {"status": 401})
         assert rows() == [("refused", "unknown", "", status)]
 
@@ -219,6 +233,23 @@ class TestSeveralGuards:
         assert send("/0/", key)[0] == status
         known = ("refused", "scope", "env:TEST_LEAVING", 403)
         assert rows() == [known if key == INTERNAL else STRANGER[0]]
+
+    def test_a_denial_by_the_second_is_on_record_whatever_the_answer(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TEST_LEAVING", INTERNAL)
+        serve(settings, Enveloped.as_view(authentication_classes=[Ours, OfEnvironmentToTheEnd], status=404))
+        assert send("/0/", INTERNAL) == (404, {"status": 403})
+        assert rows() == [("refused", "scope", "env:TEST_LEAVING", 404)]
+
+    @pytest.mark.django_db(transaction=True)
+    def test_the_second_is_asked_before_the_view_too(
+        self, settings: Settings, key: APIKey, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+        serve(settings, Witness.as_view(authentication_classes=[InX, Ours]))
+        found = send("/0/", str(key.key), **{"X-Other-Key": UNKNOWN})
+        assert found == (200, {"seen": 1, "in_transaction": True})
 
     def test_a_key_that_the_second_knows(self, settings: Settings, key: APIKey) -> None:
         serve(settings, guarded_by(InX, Ours))
@@ -316,6 +347,11 @@ class TestNinja:
         assert send("/sync/own-401", **{"X-Theirs": "anna"})[0] == 401
         assert rows() == []
 
+    def test_a_session_that_nobody_asked_for_accepts_nothing(self) -> None:
+        browser = Client(headers={"X-API-Key": UNKNOWN})
+        browser.force_login(User.objects.create(username="anna"))
+        assert (browser.get("/sync/").status_code, rows()) == (401, STRANGER)
+
     @SENDERS
     @pytest.mark.parametrize("address", ["/sync/", "/async/"])
     def test_nobody_accepts(self, address: str, sent: Callable[..., Any]) -> None:
@@ -412,21 +448,33 @@ class TestTheLookUp:
         assert Counted.looked_up == [UNKNOWN]
 
     @pytest.mark.django_db(transaction=True)
-    def test_of_a_view_that_is_known_by_its_requests(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_of_a_view_that_is_known_by_its_requests(
+        self, settings: Settings, key: APIKey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The view is expected to ask, and what it does not ask for is neither recorded nor a reason to forget it."""
         monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
-        inner = guarded_by(OursCounted, Anybody)
+        monkeypatch.setenv("TEST_LEAVING", INTERNAL)
+        authenticators = [OfEnvironment, OursCounted, Anybody]
+        inner = Witness.as_view(authentication_classes=authenticators, permission_classes=[AllowAny])
 
         def hides(request: HttpRequest) -> Any:
-            return inner(request) if "asks" in request.GET else HttpResponse(status=401)
+            return JsonResponse({}, status=int(request.GET["status"])) if "status" in request.GET else inner(request)
 
         serve(settings, hides)
-        assert send("/0/?asks", str(make_key(scopes=["users:read"]).key))[0] == 200
-        Counted.looked_up.clear()
+        assert send()[0] == 200  # nothing is learnt, and nobody is told, of what is left
+        assert warnings(caplog) == []
+        assert [send("/0/", INTERNAL)[1]["seen"], send("/0/", str(key.key))[1]["seen"]] == [0, 1]
         AuditEvent.objects.all().delete()
-        assert send("/0/?asks")[0] == 200
-        assert Counted.looked_up == [UNKNOWN]
-        assert Client().get("/0/", headers={"X-API-Key": UNKNOWN}).status_code == 401  # the view did not ask
+        Counted.looked_up.clear()
+        assert (send()[0], Counted.looked_up) == (200, [UNKNOWN])
+        assert [send(f"/0/?status={status}")[0] for status in (200, 401)] == [200, 401]
         assert rows() == []
+        assert send("/0/", str(key.key))[1]["seen"] == 1
+        assert len(warnings(caplog)) == 1
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "The view " in record.getMessage()]
 
 
 class TestRequestsWithinRequests:
@@ -445,6 +493,21 @@ class TestRequestsWithinRequests:
         serve(settings, batch)
         assert Client().get("/0/").json() == [401, 200, 401]
         assert rows() == STRANGER * 2
+
+    def test_an_answer_401_to_the_whole(self, settings: Settings) -> None:
+        """Which parts were refused is known by then."""
+        parts = [guarded_by(Ours, Anybody), guarded_by(Ours, Nobody)]
+
+        def batch(request: HttpRequest) -> HttpResponse:
+            for number, view in enumerate(parts):
+                inner = copy.copy(request)
+                inner.META = {**request.META, "HTTP_X_API_KEY": f"{number:040}"}
+                view(inner)
+            return HttpResponse(status=401)
+
+        serve(settings, batch)
+        assert Client().get("/0/").status_code == 401
+        assert rows() == STRANGER
 
     def test_a_part_of_a_streaming_answer(self, settings: Settings) -> None:
         view = function(api_key_required(guard=LEAVES))

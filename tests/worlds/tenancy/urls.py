@@ -70,5 +70,5 @@ urlpatterns = [
     path("guest/", guest),
     path("host/", host),
     path("left/", APIView.as_view(authentication_classes=[Ours, Wanders], permission_classes=[HasAPIKey])),
-    path("unasked/", APIView.as_view(authentication_classes=[Wanders, Ours], permission_classes=[HasAPIKey])),
+    path("unasked/", APIView.as_view(authentication_classes=[Wanders, Ours, Wanders], permission_classes=[HasAPIKey])),
 ]
