@@ -187,9 +187,10 @@ class KeyringAuthentication(BaseAuthentication):
     """Authenticates requests by a key from one of `keyrings`, tried in order.
 
     Subclass it to accept several kinds of key in one header. The key is read from `header` and, with `keyword`,
-    from `Authorization`. `refused_detail` is the text of a 401, `not_configured_detail` that of the 503 if no
-    keyring is configured. With `answers_missing`, a request without a key gets `refused_detail` too, instead of the
-    next authenticator.
+    from `Authorization`; each is one name or several. After the keyword `Basic` the key is the password, and the user
+    is ignored. `refused_detail` is the text of a 401, `not_configured_detail` that of the 503 if no keyring is
+    configured. With `answers_missing`, a request without a key gets `refused_detail` too, instead of the next
+    authenticator.
 
     With `acts_as_owner`, `request.user` is the owner of the key where that is a user of the project, and a
     `ServicePrincipal` otherwise; `request.auth` is the key in any case. Whatever looks at the user (`IsAdminUser`,
@@ -254,7 +255,7 @@ def _given(request: Request) -> tuple[Any, Holder] | None:
 class APIKeyAuthentication(KeyringAuthentication):
     """Keys from the database, in `X-API-Key: <key>` or `Authorization: Api-Key <key>`."""
 
-    keyword = "Api-Key"
+    keyword: ClassVar[str | Sequence[str] | None] = "Api-Key"
     keyrings = (DatabaseKeyring(),)
 
 
