@@ -20,6 +20,7 @@ from tests.support.log import rows
 from tests.support.two_systems import (
     Ours,
     OursToTheEnd,
+    PatientBasic,
     PatientKnox,
     PatientTokens,
     by_authtoken,
@@ -166,17 +167,32 @@ class TestBothInOneRequest:
 
 
 class TestOtherWaysIn:
-    @pytest.mark.parametrize(
-        ("password", "expected"),
-        [("right", (200, ANNA, [])), ("wrong", (401, {"detail": "Invalid username/password."}, []))],
-    )
-    def test_basic_authentication_without_a_key(self, settings: Settings, password: str, expected: Any) -> None:
+    @pytest.mark.parametrize("state", ["right", "wrong", *OUR_KEYS])
+    @pytest.mark.parametrize("order", ["ours first", "ours behind"])
+    def test_the_password_of_basic(self, settings: Settings, order: str, state: str) -> None:
+        """The old system's users have passwords; with ours the password is a key."""
+
+        class InBasic(Ours):
+            keyword = "Basic"
+
+        first = order == "ours first"
+        serve(settings, guarded_by(*([InBasic, BasicAuthentication] if first else [PatientBasic, InBasic])))
         User.objects.create_user("anna", password="right")
-        serve(settings, guarded_by(Ours, BasicAuthentication))
-        client = Client(raise_request_exception=False)
+        password = our_token(state) if state in OUR_KEYS else state
+        expected = {"right": (200, ANNA, []), "wrong": (401, {}, STRANGER), **OUR_KEYS}[state]
         value = b64encode(f"anna:{password}".encode()).decode()
-        found = client.get("/0/", headers={"Authorization": f"Basic {value}"})
-        assert (found.status_code, {**found.json(), **expected[1]}, rows()) == (expected[0], found.json(), expected[2])
+        check({"Authorization": f"Basic {value}"}, *expected)
+
+    def test_two_passwords_of_basic(self, settings: Settings) -> None:
+        """A header that was sent twice, with our key in one of them."""
+
+        class InBasic(Ours):
+            keyword = "Basic"
+
+        serve(settings, guarded_by(InBasic, BasicAuthentication))
+        values = [b64encode(f"anna:{password}".encode()).decode() for password in ("x", our_token("good"))]
+        both = f"Basic {values[0]}, Basic {values[1]}"
+        check({"Authorization": both}, 400, {}, [("refused", "conflict", "", 400)])
 
     @pytest.mark.parametrize("order", [(Ours, SessionAuthentication), (SessionAuthentication, Ours)])
     def test_a_session(self, settings: Settings, order: Any) -> None:

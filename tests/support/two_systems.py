@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 from knox.auth import TokenAuthentication as KnoxAuthentication
 from knox.models import AuthToken
-from rest_framework.authentication import TokenAuthentication
+from rest_framework.authentication import BasicAuthentication, TokenAuthentication
 from rest_framework.authtoken.models import Token
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
@@ -47,6 +47,14 @@ class PatientTokens(TokenAuthentication):
 
 
 class PatientKnox(KnoxAuthentication):  # type: ignore[misc]
+    def authenticate(self, request: Request) -> Any:
+        try:
+            return super().authenticate(request)
+        except AuthenticationFailed:
+            return None
+
+
+class PatientBasic(BasicAuthentication):
     def authenticate(self, request: Request) -> Any:
         try:
             return super().authenticate(request)
