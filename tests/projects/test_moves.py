@@ -1,0 +1,263 @@
+"""Four projects are moved as docs/moves.md says, while their clients call without a pause and see nothing but 200."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from secrets import token_hex, token_urlsafe
+
+import pytest
+import requests
+
+from tests.projects.calling import Call
+from tests.projects.moving import Move, moving
+
+pytestmark = pytest.mark.matrix
+
+Span = tuple[float, float]
+
+
+def check_answers(calls: dict[str, list[Call]], refused: dict[str, set[int]]) -> None:
+    """Fail where a good client saw anything but 200, or a refused one anything but its refusal."""
+    for name, of_client in calls.items():
+        others = [call for call in of_client if call.status not in refused.get(name, {200})]
+        assert not others, (name, others[:5], len(others))
+    assert sum(map(len, calls.values())) > 2000
+
+
+def check_rows(move: Move, calls: dict[str, list[Call]], began: dict[str, Span]) -> None:
+    """Fail where the log has not exactly one row for each request that presented a key of ours.
+
+    A client's key became ours somewhen within the span `began`, without which it was when step 1 was deployed.
+    """
+    rows = [row for row in move.rows() if row["reason"] != "unknown"]
+    found = Counter(row["request_id"] for row in rows)
+    assert {*found.values()} == {1}
+    assert {row["event"] for row in rows if row["status"] == 200} == {"used"}
+    named = {call.id for of_client in calls.values() for call in of_client}
+    assert not {row_id for row_id in found.keys() - named if row_id.rpartition("-")[2].isdecimal()}
+    for name, of_client in calls.items():
+        if name == "stranger":
+            continue
+        first, last = began.get(name, move.times[1, "./deploy"])
+        assert not [call for call in of_client if call.ended < first and call.id in found], name
+        lost = [call for call in of_client if call.started > last and call.id not in found]
+        assert not lost, (name, lost[:5], len(lost))
+
+
+def check_strangers(move: Move, calls: list[Call]) -> None:
+    """Fail where the refusals of a key that nobody knows were not counted once each."""
+    first, last = move.times[1, "./deploy"]
+    counted = sum(row["count"] for row in move.rows() if row["reason"] == "unknown")
+    least, most = (sum(call.started > last for call in calls), sum(call.ended > first for call in calls))
+    assert least <= counted <= most
+
+
+def finish(move: Move, refused: dict[str, set[int]], began: dict[str, Span]) -> None:
+    """Let everybody end, and compare what the clients saw with what the log says."""
+    move.callers.wait()
+    calls = move.callers.calls()
+    for name in calls:
+        move.callers.stop(name)
+    calls = move.callers.calls()
+    move.stop()
+    check_answers(calls, refused)
+    check_rows(move, calls, began)
+    if "stranger" in calls:
+        check_strangers(move, calls["stranger"])
+
+
+def successor_in(printed: str) -> str:
+    """Return the one key that commands have printed."""
+    (key,) = re.findall(r"^[0-9a-f]{40}$", printed, flags=re.MULTILINE)
+    return str(key)
+
+
+def log_in(move: Move, username: str) -> str:
+    answer = requests.post(f"{move.url}/login/", json={"username": username, "password": username}, timeout=60)
+    return str(answer.json()["token"])
+
+
+USERS = """
+from django.contrib.auth.models import User
+from rest_framework.authtoken.models import Token
+from tokens.models import Note
+for name in ("anna", "ben", "cleo", "dan", "left"):
+    user = User.objects.create_user(name, password=name)
+    Note.objects.create(user=user, text=f"of {name}")
+    if name not in ("cleo", "dan"):
+        print(Token.objects.create(user=user).key)
+User.objects.filter(username="left").update(is_active=False)
+"""
+
+
+def test_tokens_of_users(tmp_path: Path) -> None:
+    with moving("tokens", "## Tokens of users, in `Authorization: Token`", tmp_path) as move:
+        anna, ben, left = (f"Token {token}" for token in move.shell(USERS).split())
+        callers = move.callers
+        callers.start("anna", Authorization=anna)
+        callers.start("ben", keeps_connection=True, Authorization=ben)
+        callers.start("left", Authorization=left)
+        callers.start("stranger", keeps_connection=True, Authorization=f"Token {token_hex(20)}")
+        callers.wait()
+
+        move.follow(1)
+        cleo = f"Token {log_in(move, 'cleo')}"
+        callers.start("cleo", keeps_connection=True, Authorization=cleo)
+        callers.wait()
+
+        move.follow(2)
+        dan = f"Token {log_in(move, 'dan')}"
+        callers.start("dan", Authorization=dan)
+        callers.wait()
+
+        move.follow(3)
+        callers.wait()
+        for name, token in {"anna": anna, "ben": ben, "cleo": cleo, "dan": dan}.items():
+            assert move.call(Authorization=token, X_Request_ID=f"{name}-asks").json() == {"notes": [f"of {name}"]}
+
+        callers.stop("ben")
+        successor = successor_in(move.follow(4))
+        callers.start("successor", keeps_connection=True, Authorization=f"Token {successor}")
+        assert move.call(Authorization=ben, X_Request_ID="ben-ends").status_code == 401
+
+        began = {
+            "cleo": move.times[2, "python manage.py keys_import authtoken"],
+            "dan": (0.0, 0.0),
+            "successor": (0.0, 0.0),
+        }
+        finish(move, {"left": {401}, "stranger": {401}}, began)
+        assert {row["owner"] for row in move.rows() if row["key_name"] == "anna"} == {"auth.user:1"}
+
+
+SERVICES = """
+from django.utils import timezone
+from peppered.models import *
+def make(name, **fields):
+    token = name * 10
+    ServiceToken.objects.create(name=name, digest=digest_of(token), **fields)
+make("nightly")
+make("weekly")
+make("monthly")
+make("retired", revoked_at=timezone.now())
+"""
+
+
+def test_a_table_of_digests_with_a_pepper(tmp_path: Path) -> None:
+    heading = "## An HMAC with a pepper, in `Authorization: Token`"
+    with moving("peppered", heading, tmp_path, TOKEN_PEPPER=token_hex(32)) as move:
+        move.shell(SERVICES)
+        headers = {
+            name: {"Authorization": f"Token {name * 10}"} for name in ("nightly", "weekly", "monthly", "retired")
+        }
+        callers = move.callers
+        for name in ("nightly", "weekly", "retired"):
+            callers.start(name, keeps_connection=name == "weekly", **headers[name])
+        callers.start("stranger", Authorization=f"Token {token_hex(20)}")
+        callers.wait()
+
+        move.follow(1)
+        late = token_hex(20)
+        move.shell(
+            f"from peppered.models import *; ServiceToken.objects.create(name='late', digest=digest_of('{late}'))"
+        )
+        callers.start("late", Authorization=f"Token {late}")
+        callers.wait()
+
+        move.follow(2)
+        callers.start("monthly", keeps_connection=True, **headers["monthly"])
+        callers.wait()
+
+        move.follow(3)
+        callers.wait()
+        assert move.call(**headers["nightly"], X_Request_ID="nightly-asks").json()["for"] == "nightly"
+
+        callers.stop("weekly")
+        successor = successor_in(move.follow(4))
+        callers.start("successor", keeps_connection=True, Authorization=f"Token {successor}")
+        assert move.call(**headers["weekly"], X_Request_ID="weekly-ends").status_code == 401
+
+        began = dict.fromkeys(("late", "monthly", "successor"), (0.0, 0.0))
+        finish(move, {"retired": {401}, "stranger": {401}}, began)
+
+
+CLIENTS = """
+from plain.models import Client
+for name in ("shop", "till", "closed"):
+    print(Client.objects.create(name=name, is_enabled=name != "closed").token)
+"""
+
+
+def test_a_plain_table_behind_bearer(tmp_path: Path) -> None:
+    with moving("plain", "## A plain table, behind `Authorization: Bearer`", tmp_path) as move:
+        shop, till, closed = (f"Bearer {token}" for token in move.shell(CLIENTS).split())
+        callers = move.callers
+        callers.start("shop", Authorization=shop)
+        callers.start("till", keeps_connection=True, Authorization=till)
+        callers.start("closed", Authorization=closed)
+        callers.start("stranger", keeps_connection=True, Authorization=f"Bearer {token_hex(32)}")
+        callers.wait()
+        assert move.call(Authorization=closed).json()["error"]["status"] == 401
+
+        move.follow(1)
+        late = move.shell("from plain.models import Client; print(Client.objects.create(name='late').token)").strip()
+        callers.start("late", keeps_connection=True, Authorization=f"Bearer {late}")
+        callers.wait()
+        answer = move.call(Authorization=closed, X_Request_ID="closed-asks")
+        assert answer.json() == {"error": {"status": 401, "message": "Invalid API key."}}
+
+        for step in (2, 3):
+            move.follow(step)
+            callers.wait()
+        assert move.call(Authorization=shop, X_Request_ID="shop-asks").json()["for"] == "shop"
+
+        callers.stop("till")
+        successor = successor_in(move.follow(4))
+        callers.start("successor", keeps_connection=True, Authorization=f"Bearer {successor}")
+        assert move.call(Authorization=till, X_Request_ID="till-ends").status_code == 401
+
+        finish(move, {"closed": {401}, "stranger": {401}}, {"late": (0.0, 0.0), "successor": (0.0, 0.0)})
+
+
+PERSONAL_KEYS = """
+from hashed.models import *
+def make(label, key, **fields):
+    PersonalKey.objects.create(label=label, secure_value=digest_of(key), mask=key[:12], **fields)
+"""
+
+
+def test_digests_with_a_kept_prefix(tmp_path: Path) -> None:
+    with moving("hashed", "## SHA-256 digests with a prefix, in a header of your own", tmp_path) as move:
+        charts, exports, narrow, lost, late = (f"phx_{token_urlsafe(33)[:43]}" for _ in range(5))
+        move.shell(f"""{PERSONAL_KEYS}
+make("charts", {charts!r}, scopes=["events:read"])
+make("exports", {exports!r}, scopes=["events:read", "events:write"])
+make("narrow", {narrow!r}, scopes=["events:write"])
+make("lost", {lost!r}, scopes=["events:read"], is_active=False)
+""")
+        callers = move.callers
+        callers.start("charts", X_API_Token=charts)
+        callers.start("exports", keeps_connection=True, X_API_Token=exports)
+        callers.start("narrow", X_API_Token=narrow)
+        callers.start("lost", X_API_Token=lost)
+        callers.start("stranger", keeps_connection=True, X_API_Token=f"phx_{token_urlsafe(33)[:43]}")
+        callers.wait()
+
+        move.follow(1)
+        move.shell(f"{PERSONAL_KEYS}\nmake('late', {late!r}, scopes=['events:read'])")
+        callers.start("late", keeps_connection=True, X_API_Token=late)
+        callers.wait()
+
+        for step in (2, 3):
+            move.follow(step)
+            callers.wait()
+        assert move.call(X_API_Key=charts, X_Request_ID="charts-asks").status_code == 200
+
+        callers.stop("exports")
+        successor = successor_in(move.follow(4))
+        callers.start("successor", keeps_connection=True, X_API_Token=successor)
+        assert move.call(X_API_Token=exports, X_Request_ID="exports-ends").status_code == 401
+
+        (again,) = (times for (step, line), times in move.times.items() if step == 2 and "keys_import" in line)
+        # A refused key is answered by 403 where no authenticator of the view has a challenge, as the old one had none.
+        refused = {"narrow": {403}, "lost": {403, 401}, "stranger": {403, 401}}
+        finish(move, refused, {"late": again, "successor": (0.0, 0.0)})
