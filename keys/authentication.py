@@ -15,6 +15,7 @@ from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from . import denials
 from .actor import Service, act_by_key, acting_key
 from .audit.places import number_in
 from .decisions import keep_out_of_caches
@@ -191,6 +192,9 @@ class KeyringAuthentication(BaseAuthentication):
     keyring is configured. With `answers_missing`, a request without a key gets `refused_detail` too, instead of the
     next authenticator.
 
+    With `leaves_unknown`, a key that no keyring knows goes on to the next authenticator, as a request without a key
+    does: it may be another system's, in the same header. It is recorded as refused if the answer is 401.
+
     With `acts_as_owner`, `request.user` is the owner of the key where that is a user of the project, and a
     `ServicePrincipal` otherwise; `request.auth` is the key in any case. Whatever looks at the user (`IsAdminUser`,
     `DjangoModelPermissions`, throttles, histories) then sees the owner, with all of the owner's permissions: a
@@ -221,12 +225,15 @@ class KeyringAuthentication(BaseAuthentication):
         )
 
     def authenticate(self, request: Request) -> tuple[Any, Holder] | None:
-        """Return the user and the key, or None if no key was presented. Raises KeyRefused."""
+        """Return the user and the key; None if none was presented, or it is left to others. Raises KeyRefused."""
         if (given := _given(request)) is not None:
             return given
         keep_out_of_caches(request)
         use = use_of(request._request, self.guard)
         if use is None:
+            return None
+        if use.is_left:
+            denials.watch_left(request, use, KeyRefused)
             return None
         if use.holder is None or not use.is_good:
             raise KeyRefused(use)

@@ -22,6 +22,8 @@ from .tokens import Secret
 BLANKS = " \t"
 _NAMES_OF_ADDRESS = ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR")
 
+_MOST_IN_CONFLICT = 4  # keys of one request that are looked up to tell whose they are
+
 # Names of headers, and of schemes in `Authorization` (RFC 9110, 5.6.2).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -46,6 +48,13 @@ class Credential:
     def looks_repeated(self) -> bool:
         """Whether it may be a header sent twice, which servers join with a comma (RFC 9110, 5.3)."""
         return "," in self.token
+
+    @property
+    def in_dispute(self) -> list[Secret]:
+        """The keys of a conflict, from every header and from one that was sent twice; the first few of many."""
+        parts = (part.strip(BLANKS) for token in self.presented for part in token.split(",", _MOST_IN_CONFLICT))
+        found = (Secret(part.rpartition(" ")[2]) for part in parts)  # a part may begin with its scheme
+        return list(dict.fromkeys(filter(tokens.is_presentable, found)))[:_MOST_IN_CONFLICT]
 
 
 class Presented(dict[str, Any]):

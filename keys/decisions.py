@@ -38,8 +38,8 @@ class Decisions:
     """
 
     __slots__ = (
-        "answered", "foresight", "guards", "guesses", "is_open", "made", "meta", "method", "nested", "outer", "place",
-        "request_id",
+        "answered", "foresight", "guards", "guesses", "is_concluded", "is_open", "made", "meta", "method", "nested",
+        "outer", "place", "request_id",
     )  # fmt: skip
 
     def __init__(self, request: HttpRequest, outer: Decisions | None = None) -> None:
@@ -54,7 +54,8 @@ class Decisions:
         self.nested: dict[int, tuple[HttpRequest, Decisions]] = {}
         self.foresight: Foresight | None = None
         self.place: Place | None = None  # before the view, if it may go to another tenant
-        self.is_open = True  # until the answer is done, and the middleware concludes what is unfinished
+        self.is_open = True  # until the answer is done
+        self.is_concluded = False  # the middleware has concluded what was unfinished, and comes no more
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Stay out of pickles of the request, which nobody concludes."""
@@ -81,7 +82,7 @@ class Decisions:
 
     def unfinished(self) -> list[Use]:
         """Return the uses without an outcome, those of nested requests too."""
-        own = [use for _, _, use in self.made if use is not None and not use.is_concluded]
+        own = [use for _, _, use in self.made if use is not None and use.is_unfinished]
         return own + [use for _, nested in self.nested.values() for use in nested.unfinished()] if self.nested else own
 
     def within(self, request: HttpRequest) -> Decisions:

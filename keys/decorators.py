@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 from .actor import Service, is_person
 from .authentication import set_user, user_for
 from .decisions import keep_out_of_caches
-from .verification import Guard, Use, scope_denial, use_of
+from .verification import Guard, Use, refuse_left, scope_denial, use_of
 
 GUARD = Guard()
 MISSING_DETAIL = "Authentication credentials were not provided."
@@ -37,7 +37,8 @@ def api_key_required(
     authentication classes, which set its `request.auth` and `request.user`.
 
     With `or_user`, somebody who is logged in passes without a key, `request.auth` is None, and CSRF protection holds,
-    also below `csrf_exempt`. Who presents a key passes by it or not at all, whoever is logged in.
+    also below `csrf_exempt`. Who presents a key passes by it or not at all, whoever is logged in; a key that the guard
+    leaves to others counts as none.
     """
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,9 +79,10 @@ class _GuardedView:
         """Return the view that answers the request, with `request.auth` and `request.user` set; or the refusal."""
         plain = _plain(request)
         use = use_of(plain, self._guard)
-        if self._or_user and self._guard.wanted.read(plain.META) is None:
+        is_left = use is not None and use.is_left
+        if self._or_user and (is_left or self._guard.wanted.read(plain.META) is None):
             return self._decide_without_key(request, plain, use)
-        return self._refusal(use) or self._view_for_key(request, use and use.holder)
+        return self._refusal(plain, use) or self._view_for_key(request, use and use.holder)
 
     def _view_for_key(self, request: HttpRequest, holder: Any) -> Callable[..., Any]:
         request.auth = holder  # type: ignore[attr-defined]
@@ -91,15 +93,17 @@ class _GuardedView:
 
     def _decide_without_key(self, request: HttpRequest, plain: HttpRequest, use: Use | None) -> Any:
         if not is_person(getattr(request, "user", None)):
-            return _vary(self._refusal(use))
+            return _vary(self._refusal(plain, use))
         if self._takes_users:
             request.auth = None  # type: ignore[attr-defined]
         return _of_forged(plain) or self._view_for_users
 
-    def _refusal(self, use: Use | None) -> JsonResponse | None:
+    def _refusal(self, request: HttpRequest, use: Use | None) -> JsonResponse | None:
         """Return the answer that refuses the request; None if the key is good."""
         if use is None:
-            return self._answer(401, MISSING_DETAIL)
+            return self._answer(401, self._guard.refused_detail if self._guard.answers_missing else MISSING_DETAIL)
+        if use.is_left:
+            refuse_left(request, use)
         if use.holder is None or not use.is_good:
             return self._answer(use.status, use.detail)
         if denial := scope_denial(use, self._scopes):

@@ -1,8 +1,8 @@
-"""Tells whether a denial by scope or rate is what ended a request of Django REST framework.
+"""Tells how a view of Django REST framework ended a request: by a denial of its key, or because nobody accepted it.
 
 A permission that denies need not decide: the other half of `A | B` may allow, or a view may only ask. Nor does the
 answer tell: a project's exception handler gives it any status. So after a denial the view is watched: which exception
-came of it, and which one ended the request.
+came of it, and which one ended the request. So it is after a key was left to other authenticators.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,10 +11,12 @@ from traceback import walk_tb
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
-from rest_framework.exceptions import Throttled
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, Throttled
 from rest_framework.request import Request
 
-from .verification import Reason, Use, uses_of
+from .verification import Reason, Use, refuse_left, uses_of
+
+_Refused = Callable[[Use], Exception]
 
 
 def note(request: Request, view: Any, reason: str) -> None:
@@ -25,7 +27,7 @@ def note(request: Request, view: Any, reason: str) -> None:
     for use in uses:
         use.denial = reason
     # A permission may be asked elsewhere than in a view; then only the status of the answer can tell.
-    if uses and hasattr(view, "handle_exception") and "handle_exception" not in vars(view):
+    if uses and hasattr(view, "handle_exception") and "permission_denied" not in vars(view):
         _watch(request, view, uses)
 
 
@@ -33,6 +35,42 @@ def forget(request: Request) -> None:
     """Forget what a permission noted: another one has allowed the request."""
     for use in _uses_of(request):
         use.denial = Reason.NONE
+
+
+def watch_left(request: Request, use: Use, refused: _Refused) -> None:
+    """Watch whether another authenticator accepts the request, whose key this use has left. The first watch is enough.
+
+    `refused` makes the exception for the case that the refusal cannot be recorded.
+    """
+    view: Any = (request.parser_context or {}).get("view")
+    if hasattr(view, "handle_exception") and "handle_exception" not in vars(view):
+        view.handle_exception = _Watched(_handle_unaccepted, view.handle_exception, request, use, refused)
+
+
+def _handle_unaccepted(
+    handle_exception: Callable[..., Any],
+    request: Request,
+    use: Use,
+    refused: _Refused,
+    error: Exception,
+) -> Any:
+    """Refuse the key if this exception says that nobody accepted it, whatever answer a project makes of it."""
+    plain = request._request
+    # Another guard of ours has its own row.
+    is_decided = getattr(plain, "api_key_use", None) is not None or request.__dict__.get("_authenticator") is not None
+    if is_decided or not any(map(_is_of_unknown, _with_contexts(error))):
+        return handle_exception(error)
+    refuse_left(plain, use)
+    if use.is_unavailable:
+        return handle_exception(refused(use))
+    response = handle_exception(error)
+    use.answer = response.status_code
+    return response
+
+
+def _is_of_unknown(error: BaseException) -> bool:
+    is_of_framework = isinstance(error, AuthenticationFailed | NotAuthenticated)
+    return is_of_framework or getattr(error, "status_code", None) == 401
 
 
 def _uses_of(request: Request) -> list[Use]:

@@ -26,10 +26,10 @@ class APIKeyAuth(AuthBase):
         super().__init__()
 
     def __call__(self, request: HttpRequest) -> Holder | None:
-        """Return the key, or None if none was presented. Raises HttpError if it is refused."""
+        """Return the key; None if none was presented, or it is left to others. Raises HttpError if it is refused."""
         use = use_of(request, self.guard)
-        if use is None:
-            return None
+        if use is None or use.is_left:
+            return None  # only the answer tells whether another one accepts it
         if use.holder is None or not use.is_good:
             raise HttpError(use.status, use.detail)
         if denial := scope_denial(use, self.scopes):

@@ -46,11 +46,12 @@ class Guard:
     keyrings: tuple[Keyring, ...] = (DatabaseKeyring(),)
     refused_detail: str = "Invalid API key."
     not_configured_detail: str = "API key not configured"
-    # A request without a key gets `refused_detail` too, instead of going on to other authenticators.
+    # A request without a key gets `refused_detail` too, instead of going on to other authenticators, unless the guard
+    # leaves them what it does not know.
     answers_missing: bool = False
     # `request.user` is the owner of the key where that is a user. It decides nothing of the key.
     acts_as_owner: bool = field(default=False, compare=False)
-    # A key that no keyring knows is left to the authenticators that follow.
+    # A key that no keyring knows is left to the authenticators that follow. If the answer is 401, it was refused.
     leaves_unknown: bool = False
     # Where the key is read.
     wanted: Wanted = field(init=False, repr=False, compare=False)
@@ -132,6 +133,8 @@ class Use:
     in_transaction: bool = False
     is_concluded: bool = False
     is_asked_for: bool = False  # by the view, which the middleware only expects to ask
+    is_left: bool = False  # no keyring knows the key, and other authenticators may accept it
+    answer: int = 0  # the status with which a key that was left is refused, as nobody accepted it; 0 if it is not
     denial: str = ""  # why a permission or throttle denied this good key, which another half of `A | B` may allow
     denied: str = ""  # why this good key was refused in the end, whatever status the answer has
     started: float = field(default_factory=monotonic)
@@ -144,6 +147,11 @@ class Use:
     def is_unavailable(self) -> bool:
         return self.detail == UNAVAILABLE_DETAIL
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether its row, or the outcome of its row, is still to be written."""
+        return not self.is_concluded and (not self.is_left or self.answer != 0)
+
     def make_unavailable(self) -> None:
         """Set the answer for a key store or an audit log that is unavailable."""
         self.status, self.detail, self.is_concluded = 503, UNAVAILABLE_DETAIL, True
@@ -152,13 +160,14 @@ class Use:
 def use_of(request: HttpRequest, guard: Guard) -> Use | None:
     """Return the middleware's decision from before the view, or decide now if it made none about this key.
 
-    None means that no key was presented, and that other authenticators may try.
+    None means that no key was presented, and that other authenticators may try. So they may if the use `is_left`; who
+    knows that none of them accepts the request, says so by `refuse_left`.
     """
     keep_out_of_caches(request)
     decisions = decisions_on(request)
     use = check(request, guard) if decisions is None else _decided(request, guard, decisions)
     # Denials that follow on this request are about this key.
-    request.api_key_use = use  # type: ignore[attr-defined]
+    request.api_key_use = None if use is not None and use.is_left else use  # type: ignore[attr-defined]
     return use
 
 
@@ -171,7 +180,8 @@ def _decided(request: HttpRequest, guard: Guard, decisions: Decisions) -> Use | 
         in_transaction = decisions.is_open and statements.is_in_transaction()
         with statements.despite_rollback() if in_transaction else nullcontext():
             use = check(request, guard, in_transaction=in_transaction)
-        if use is not None and use.row and in_transaction and statements.is_in_view_transaction():
+        is_late = use is not None and bool(use.row) and not use.is_left and in_transaction
+        if is_late and statements.is_in_view_transaction():
             decisions.tell_late(guard, presented)
         decisions.add(guard, presented, use)
     if use is not None:
@@ -179,12 +189,16 @@ def _decided(request: HttpRequest, guard: Guard, decisions: Decisions) -> Use | 
     return use
 
 
-def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False, is_guess: bool = False) -> Use | None:
+def check(
+    request: HttpRequest, guard: Guard, *, in_transaction: bool = False, is_guess: bool = False, leaves: bool = False
+) -> Use | None:
     """Decide whether this request's key is good, record its use or its refusal, and return the decision.
 
     None means that no key was presented, and that other authenticators may try. With `in_transaction`, `conclude`
     writes a refusal, because its answer rolls back the open transaction. With `is_guess` it is not certain that the
-    view will ask: None then also means that the key is not good, and nothing was recorded. Raises ImproperlyConfigured.
+    view will ask: None then also means that the key is not good, and nothing was recorded. With `leaves`, or where the
+    guard says so, nothing is recorded of a key that no keyring knows, and the use `is_left`. Raises
+    ImproperlyConfigured.
     """
     # Settings and guards of a wrong type are refused here, where an error report can show no header.
     conf.PREFIX  # noqa: B018
@@ -199,6 +213,9 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False, i
     use.place = statements.changing_place()
     try:
         reason = _decide(use, request, credential, is_guess)
+        if reason and (leaves or guard.leaves_unknown) and _is_of_stranger(use, credential):
+            _leave(use, request, credential, reason)
+            return use
         if reason and is_guess:
             return None
         if reason:
@@ -224,6 +241,8 @@ def check(request: HttpRequest, guard: Guard, *, in_transaction: bool = False, i
 
 def _answer_without_key(guard: Guard) -> Use | None:
     """Return the refusal of a request that presents no key; None if other authenticators may try."""
+    if guard.leaves_unknown:
+        return None
     if not guard.is_configured:
         return Use(guard, None, status=503, detail=guard.not_configured_detail, is_concluded=True)
     refusal = Use(guard, None, status=401, detail=guard.refused_detail, is_concluded=True)
@@ -245,6 +264,15 @@ def _decide(use: Use, request: HttpRequest, credential: Credential, is_guess: bo
     key_id = use.holder.pk if isinstance(use.holder, APIKey) else None
     use.row = {**use.row, **described(use.holder, key_id)}
     return objection
+
+
+def _is_of_stranger(use: Use, credential: Credential) -> bool:
+    """Tell whether no keyring knows what was presented; of several keys in conflict, none."""
+    if use.holder is not None:
+        return False
+    is_dispute = credential.in_conflict or credential.looks_repeated
+    disputed = credential.in_dispute if is_dispute else []
+    return not any(ring.find(token) is not None for token in disputed for ring in use.guard.keyrings)
 
 
 def _look_up(use: Use, token: str, can_record: bool) -> tuple[Holder | None, str]:
@@ -294,6 +322,28 @@ def objection_to(holder: Holder, address: Address | None) -> str:
     return Reason.OWNER if has_owner and not owners.accept(holder) else ""
 
 
+def _leave(use: Use, request: HttpRequest, credential: Credential, reason: str) -> None:
+    """Leave the key to other authenticators, with its row ready for the case that none of them accepts it."""
+    use.is_left = True
+    use.status, use.detail = 401, use.guard.refused_detail
+    _describe_refusal(use, request, credential, reason)
+
+
+def refuse_left(request: HttpRequest, use: Use, status: int = 401) -> None:
+    """Refuse a key that was left, as nobody accepted the request, which is answered with this status.
+
+    The middleware writes the row after the view. Where it does not, the row is written here, and the use is made
+    unavailable if that fails.
+    """
+    use.answer = status
+    decisions = decisions_on(request)
+    if decisions is None or decisions.is_concluded:
+        try:
+            conclude(use, status)
+        except recording.AuditUnavailable:
+            use.make_unavailable()
+
+
 def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str) -> None:
     if not use.guard.is_configured:
         use.status, use.detail = 503, use.guard.not_configured_detail
@@ -302,11 +352,15 @@ def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str)
     else:
         use.status, use.detail = 401, use.guard.refused_detail
     use.is_concluded = not use.in_transaction
+    _describe_refusal(use, request, credential, reason)
+    if use.is_concluded:
+        recording.record_refusal(use.row, use.address, use.recorded)
+
+
+def _describe_refusal(use: Use, request: HttpRequest, credential: Credential, reason: str) -> None:
     row = use.row or recording.describe(request, credential.presented, use.address)
     refused = {"event": AuditEvent.Event.REFUSED.value, "reason": str(reason), "status": use.status}
     use.row = {**row, **refused, "duration_ms": _elapsed(use)}
-    if use.is_concluded:
-        recording.record_refusal(use.row, use.address, use.recorded)
 
 
 def uses_of(request: HttpRequest, holder: object) -> list[Use]:
@@ -348,8 +402,11 @@ def conclude(use: Use, status: int) -> None:
         return
     use.is_concluded = True
     if not use.is_good:
+        row = {**use.row, "status": status}
         with nullcontext() if use.place is None else places.at(use.place):
-            recording.record_refusal({**use.row, "status": status}, use.address, use.recorded)
+            recording.record_refusal(row, use.address, use.recorded)
+        if use.is_left:
+            announcements.tell_refusal(None, row)
     else:
         denied = use.denied or (use.denial if status == _STATUS_OF_DENIAL.get(use.denial) else "")
         event = AuditEvent.Event.REFUSED if denied else AuditEvent.Event.USED

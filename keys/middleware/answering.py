@@ -24,6 +24,7 @@ from ..conf import conf
 from ..decisions import Decisions, current, decisions_on
 from ..verification import UNAVAILABLE_DETAIL, Guard, Use, check, conclude
 from .ahead import foresight_of
+from .settling import is_unauthenticated, settle
 
 CLIENT_CLOSED_REQUEST = 499
 
@@ -66,6 +67,8 @@ class APIKeyMiddleware:
         finally:
             current.reset(token)
             actor.answered.reset(before)
+        if is_unauthenticated(response) and not settle(request, response, decisions):
+            response = _unavailable()
         # Nobody may close the answer to a request that another view has sent through all of Django.
         is_within = token.old_value not in (None, Token.MISSING)
         for use in decisions.unfinished():
@@ -92,6 +95,9 @@ class APIKeyMiddleware:
             # Not by a token: a task that is cancelled may end in another context.
             current.set(before)
             actor.answered.set(answered)
+        if is_unauthenticated(response) and decisions.guards:
+            can_tell = await asyncio.shield(sync_to_async(settle)(request, response, decisions))
+            response = response if can_tell else _unavailable()
         for use in decisions.unfinished():
             if not use.is_good:
                 response = await asyncio.shield(sync_to_async(_conclude_refusal)(use, response))
@@ -119,12 +125,12 @@ class APIKeyMiddleware:
                 # It may accept the request, so later guards check when they are called.
                 break
             use = _verify(request, guard, decisions)
-            if use is not None:
+            if use is not None and not use.is_left:
                 # Without the database, the view's own transaction could not begin.
                 if use.is_unavailable:
                     return _unavailable()
                 break
-        if foresight.learnt and (use is None or use.is_good):
+        if foresight.learnt and (use is None or use.is_good or use.is_left):
             _guess(request, decisions, foresight.learnt.get(decisions.method, ()))
         return None
 
@@ -150,7 +156,8 @@ def _guess(request: HttpRequest, decisions: Decisions, guards: Iterable[Guard]) 
             if use is not None:
                 decisions.add(guard, presented, use)
                 decisions.guesses.append(use)
-                return
+                if not use.is_left:
+                    return
 
 
 def _unavailable() -> JsonResponse:
@@ -159,6 +166,7 @@ def _unavailable() -> JsonResponse:
 
 def _done(response: HttpResponseBase, decisions: Decisions) -> HttpResponseBase:
     """Keep answers that depend on a key out of caches, and learn from what the view asked for."""
+    decisions.is_concluded = True
     if not response.streaming:
         decisions.is_open = False
         _learn(response, decisions)
@@ -183,24 +191,24 @@ def _done(response: HttpResponseBase, decisions: Decisions) -> HttpResponseBase:
 def _learn(response: HttpResponseBase, decisions: Decisions) -> None:
     """Learn that a key was not asked for after all. An error may have come before the view could ask."""
     for guess in decisions.guesses:
-        if not guess.is_asked_for and response.status_code < 400 and decisions.foresight is not None:
+        if not (guess.is_asked_for or guess.is_left) and response.status_code < 400 and decisions.foresight is not None:
             decisions.foresight.was_wrong(decisions.method, guess.guard)
 
 
 def _conclude_refusal(use: Use, response: HttpResponseBase) -> HttpResponseBase:
     """Record a refusal after the view's transaction, with its own status: the answer may be about several keys."""
     try:
-        conclude(use, use.status)
+        conclude(use, use.answer or use.status)
     except AuditUnavailable:
         return _unavailable()
     return response
 
 
 def _conclude_without_answer(decisions: Decisions, status: int) -> None:
-    decisions.is_open = False
+    decisions.is_open, decisions.is_concluded = False, True
     for use in decisions.unfinished():
         with suppress(AuditUnavailable):
-            conclude(use, status if use.is_good else use.status)
+            conclude(use, status if use.is_good else use.answer or use.status)
 
 
 def _is_heard(use: Use) -> bool:
