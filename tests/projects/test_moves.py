@@ -72,6 +72,11 @@ def successor_in(printed: str) -> str:
     return str(key)
 
 
+def second_import(move: Move) -> Span:
+    (times,) = (times for (step, line), times in move.times.items() if step == 2 and "--deactivate" in line)
+    return times
+
+
 def log_in(move: Move, username: str) -> str:
     answer = requests.post(f"{move.url}/login/", json={"username": username, "password": username}, timeout=60)
     return str(answer.json()["token"])
@@ -81,7 +86,7 @@ USERS = """
 from django.contrib.auth.models import User
 from rest_framework.authtoken.models import Token
 from tokens.models import Note
-for name in ("anna", "ben", "cleo", "dan", "left"):
+for name in ("anna", "ben", "cleo", "dan", "left", "eve"):
     user = User.objects.create_user(name, password=name)
     Note.objects.create(user=user, text=f"of {name}")
     if name not in ("cleo", "dan"):
@@ -92,7 +97,7 @@ User.objects.filter(username="left").update(is_active=False)
 
 def test_tokens_of_users(tmp_path: Path) -> None:
     with moving("tokens", "## Tokens of users, in `Authorization: Token`", tmp_path) as move:
-        anna, ben, left = (f"Token {token}" for token in move.shell(USERS).split())
+        anna, ben, left, eve = (f"Token {token}" for token in move.shell(USERS).split())
         callers = move.callers
         callers.start("anna", Authorization=anna)
         callers.start("ben", keeps_connection=True, Authorization=ben)
@@ -104,8 +109,13 @@ def test_tokens_of_users(tmp_path: Path) -> None:
         cleo = f"Token {log_in(move, 'cleo')}"
         callers.start("cleo", keeps_connection=True, Authorization=cleo)
         callers.wait()
+        assert move.call(Authorization=eve, X_Request_ID="eve-asks").status_code == 200
+        move.shell(
+            "from rest_framework.authtoken.models import Token; Token.objects.get(user__username='eve').delete()"
+        )
 
         move.follow(2)
+        assert move.call(Authorization=eve, X_Request_ID="eve-ends").status_code == 401
         dan = f"Token {log_in(move, 'dan')}"
         callers.start("dan", Authorization=dan)
         callers.wait()
@@ -121,7 +131,7 @@ def test_tokens_of_users(tmp_path: Path) -> None:
         assert move.call(Authorization=ben, X_Request_ID="ben-ends").status_code == 401
 
         began = {
-            "cleo": move.times[2, "python manage.py keys_import authtoken"],
+            "cleo": second_import(move),
             "dan": (0.0, 0.0),
             "successor": (0.0, 0.0),
         }
@@ -257,7 +267,6 @@ make("lost", {lost!r}, scopes=["events:read"], is_active=False)
         callers.start("successor", keeps_connection=True, X_API_Token=successor)
         assert move.call(X_API_Token=exports, X_Request_ID="exports-ends").status_code == 401
 
-        (again,) = (times for (step, line), times in move.times.items() if step == 2 and "keys_import" in line)
         # A refused key is answered by 403 where no authenticator of the view has a challenge, as the old one had none.
         refused = {"narrow": {403}, "lost": {403, 401}, "stranger": {403, 401}}
-        finish(move, refused, {"late": again, "successor": (0.0, 0.0)})
+        finish(move, refused, {"late": second_import(move), "successor": (0.0, 0.0)})
