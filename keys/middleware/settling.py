@@ -35,15 +35,19 @@ def settle(request: HttpRequest, response: HttpResponseBase, decisions: Decision
     False if the key cannot be checked now.
     """
     uses = [use for _, _, use in decisions.made if use is not None]
-    if any(not use.is_left or use.answer for use in uses) or _is_accepted(request):
+    if any(not use.is_left for use in uses) or _is_accepted(request):
         return True
     for use in _decided_late(request, decisions):
         if not use.is_left:
+            # One guard did not know the key, and this one does.
+            for left in uses:
+                left.answer = 0
             return not use.is_unavailable
         uses.append(use)
-    is_asked = (use for use in uses if use.is_asked_for or not any(use is guess for guess in decisions.guesses))
-    if (left := next(is_asked, None)) is not None:
-        left.answer = response.status_code
+    if not any(use.answer for use in uses):
+        asked = (use for use in uses if use.is_asked_for or not any(use is guess for guess in decisions.guesses))
+        if (refused := next(asked, None)) is not None:
+            refused.answer = response.status_code
     return True
 
 
