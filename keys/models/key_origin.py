@@ -25,12 +25,8 @@ class KeyOrigin(models.Model):
     source = ExactTextField(
         _("source"), max_length=LONGEST_SOURCE, help_text=_("The other system, such as authtoken.Token.")
     )
-        _("source"), max_length=LONGEST_SOURCE, help_text=_("The other system, such as authtoken.Token.")
-    )
     # Never the secret, also where that is the primary key of the other table.
     ref = ExactTextField(
-        _("reference"), max_length=LONGEST_REF, help_text=_("The record there, such as its primary key.")
-    )
         _("reference"), max_length=LONGEST_REF, help_text=_("The record there, such as its primary key.")
     )
     # Keeps the id of a deleted key, so there is no constraint and no cascade.
