@@ -19,6 +19,7 @@ from ..tokens import Secret
 from . import changes, owners
 from .audit_event import AuditEvent
 from .fields import (
+    CreationField,
     KeyField,
     ListField,
     MomentField,
@@ -70,7 +71,7 @@ class APIKey(Service, RecordedModel):
     is_active = models.BooleanField(
         _("active"), default=True, help_text=_("Untick to refuse the key from the next request on.")
     )
-    created_at = MomentField(_("created at"), auto_now_add=True)
+    created_at = CreationField(_("created at"), auto_now_add=True)
     prefix = PrefixField(_("prefix"), max_length=tokens.LONGEST_VISIBLE, blank=True, default="", editable=False)
     typed_by_hand = TypedByHandField(_("typed by hand"), default=False, db_default=False, editable=False)
     scopes = ListField(
@@ -107,6 +108,9 @@ class APIKey(Service, RecordedModel):
     objects: ClassVar[models.Manager[APIKey]] = models.Manager.from_queryset(APIKeyQuerySet)()
     # For Django itself, which follows relations, refreshes instances and sets references to NULL with it.
     rows: ClassVar[models.Manager[APIKey]] = models.Manager.from_queryset(Rows)()
+
+    # Set before it is saved, of a key that another system made.
+    made_there_at: datetime | None = None
 
     class Meta:
         base_manager_name = "rows"

@@ -278,6 +278,17 @@ class MomentField(_DateTimeColumn):
         return connection.ops.adapt_datetimefield_value(value)
 
 
+class CreationField(MomentField):
+    """When a row was made: now, or the moment that `made_there_at` of the instance says, if another system made it."""
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        value = super().pre_save(model_instance, add)
+        if add and (at := getattr(model_instance, "made_there_at", None)) is not None:
+            value = moments.kept(at)
+            setattr(model_instance, self.attname, value)
+        return value
+
+
 class InstantField(_DateTimeColumn):
     """A moment that is aware and kept in UTC whatever `USE_TZ` is, so that it outlives a change of that setting."""
 

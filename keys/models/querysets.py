@@ -61,14 +61,25 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
         keys = list(objs)
         for key in keys:
             key.validate()
-        self._for_write = True
-        with secrets_put_away(keys), transaction.atomic(using=self.db):
-            created = super().bulk_create(keys, batch_size)
-            for key in created:
-                key.in_row(key.computed_fields(), self.db).record_creation(using=self.db)
+        created = self.create_checked(keys, batch_size)
         for key in created:
             key.remember()
         return created
+
+    def create_checked(self, keys: list[Key], batch_size: int | None = None, note: str = "") -> list[Key]:
+        """Create keys that `validate()` has passed, each with its event, all or none. `note` is for the events.
+
+        The keys are not to be saved again: what they hold is not remembered.
+        """
+        self._for_write = True
+        with secrets_put_away(keys), transaction.atomic(using=self.db):
+            created = super().bulk_create(keys, batch_size)
+            rows = [key.in_row(key.computed_fields(), self.db) for key in created]
+            self.model.record_creations(rows, note, using=self.db)
+        return created
+
+    create_checked.alters_data = True  # type: ignore[attr-defined]
+    create_checked.queryset_only = True  # type: ignore[attr-defined]
 
     def update(self, **kwargs: Any) -> int:
         """Update many rows, each with its event, all or none. Raises ValidationError as `save()` does."""

@@ -195,20 +195,19 @@ class RecordedModel(TrackedModel):
         `changed` is what `changes.between` returns. `using` is the database of the change; the key itself may have
         been read from a replica.
         """
-        told: dict[str, Any] = {"event": event, "detail": detail, "changes": changed or {}}
-        AuditEvent.record_step(**told, using=using, key=self)
-        signals.key_changed.send(sender=type(self), key=self, **told)
-        if signals.key_life_cycle.receivers:
-            # The copy has no secret; the instance that created the key still has it.
-            notify = partial(
-                signals.key_life_cycle.send_robust,
-                sender=type(self), key=copy(self), **told | {"event": str(event)}, actor=actor.current(),
-            )  # fmt: skip
-            transaction.on_commit(notify, using=using, robust=True)
+        AuditEvent.record_step(event, detail, changed or {}, using=using, key=self)
+        _send(event, detail, [(self, changed or {})], using)
 
     def record_creation(self, note: str = "", *, using: str) -> None:
         """Write that the key is new, with what it may do."""
-        self.record(Event.CREATED, note, changes.between(type(self), None, *self._told()), using=using)
+        self.record_creations([self], note, using=using)
+
+    @classmethod
+    def record_creations(cls, keys: Iterable[RecordedModel], note: str = "", *, using: str) -> None:
+        """Write of each of the keys that it is new, with what it may do, in few statements."""
+        steps = [(key, changes.between(type(key), None, *key._told())) for key in keys]
+        AuditEvent.record_steps(Event.CREATED, note, steps, using=using)
+        _send(Event.CREATED, note, steps, using)
 
     def record_deletion(self, note: str = "", *, using: str, keep_parents: bool = False) -> None:
         """Write that the key is deleted, with what it could do. With `keep_parents` only what a subclass adds is."""
@@ -251,6 +250,21 @@ class RecordedModel(TrackedModel):
             detail = ", ".join(named)
             detail = f"{note}: {detail}" if note else detail
             self.record(Event.CHANGED, detail, changes.between(model, before, after, rest), using=using)
+
+
+def _send(event: str, detail: str, steps: Iterable[tuple[RecordedModel, Changes]], using: str) -> None:
+    """Send the signals of one event of some keys, each with its changes."""
+    who = actor.current() if signals.key_life_cycle.receivers else ""
+    for key, changed in steps:
+        told: dict[str, Any] = {"event": event, "detail": detail, "changes": changed}
+        signals.key_changed.send(sender=type(key), key=key, **told)
+        if signals.key_life_cycle.receivers:
+            # The copy has no secret; the instance that created the key still has it.
+            notify = partial(
+                signals.key_life_cycle.send_robust,
+                sender=type(key), key=copy(key), **told | {"event": str(event)}, actor=who,
+            )  # fmt: skip
+            transaction.on_commit(notify, using=using, robust=True)
 
 
 def root_of(model: type[models.Model]) -> type[Any]:
