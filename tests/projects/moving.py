@@ -30,6 +30,8 @@ GUNICORN = (
     "gunicorn", "django.core.wsgi:get_wsgi_application()", "--workers", "2", "--threads", "4", "--pid", "gunicorn.pid",
     "--no-control-socket",
 )  # fmt: skip
+# Calls fill the machine: the commands go first, or a move takes minutes.
+PATIENT = ("nice", "-n", "15")
 
 
 class Callers:
@@ -207,7 +209,7 @@ def _serving(move: Move, folder: Path, listener: socket.socket, environment: dic
     # Connections wait on a socket that is open already.
     with (folder / "gunicorn.log").open("w") as log:
         move.server = subprocess.Popen(
-            [sys.executable, "-m", *GUNICORN, "--bind", f"fd://{listener.fileno()}"],
+            [*PATIENT, sys.executable, "-m", *GUNICORN, "--bind", f"fd://{listener.fileno()}"],
             env=environment, cwd=folder, stdout=log, stderr=log, pass_fds=[listener.fileno()],
         )  # fmt: skip
         try:
@@ -221,7 +223,7 @@ def _serving(move: Move, folder: Path, listener: socket.socket, environment: dic
 @contextmanager
 def _calling(port: int) -> Iterator[Callers]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.projects.calling", str(port)], cwd=ROOT,
+        [*PATIENT, sys.executable, "-m", "tests.projects.calling", str(port)], cwd=ROOT,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

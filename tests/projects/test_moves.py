@@ -2,13 +2,15 @@
 
 import re
 from collections import Counter
+from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from secrets import token_hex, token_urlsafe
+from typing import Any
 
 import pytest
 import requests
 
-from tests.projects.calling import Call
 from tests.projects.moving import Move, moving
 
 pytestmark = pytest.mark.matrix
@@ -16,54 +18,60 @@ pytestmark = pytest.mark.matrix
 Span = tuple[float, float]
 
 
-def check_answers(calls: dict[str, list[Call]], refused: dict[str, set[int]]) -> None:
-    """Fail where a good client saw anything but 200, or a refused one anything but its refusal."""
-    for name, of_client in calls.items():
-        others = [call for call in of_client if call.status not in refused.get(name, {200})]
-        assert not others, (name, others[:5], len(others))
-    assert sum(map(len, calls.values())) > 2000
+@dataclass(frozen=True)
+class Caller:
+    """What is expected of a client: its statuses, and the spans within which its key became ours, and ended to be."""
+
+    statuses: frozenset[int] = frozenset({200})
+    began: Span | None = None  # with the deployment of step 1, if it is None
+    ended: Span = (inf, inf)
+
+    @property
+    def is_refused(self) -> bool:
+        return 200 not in self.statuses
 
 
-def check_rows(move: Move, calls: dict[str, list[Call]], began: dict[str, Span]) -> None:
-    """Fail where the log has not exactly one row for each request that presented a key of ours.
+ALWAYS: Span = (0, 0)
+NEVER: Span = (inf, inf)
+REFUSED = Caller(frozenset({401}))
+STRANGER = Caller(frozenset({401}), began=NEVER)
 
-    A client's key became ours somewhen within the span `began`, without which it was when step 1 was deployed.
+
+def finish(move: Move, expected: dict[str, Caller]) -> list[dict[str, Any]]:
+    """Let everybody end, and compare what the clients saw with the log. Returns the log's rows about requests.
+
+    Of those that `expected` does not name, each call was answered with 200.
     """
-    rows = [row for row in move.rows() if row["reason"] != "unknown"]
-    found = Counter(row["request_id"] for row in rows)
-    assert {*found.values()} == {1}
-    assert {row["event"] for row in rows if row["status"] == 200} == {"used"}
-    named = {call.id for of_client in calls.values() for call in of_client}
-    assert not {row_id for row_id in found.keys() - named if row_id.rpartition("-")[2].isdecimal()}
-    for name, of_client in calls.items():
-        if name == "stranger":
-            continue
-        first, last = began.get(name, move.times[1, "./deploy"])
-        assert not [call for call in of_client if call.ended < first and call.id in found], name
-        lost = [call for call in of_client if call.started > last and call.id not in found]
-        assert not lost, (name, lost[:5], len(lost))
-
-
-def check_strangers(move: Move, calls: list[Call]) -> None:
-    """Fail where the refusals of a key that nobody knows were not counted once each."""
-    first, last = move.times[1, "./deploy"]
-    counted = sum(row["count"] for row in move.rows() if row["reason"] == "unknown")
-    least, most = (sum(call.started > last for call in calls), sum(call.ended > first for call in calls))
-    assert least <= counted <= most
-
-
-def finish(move: Move, refused: dict[str, set[int]], began: dict[str, Span]) -> None:
-    """Let everybody end, and compare what the clients saw with what the log says."""
     move.callers.wait()
-    calls = move.callers.calls()
-    for name in calls:
+    for name in move.callers.calls():
         move.callers.stop(name)
     calls = move.callers.calls()
     move.stop()
-    check_answers(calls, refused)
-    check_rows(move, calls, began)
-    if "stranger" in calls:
-        check_strangers(move, calls["stranger"])
+    rows = move.rows()
+    known = Counter(row["request_id"] for row in rows if row["reason"] != "unknown")
+    assert {*known.values()} == {1}
+    first_step = move.times[1, "./deploy"]
+    fewest = most = 0
+    for name, of_client in calls.items():
+        caller = expected.get(name, Caller())
+        others = [call for call in of_client if call.status not in caller.statuses]
+        assert not others, (name, len(others), others[:5])
+
+        (least_begun, begun), (ended, most_ended) = caller.began or first_step, caller.ended
+        lost = [call for call in of_client if begun < call.started and call.ended < ended and call.id not in known]
+        assert not lost, (name, len(lost), lost[:5])
+        early = [call for call in of_client if call.ended < least_begun and call.id in known]
+        late = [call for call in of_client if call.started > most_ended and call.id in known]
+        assert not early + late, (name, len(early), len(late))
+
+        if caller.is_refused:
+            # A key that nobody knows: each attempt is counted, and the rows are few.
+            ours = [call for call in of_client if call.id not in known]
+            fewest += sum(call.started > first_step[1] for call in ours)
+            most += sum(call.ended > first_step[0] for call in ours)
+    assert fewest <= sum(row["count"] for row in rows if row["reason"] == "unknown") <= most
+    assert sum(map(len, calls.values())) > 1000
+    return rows
 
 
 def successor_in(printed: str) -> str:
@@ -130,13 +138,15 @@ def test_tokens_of_users(tmp_path: Path) -> None:
         callers.start("successor", keeps_connection=True, Authorization=f"Token {successor}")
         assert move.call(Authorization=ben, X_Request_ID="ben-ends").status_code == 401
 
-        began = {
-            "cleo": second_import(move),
-            "dan": (0.0, 0.0),
-            "successor": (0.0, 0.0),
+        expected = {
+            "left": REFUSED,
+            "stranger": STRANGER,
+            "cleo": Caller(began=second_import(move)),
+            "dan": Caller(began=ALWAYS),
+            "successor": Caller(began=ALWAYS),
         }
-        finish(move, {"left": {401}, "stranger": {401}}, began)
-        assert {row["owner"] for row in move.rows() if row["key_name"] == "anna"} == {"auth.user:1"}
+        rows = finish(move, expected)
+        assert {row["owner"] for row in rows if row["key_name"] == "anna"} == {"auth.user:1"}
 
 
 SERVICES = """
@@ -186,8 +196,12 @@ def test_a_table_of_digests_with_a_pepper(tmp_path: Path) -> None:
         callers.start("successor", keeps_connection=True, Authorization=f"Token {successor}")
         assert move.call(**headers["weekly"], X_Request_ID="weekly-ends").status_code == 401
 
-        began = dict.fromkeys(("late", "monthly", "successor"), (0.0, 0.0))
-        finish(move, {"retired": {401}, "stranger": {401}}, began)
+        expected = {
+            "retired": replace(REFUSED, ended=move.times[3, "./deploy"]),
+            "stranger": STRANGER,
+            **dict.fromkeys(("late", "monthly", "successor"), Caller(began=ALWAYS)),
+        }
+        finish(move, expected)
 
 
 CLIENTS = """
@@ -225,7 +239,12 @@ def test_a_plain_table_behind_bearer(tmp_path: Path) -> None:
         callers.start("successor", keeps_connection=True, Authorization=f"Bearer {successor}")
         assert move.call(Authorization=till, X_Request_ID="till-ends").status_code == 401
 
-        finish(move, {"closed": {401}, "stranger": {401}}, {"late": (0.0, 0.0), "successor": (0.0, 0.0)})
+        expected = {
+            "closed": REFUSED,
+            "stranger": STRANGER,
+            **dict.fromkeys(("late", "successor"), Caller(began=ALWAYS)),
+        }
+        finish(move, expected)
 
 
 PERSONAL_KEYS = """
@@ -268,5 +287,12 @@ make("lost", {lost!r}, scopes=["events:read"], is_active=False)
         assert move.call(X_API_Token=exports, X_Request_ID="exports-ends").status_code == 401
 
         # A refused key is answered by 403 where no authenticator of the view has a challenge, as the old one had none.
-        refused = {"narrow": {403}, "lost": {403, 401}, "stranger": {403, 401}}
-        finish(move, refused, {"late": second_import(move), "successor": (0.0, 0.0)})
+        of_both = frozenset({401, 403})
+        expected = {
+            "narrow": Caller(frozenset({403})),
+            "lost": Caller(of_both),
+            "stranger": Caller(of_both, began=NEVER),
+            "late": Caller(began=second_import(move)),
+            "successor": Caller(began=ALWAYS),
+        }
+        finish(move, expected)
