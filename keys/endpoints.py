@@ -53,14 +53,14 @@ class Endpoint:
     @property
     def source(self) -> Any:
         """The class or the function in the code, the same for all of its addresses."""
-        if self._is_operation:
+        if self.is_operation:
             return self.view.view_func
         return getattr(self.view, "view_class", getattr(self.view, "cls", self.view))  # a view set has only `cls`
 
     @property
     def authenticators(self) -> list[Any]:
         """The authentication classes, or Ninja's authenticators, in order; none for a plain Django view."""
-        return list(self.view.auth_callbacks if self._is_operation else _declared(self.view, "authentication_classes"))
+        return list(self.view.auth_callbacks if self.is_operation else _declared(self.view, "authentication_classes"))
 
     @property
     def permissions(self) -> list[Any]:
@@ -85,7 +85,7 @@ class Endpoint:
     @property
     def _all_guards(self) -> list[Guard]:
         """The guards, also those that make the same decision as another."""
-        decorated = [function.api_key_guard for function in self._decorated]
+        decorated = [function.api_key_guard for function in self.decorations]
         return [*decorated, *(guard for guard in map(guard_of, self.authenticators) if guard is not None)]
 
     @property
@@ -96,7 +96,7 @@ class Endpoint:
     @property
     def is_for_users_too(self) -> bool:
         """Whether an `api_key_required` lets users in."""
-        return any(function.api_key_or_user for function in self._decorated)
+        return any(function.api_key_or_user for function in self.decorations)
 
     @property
     def handlers(self) -> list[Any]:
@@ -145,7 +145,7 @@ class Endpoint:
         """The scopes that `api_key_required` or Ninja's authenticators require."""
         declared = [authenticator for authenticator in self.authenticators if guard_of(authenticator) is not None]
         return [
-            *(scope for function in self._decorated for scope in function.api_key_scopes),
+            *(scope for function in self.decorations for scope in function.api_key_scopes),
             *(scope for authenticator in declared for scope in getattr(authenticator, "scopes", ())),
         ]
 
@@ -182,12 +182,12 @@ class Endpoint:
         return alias not in getattr(self.callback, "_non_atomic_requests", ())
 
     @property
-    def _is_operation(self) -> bool:
+    def is_operation(self) -> bool:
         """Whether the view is an operation of Django Ninja."""
         return hasattr(self.view, "auth_callbacks")
 
     @property
-    def _decorated(self) -> list[Any]:
+    def decorations(self) -> list[Any]:
         return [*decorated(self.view), *self.guarded_methods]
 
     def overrides(self, method: str) -> bool:

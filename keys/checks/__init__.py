@@ -1,6 +1,19 @@
 """System checks. `manage.py check --tag keys` runs only them; the manual explains each id."""
 
-from . import access, database, deployment, environment, options, owners, pages, selfservice, sink, transactions, views
+from . import (
+    access,
+    database,
+    deployment,
+    environment,
+    options,
+    owners,
+    pages,
+    selfservice,
+    sharing,
+    sink,
+    transactions,
+    views,
+)
 
 __all__ = [
     "access",
@@ -11,6 +24,7 @@ __all__ = [
     "owners",
     "pages",
     "selfservice",
+    "sharing",
     "sink",
     "transactions",
     "views",

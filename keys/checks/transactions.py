@@ -33,7 +33,8 @@ def check_middleware_is_installed(**kwargs: object) -> list[checks.CheckMessage]
             "APIKeyMiddleware is missing.",
             hint="Add 'keys.middleware.APIKeyMiddleware' to MIDDLEWARE. Without it a use is written in the view's own "
             "transaction and is lost with it, no use gets its status and duration, so that each looks as if its "
-            "worker had died in the view, a refusal by scope or rate looks like a use, and answers may be cached.",
+            "worker had died in the view, a refusal by scope or rate looks like a use, a key that is left and "
+            "then refused by Django Ninja has no row, and answers may be cached.",
             id="keys.W001",
         )
     ]

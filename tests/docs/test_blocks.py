@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.urls import path
 from drf_spectacular.generators import SchemaGenerator
 from pytest_django import Settings
+from rest_framework.authtoken.models import Token
 
 from keys import signals
 from keys.models import APIKey
@@ -62,10 +64,12 @@ def test_every_block_is_run_by_a_test() -> None:
         ("docs/moves.md", "## Tokens of users, in `Authorization: Token`", "sh"): 4,
         ("docs/moves.md", "## An HMAC with a pepper, in `Authorization: Token`", "python"): 8,
         ("docs/moves.md", "## An HMAC with a pepper, in `Authorization: Token`", "sh"): 4,
-        ("docs/moves.md", "## A plain table, behind `Authorization: Bearer`", "python"): 9,
+        ("docs/moves.md", "## A plain table, behind `Authorization: Bearer`", "python"): 10,
         ("docs/moves.md", "## A plain table, behind `Authorization: Bearer`", "sh"): 4,
         ("docs/moves.md", "## SHA-256 digests with a prefix, in a header of your own", "python"): 8,
         ("docs/moves.md", "## SHA-256 digests with a prefix, in a header of your own", "sh"): 4,
+        ("docs/moving-in.md", "## Two systems in one header", "python"): 1,
+        ("docs/moving-in.md", "### The old class first", "python"): 1,
         ("docs/owners.md", "# Whose key is it?", "python"): 3,
         ("docs/owners.md", "## Making one", "python"): 1,
         ("docs/owners.md", "## Making one", "sh"): 1,
@@ -271,6 +275,27 @@ def test_the_ninja_view_is_guarded(settings: Settings) -> None:
     settings.KEYS = {"SCOPES": {"orders:read": "Read orders."}}
     assert APIKeyClient(["orders:read"], name="Billing").get("/api/orders").json() == {"orders": [], "for": "Billing"}
     assert APIKeyClient([]).get("/api/orders").status_code == 403
+
+
+@pytest.mark.django_db
+def test_two_systems_share_a_header(settings: Settings) -> None:
+    both = run(block("docs/moving-in.md", "## Two systems in one header", "python"))
+    patient = run(block("docs/moving-in.md", "### The old class first", "python"))["OldTokens"]
+    last = type("Last", (both["ServiceKeys"],), {"leaves_unknown": False})
+    orders = both["Orders"]
+    settings.KEYS = {"SCOPES": {"orders:read": "Read orders."}}
+    settings.ROOT_URLCONF = (
+        path("first/", orders.as_view()),
+        path("last/", orders.as_view(authentication_classes=[patient, last])),
+    )
+    key = APIKey.objects.create(name="Billing", scopes=["orders:read"])
+    token = Token.objects.create(user=User.objects.create(username="anna"))
+    for address in ("/first/", "/last/"):
+        for one, name in ((key, "key:Billing"), (token, "anna")):
+            headers = {"Authorization": f"Token {one.key}"}
+            assert Client().get(address, headers=headers).json() == {"for": name}
+        assert Client().get(address, headers={"Authorization": f"Token {'0' * 40}"}).status_code == 401
+    assert not [name for name in ("keys.E039", "keys.W039", "keys.W040") if commands.found(name)]
 
 
 @pytest.mark.django_db

@@ -22,6 +22,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
+from keys import signals
 from keys.audit.floods import WHOLE_ROWS
 from keys.authentication import EnvironmentKeyAuthentication, KeyringAuthentication
 from keys.decorators import api_key_required
@@ -43,6 +44,8 @@ REFUSED = {"detail": "Invalid API key."}
 STRANGER = [("refused", "unknown", "", 401)]
 INTERNAL = "a-key-from-the-environment-of-32-characters"
 LEAVES = Guard(leaves_unknown=True)
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Counted(DatabaseKeyring):
@@ -238,7 +241,7 @@ class TestKeysOfTheEnvironment:
         assert rows() == STRANGER
 
 
-def function(guard: Any) -> Any:
+def function(guard: Decorator) -> Any:
     @guard
     def view(request: HttpRequest) -> JsonResponse:
         return JsonResponse({"user": str(request.user)})
@@ -246,7 +249,7 @@ def function(guard: Any) -> Any:
     return view
 
 
-def async_function(guard: Any) -> Any:
+def async_function(guard: Decorator) -> Any:
     @guard
     async def view(request: HttpRequest) -> JsonResponse:
         return JsonResponse({"user": str(request.user)})
@@ -361,6 +364,22 @@ class TestTheLog:
             assert send("/0/", f"{number:040}")[0] == 401
         assert sorted(AuditEvent.objects.values_list("count", flat=True)) == [1] * WHOLE_ROWS + [3]
 
+    def test_and_who_listens_are_told_once(self, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+        heard: list[Any] = []
+
+        def hear(key: Any, row: Any, **more: Any) -> None:
+            heard.append((key, row["reason"], row["status"]))
+
+        serve(settings, guarded_by(Ours, Nobody), guarded_by(Ours, Anybody))
+        signals.key_refused.connect(hear)
+        try:
+            assert [send("/0/")[0], send("/1/")[0]] == [401, 200]
+        finally:
+            signals.key_refused.disconnect(hear)
+        assert heard == [(None, "unknown", 401)]
+        lines = [record.getMessage() for record in caplog.records if record.name == "api_keys"]
+        assert lines == ["Invalid API key attempt from 127.0.0.1"]
+
     def test_never_holds_what_was_presented(self, settings: Settings) -> None:
         serve(settings, guarded_by(Ours, Nobody))
         settings.ROOT_URLCONF = (path("<token>/", lambda request, token: guarded_by(Ours, Nobody)(request)),)
@@ -435,7 +454,7 @@ class TestRequestsWithinRequests:
 
         serve(settings, lambda request: StreamingHttpResponse(parts(request)))
         response = Client().get("/0/", headers={"X-API-Key": UNKNOWN})
-        assert b"".join(response) == b"401"  # type: ignore[arg-type]
+        assert b"".join(response) == b"401"
         assert rows() == STRANGER
 
     def test_a_streaming_answer_to_who_was_accepted(self, settings: Settings) -> None:
@@ -445,7 +464,7 @@ class TestRequestsWithinRequests:
 
         serve(settings, Streams.as_view(authentication_classes=[Ours, Anybody]))
         response = Client().get("/0/", headers={"X-API-Key": UNKNOWN})
-        assert (b"".join(response), rows()) == (b"onetwo", [])  # type: ignore[arg-type]
+        assert (b"".join(response), rows()) == (b"onetwo", [])
 
 
 class TestAnOldClassBeforeOurs:

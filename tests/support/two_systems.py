@@ -46,7 +46,7 @@ class PatientTokens(TokenAuthentication):
             return None
 
 
-class PatientKnox(KnoxAuthentication):
+class PatientKnox(KnoxAuthentication):  # type: ignore[misc]
     def authenticate(self, request: Request) -> Any:
         try:
             return super().authenticate(request)
@@ -74,13 +74,13 @@ def our_token(state: str) -> str:
     """Return the token of a key of ours that is in this state; of none if it is unknown."""
     if state == "unknown":
         return "0" * 40
-    fields: dict[str, Any] = {
+    states: dict[str, dict[str, Any]] = {
         "good": {},
         "without scope": {"scopes": []},
         "inactive": {"is_active": False},
         "expired": {"expires_at": timezone.now() - timedelta(hours=1)},
-    }[state]
-    return str(make_key("Billing", **{"scopes": ["users:read"], **fields}).key)
+    }
+    return str(make_key("Billing", **{"scopes": ["users:read"], **states[state]}).key)
 
 
 def their_token(make: Callable[[User], str], state: str) -> str:
