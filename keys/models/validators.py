@@ -27,7 +27,8 @@ def validate_name(value: str) -> None:
 
 def acceptable_name(name: str) -> str:
     """Return the name of another system's key as a key here may have it: without control characters, and cut."""
-    return (printable(name) if has_control_characters(name) else name).strip()[:LONGEST_NAME]
+    name = name.strip()
+    return (printable(name) if has_control_characters(name) else name)[:LONGEST_NAME].strip()
 
 
 def validate_note(value: str) -> None:
