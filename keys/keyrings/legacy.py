@@ -152,10 +152,8 @@ class LegacyKeyring:
 
         Changes nothing. Raises KeyStoreError if the other system cannot be asked, Error if our tables cannot.
         """
-        record = self._look_up(token)
-        if record is None or not record.source:
-            return record
-        return _key_of(token) if _has_come(record) else record
+        record = self.record_of(token)
+        return _key_of(token) if record is not None and has_come(record) else record
 
     def adopt(self, token: str, holder: APIKey | LegacyKey) -> APIKey | LegacyKey | None:
         """Make the record of a token, which is about to be used, a key of the same secret, and return that key.
@@ -171,7 +169,7 @@ class LegacyKeyring:
                 return _make_key(token, holder, using)
             except Exception as error:  # of the database, of what is checked, of the project's receivers
                 failure = error
-            if (key := _key_of(token)) is not None or _has_come(holder):
+            if (key := _key_of(token)) is not None or has_come(holder):
                 return key
             # Of two at once a database may let one fail that goes through the next time.
             if is_last or connections[using].in_atomic_block or not isinstance(failure, OperationalError):
@@ -204,7 +202,11 @@ class LegacyKeyring:
             source=self.origin,
         )
 
-    def _look_up(self, token: str) -> LegacyKey | None:
+    def record_of(self, token: str) -> LegacyKey | None:
+        """Return the record of the token, whether or not it has become a key; None if there is none.
+
+        Raises KeyStoreError if the other system cannot be asked, or its answer cannot be understood.
+        """
         try:
             record: Any = self.look_up(token)
         except Exception as error:
@@ -248,8 +250,10 @@ def _key_of(token: str) -> APIKey | None:
     return statements.find([*map(str, fields.digests(token))])
 
 
-def _has_come(record: LegacyKey) -> bool:
-    """Tell whether the record has become a key, which may be gone by now."""
+def has_come(record: LegacyKey) -> bool:
+    """Tell whether the record has become a key, which may be gone by now. Raises Error."""
+    if not record.source:
+        return False
     using = router.db_for_write(APIKey)
     origins = KeyOrigin.objects.using(using).filter(source=record.source, ref=record.ref)
     # In somebody's transaction, a savepoint: a statement that fails must not break it.

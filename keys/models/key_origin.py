@@ -73,3 +73,8 @@ def ref_of(pk: object, key: str) -> str:
     holds_key = len(bare) >= tokens.PREFIX_LENGTH and bare in text
     is_plain = 0 < len(text) <= LONGEST_REF and printable(text) == text
     return text if is_plain and not (is_key or holds_key) else str(digest(text))
+
+
+def possible_refs(pk: object) -> tuple[str, str]:
+    """Return what may stand in `ref` for a record whose key nobody knows here: `ref_of` chooses one of the two."""
+    return ref_of(pk, ""), str(digest(str(pk)))
