@@ -63,7 +63,7 @@ class Found:
             owner_ref=self.owner_ref,
             **({} if self.scopes is None else {"scopes": list(self.scopes)}),
         )
-        key.made_there_at = self.created_at
+        key.made_at = self.created_at
         return key
 
 

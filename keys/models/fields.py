@@ -279,11 +279,11 @@ class MomentField(_DateTimeColumn):
 
 
 class CreationField(MomentField):
-    """When a row was made: now, or the moment that `made_there_at` of the instance says, if another system made it."""
+    """When a row was made: now, or the moment that `made_at` of the instance says, if another system made it."""
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         value = super().pre_save(model_instance, add)
-        if add and (at := getattr(model_instance, "made_there_at", None)) is not None:
+        if add and (at := getattr(model_instance, "made_at", None)) is not None:
             value = moments.kept(at)
             setattr(model_instance, self.attname, value)
         return value

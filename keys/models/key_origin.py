@@ -8,8 +8,9 @@ from django.apps import apps
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .. import tokens
+from ..conf import conf
 from ..redaction import printable
-from ..tokens import PREFIX_LENGTH
 from .fields import ExactTextField, InstantField, digest, digests, is_token
 from .owners import label_of
 
@@ -68,6 +69,12 @@ def ref_of(pk: object, key: str) -> str:
     """
     text = str(pk)
     is_key = digest(text) == digest(key) if is_token(key) else key in digests(text)
-    holds_key = is_token(key) and len(key) >= PREFIX_LENGTH and key in text
+    bare = tokens.bare(key, conf.PREFIX) if is_token(key) else ""
+    holds_key = len(bare) >= tokens.PREFIX_LENGTH and bare in text
     is_plain = 0 < len(text) <= LONGEST_REF and printable(text) == text
     return text if is_plain and not (is_key or holds_key) else str(digest(text))
+
+
+def possible_refs(pk: object) -> tuple[str, str]:
+    """Return what may stand in `ref` for a record whose key nobody knows here: `ref_of` chooses one of the two."""
+    return ref_of(pk, ""), str(digest(str(pk)))

@@ -2,14 +2,21 @@
 
 import hashlib
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from keys import tokens
+from keys.models import APIKey
 from keys.models.fields import Digest, digest
 from keys.models.key_origin import LONGEST_REF, LONGEST_SOURCE, ref_of, source_of
+from keys.moments import instant
+from tests.support.keys import change
+from tests.support.log import all_events
 
 TOKEN = "sk_live_9f2c7b41d8e05a63c4f1b7d2e8a90c35f6e1d4b2"
 SHA_512 = Digest("sha512$" + hashlib.sha512(TOKEN.encode()).hexdigest())
@@ -55,3 +62,18 @@ def test_the_projects_own_prefix_makes_no_other_reference(settings: Settings) ->
     settings.KEYS = {**settings.KEYS, "PREFIX": "auth_"}
     token = tokens.generate()
     assert ref_of(token, f"auth_{token}") == ref_of(f"auth_{token}", digest(token)) == digest(token)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("many", [False, True])
+def test_a_key_of_another_system_is_as_old_as_it_was_there_and_its_event_says_whence_it_came(many: bool) -> None:
+    key = APIKey(name="Billing", key=TOKEN, scopes=[])
+    key.made_at, key.creation_note = datetime(2019, 5, 6, 7, tzinfo=UTC), "imported from old.token"
+    with CaptureQueriesContext(connection) as queries:
+        APIKey.objects.bulk_create([key]) if many else key.save()
+    assert not [query for query in queries if query["sql"].startswith("UPDATE")]
+    assert instant(APIKey.objects.get().created_at) == datetime(2019, 5, 6, 7, tzinfo=UTC)
+    assert all_events() == [("created", "imported from old.token")]
+    key.refresh_from_db()
+    change(key, name="Sales")
+    assert instant(APIKey.objects.get().created_at) == datetime(2019, 5, 6, 7, tzinfo=UTC)
