@@ -202,9 +202,10 @@ class KeyringAuthentication(BaseAuthentication):
     """Authenticates requests by a key from one of `keyrings`, tried in order.
 
     Subclass it to accept several kinds of key in one header. The key is read from `header` and, with `keyword`,
-    from `Authorization`. `refused_detail` is the text of a 401, `not_configured_detail` that of the 503 if no
-    keyring is configured. With `answers_missing`, a request without a key gets `refused_detail` too, instead of the
-    next authenticator.
+    from `Authorization`; each is one name or several. After the keyword `Basic` the key is the password, and the user
+    is ignored. `refused_detail` is the text of a 401, `not_configured_detail` that of the 503 if no keyring is
+    configured. With `answers_missing`, a request without a key gets `refused_detail` too, instead of the next
+    authenticator.
 
     With `leaves_unknown`, a key that no keyring knows goes on to the next authenticator, as a request without a key
     does: it may be another system's, in the same header. It is recorded as refused if the answer is 401.
@@ -276,7 +277,7 @@ def _given(request: Request) -> tuple[Any, Holder] | None:
 class APIKeyAuthentication(KeyringAuthentication):
     """Keys from the database, in `X-API-Key: <key>` or `Authorization: Api-Key <key>`."""
 
-    keyword = "Api-Key"
+    keyword: ClassVar[str | Sequence[str] | None] = "Api-Key"
     keyrings = (DatabaseKeyring(),)
 
 

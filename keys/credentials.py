@@ -4,22 +4,25 @@ It also keeps the headers in which keys are presented out of Django's error repo
 """
 
 import re
+from base64 import b64decode
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Any
 
 from django.http import HttpRequest
 from django.views.debug import SafeExceptionReporterFilter, get_exception_reporter_filter
 
-from . import tokens
 from .conf import conf
 from .networks import Address, parse_address
-from .tokens import Secret
+from .redaction import MOST_PARTS
+from .tokens import Secret, bare, is_presentable, looks_random
 
 # Whitespace around a header's value (RFC 9110, 5.5); str.strip() alone would also remove line breaks.
 BLANKS = " \t"
+BASIC = "basic"
 _NAMES_OF_ADDRESS = ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR")
 
 _MOST_IN_CONFLICT = 4  # keys of one request that are looked up to tell whose they are
@@ -31,30 +34,44 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 exposed: set[str] = set()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Credential:
     """What one request presented as its key."""
 
-    token: Secret
+    # Of each place, the token, and the text as it was sent.
+    tokens: tuple[Secret, ...]
     presented: tuple[Secret, ...]
     in_conflict: bool
+    # What is in the texts that Basic encodes.
+    decoded: tuple[Secret, ...] = ()
+
+    @property
+    def token(self) -> Secret:
+        """The key, unless there is a conflict."""
+        return self.tokens[0]
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """All that is masked where the client repeats it."""
+        return self.presented + self.decoded
 
     @property
     def may_be_a_key(self) -> bool:
         """Whether it can be a key at all; otherwise no look-up is needed."""
-        return not self.in_conflict and tokens.is_presentable(self.token)
+        return not self.in_conflict and is_presentable(self.token)
 
     @property
     def looks_repeated(self) -> bool:
         """Whether it may be a header sent twice, which servers join with a comma (RFC 9110, 5.3)."""
-        return "," in self.token
+        return any("," in text for text in self.presented)
 
     @property
     def in_dispute(self) -> list[Secret]:
         """The keys of a conflict, from every header and from one that was sent twice; the first few of many."""
-        parts = (part.strip(BLANKS) for token in self.presented for part in token.split(",", _MOST_IN_CONFLICT))
+        texts = self.tokens + self.presented
+        parts = (part.strip(BLANKS) for text in texts for part in text.split(",", _MOST_IN_CONFLICT))
         found = (Secret(part.rpartition(" ")[2]) for part in parts)  # a part may begin with its scheme
-        return list(dict.fromkeys(filter(tokens.is_presentable, found)))[:_MOST_IN_CONFLICT]
+        return list(dict.fromkeys(filter(is_presentable, found)))[:_MOST_IN_CONFLICT]
 
 
 class Presented(dict[str, Any]):
@@ -68,30 +85,42 @@ class Presented(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Where a guard looks for a key: in these headers, and in `Authorization` after these keywords, in any case."""
+    """Where a guard looks for a key: in these headers, and in `Authorization` after these keywords, in any case.
 
-    headers: tuple[str, ...]
-    keywords: tuple[str, ...] = ()
+    After the keyword Basic it is the password, whatever the user is (RFC 7617). Two are equal if they read the same.
+    """
 
-    @cached_property
-    def _names(self) -> tuple[str, ...]:
-        return tuple(map(_meta_name, self.headers))
+    headers: tuple[str, ...] = field(compare=False)
+    keywords: tuple[str, ...] = field(default=(), compare=False)
+    _names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    _all_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    _schemes: frozenset[str] = field(init=False, repr=False)
+    _places: frozenset[str] = field(init=False, repr=False)
 
-    @cached_property
-    def _schemes(self) -> frozenset[str]:
-        return frozenset(keyword.lower() for keyword in self.keywords)
-
-    @cached_property
-    def _all_names(self) -> tuple[str, ...]:
-        authorization = ("HTTP_AUTHORIZATION",) if self.keywords else ()
-        return (*self._names, *_NAMES_OF_ADDRESS, *authorization)
+    def __post_init__(self) -> None:
+        """Name each place once. To servers `X_API_Key` is `X-API-Key`, which is what arrives."""
+        headers, keywords = dict[str, str](), dict[str, str]()
+        for header in self.headers:
+            headers.setdefault(_meta_name(header), header.replace("_", "-"))
+        for keyword in self.keywords:
+            keywords.setdefault(keyword.lower(), keyword)
+        authorization = ("HTTP_AUTHORIZATION",) if keywords else ()
+        for name, value in (
+            ("headers", tuple(headers.values())),
+            ("keywords", tuple(keywords.values())),
+            ("_names", tuple(headers)),
+            ("_all_names", (*headers, *_NAMES_OF_ADDRESS, *authorization)),
+            ("_schemes", frozenset(keywords)),
+            ("_places", frozenset(headers)),
+        ):
+            object.__setattr__(self, name, value)
 
     def presented(self, meta: Mapping[str, Any]) -> Presented:
         """Return all that a decision about this request's key and address depends on. `read` accepts it as `meta`."""
         return Presented({name: meta[name] for name in self._all_names if name in meta})
 
     def is_same_key(self, one: Presented, other: Presented) -> bool:
-        """Tell whether both present the same key, or none, from the same address, in whichever of the headers."""
+        """Tell whether both present the same key, or none, from the same address, in whichever of the places."""
         if one == other:
             return True
         if any(one.get(name) != other.get(name) for name in _NAMES_OF_ADDRESS):
@@ -99,26 +128,58 @@ class Wanted:
         first, second = self.read(one), self.read(other)
         if first is None or second is None:
             return first is second
-        same = tokens.bare(first.token, conf.PREFIX) == tokens.bare(second.token, conf.PREFIX)
+        same = bare(first.token, conf.PREFIX) == bare(second.token, conf.PREFIX)
         return same and not (first.in_conflict or second.in_conflict)
 
     def read(self, meta: Mapping[str, Any]) -> Credential | None:
-        """Return what is presented, in whichever place; None if nothing is.
+        """Return what is presented, in whichever place; None if nothing is. Raises nothing.
 
         Two different keys are a conflict; neither is preferred.
         """
-        found = [Secret(meta[name].strip(BLANKS)) for name in self._names if name in meta]
+        presented = [Secret(meta[name].strip(BLANKS)) for name in self._names if name in meta]
+        found, decoded = presented, list[Secret]()
         if self._schemes and (authorization := meta.get("HTTP_AUTHORIZATION")) is not None:
             scheme, value = _split(authorization)
             if scheme in self._schemes:
-                found.append(Secret(value))
-            elif any(_split(part)[0] in self._schemes for part in authorization.split(",")):
+                found = [*presented, _password(value) if scheme == BASIC else Secret(value)]
+                presented = [*presented, Secret(value)]
+            elif "," in authorization and any(_split(part)[0] in self._schemes for part in authorization.split(",")):
                 # The header was sent twice, for two schemes. The whole value cannot be a key.
-                found.append(Secret(authorization))
+                presented = found = [*presented, Secret(authorization)]
+            if BASIC in self._schemes and presented:
+                decoded = _decoded(authorization)
         if not found:
             return None
-        in_conflict = len({tokens.bare(token, conf.PREFIX) for token in found}) > 1
-        return Credential(found[0], tuple(found), in_conflict)
+        in_conflict = len(found) > 1 and len({bare(token, conf.PREFIX) for token in found}) > 1
+        return Credential(tuple(found), tuple(presented), in_conflict, tuple(decoded))
+
+
+def _password(encoded: str) -> Secret:
+    """Return the password of a user and a password, as Basic encodes them.
+
+    What cannot be decoded stands behind a NUL, so that it is no key.
+    """
+    try:
+        _, colon, password = b64decode(encoded, validate=True).decode().partition(":")
+    except ValueError:
+        colon = password = ""
+    return Secret(password if colon else f"\0{encoded}")
+
+
+def _decoded(authorization: str) -> list[Secret]:
+    """Return what the texts after the word Basic encode: the user with the password, and the password.
+
+    A key that was given as the user is a secret too.
+    """
+    found = []
+    for part in authorization.split(",", maxsplit=MOST_PARTS):
+        scheme, value = _split(part)
+        if scheme == BASIC:
+            with suppress(ValueError):
+                both = b64decode(value, validate=True).decode(errors="surrogateescape")
+                user, _, password = both.partition(":")
+                found += [both, password, *([user] if not password or looks_random(user) else [])]
+    return [Secret(text) for text in found if text]
 
 
 @lru_cache

@@ -5,6 +5,7 @@ from ninja.errors import HttpError
 from ninja.security.base import AuthBase
 
 from .authentication import set_user, user_for
+from .credentials import BASIC
 from .keyrings import Holder
 from .verification import Guard, scope_denial, use_of
 
@@ -14,7 +15,8 @@ class APIKeyAuth(AuthBase):
 
     `request.auth` is the key, `request.user` the service, or the owner with `guard=Guard(acts_as_owner=True)`.
 
-    Ninja documents one scheme for each class: subclass it for another header.
+    Ninja documents one scheme for each class: subclass it for another header. It is that of the guard's first header,
+    and names the other places of a key in words.
     """
 
     openapi_type = "apiKey"
@@ -22,7 +24,10 @@ class APIKeyAuth(AuthBase):
 
     def __init__(self, *scopes: str, guard: Guard | None = None) -> None:
         self.scopes, self.guard = scopes, guard or Guard()
-        self.openapi_name = self.guard.wanted.headers[0]
+        self.openapi_name, *others = self.guard.wanted.headers
+        others += [f"Authorization: {_after(keyword)}" for keyword in self.guard.wanted.keywords]
+        if others and not hasattr(self, "openapi_description"):
+            self.openapi_description = f"Or {', or '.join(others)}."
         super().__init__()
 
     def __call__(self, request: HttpRequest) -> Holder | None:
@@ -36,3 +41,7 @@ class APIKeyAuth(AuthBase):
             raise HttpError(403, denial)
         set_user(request, user_for(use.holder, self.guard))
         return use.holder
+
+
+def _after(keyword: str) -> str:
+    return "Basic, with the key as the password" if keyword.lower() == BASIC else f"{keyword} <key>"

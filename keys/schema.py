@@ -4,6 +4,7 @@ The schemes are registered if `drf_spectacular` is in `INSTALLED_APPS`. Scopes a
 `REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "keys.schema.AutoSchema"}`.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from drf_spectacular.plumbing import ResolvedComponent
 from rest_framework.permissions import AND, NOT, OR
 
 from .authentication import APIKeyAuthentication, KeyringAuthentication
+from .credentials import BASIC
 from .endpoints import decorated
 from .keyrings import DatabaseKeyring
 from .permissions import HasAPIKey, HasScope, IsUser
@@ -23,9 +25,10 @@ from .verification import Guard
 
 
 class KeyringScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """Gives each authentication class its own scheme, as different keys open what they guard.
+    """Gives each authentication class its own schemes, as different keys open what they guard.
 
-    It is named after the class. If the class reads `Authorization` too, that is a second scheme; either is enough.
+    There is one for each header and for each keyword in `Authorization`; any of them is enough. The first header's is
+    named after the class, the first keyword's `…InAuthorization`, and the others after their header or keyword, too.
     """
 
     target_class = KeyringAuthentication
@@ -33,19 +36,46 @@ class KeyringScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
 
     @property
     def name(self) -> list[str]:  # type: ignore[override]
-        in_header = self.target.__class__.__name__
-        return [in_header] if not self.target.guard.wanted.keywords else [in_header, f"{in_header}InAuthorization"]
+        return [*self._schemes]
 
     def get_security_requirement(self, auto_schema: openapi.AutoSchema) -> list[dict[str, list[Any]]]:
-        return [{name: []} for name in self.name]
+        return [{name: []} for name in self._schemes]
 
     def get_security_definition(self, auto_schema: openapi.AutoSchema) -> list[dict[str, Any]]:
-        in_header = {"type": "apiKey", "in": "header", "name": self.target.guard.wanted.headers[0]}
-        # An "http" scheme would have to be a registered one, such as Bearer.
-        keywords = "” or “".join(self.target.guard.wanted.keywords)
-        words = _("An API key after the word “%(keyword)s” and a blank.") % {"keyword": keywords}
-        in_authorization = {"type": "apiKey", "in": "header", "name": "Authorization", "description": words}
-        return [in_header, in_authorization]
+        return [*self._schemes.values()]
+
+    @property
+    def _schemes(self) -> dict[str, dict[str, Any]]:
+        named, wanted = type(self.target).__name__, self.target.guard.wanted
+        headers = {
+            f"{named}In-{_component(header)}" if number else named: {"type": "apiKey", "in": "header", "name": header}
+            for number, header in enumerate(wanted.headers)
+        }
+        # Guards of decorators that share their first header may differ in all keywords.
+        first = "Api-Key" if isinstance(self.target, _Decorating) else next(iter(wanted.keywords), "")
+        keywords = {
+            f"{named}InAuthorization" + ("" if keyword == first else f"-{_component(keyword)}"): _after(keyword)
+            for keyword in wanted.keywords
+        }
+        return {**headers, **keywords}
+
+
+def _component(name: str) -> str:
+    """Return the name of a header or a keyword as a part of a component's, which takes fewer characters."""
+    return re.sub(r"[^A-Za-z0-9.-]", lambda found: f"_{ord(found[0]):x}", name)
+
+
+def _after(keyword: str) -> dict[str, Any]:
+    # An "http" scheme has to be a registered one.
+    if (scheme := keyword.lower()) in {BASIC, "bearer"}:
+        words = _("An API key as the password. The user is ignored.") if scheme == BASIC else _("An API key.")
+        return {"type": "http", "scheme": scheme, "description": words}
+    words = _("An API key after the word “%(keyword)s” and a blank.") % {"keyword": keyword}
+    return {"type": "apiKey", "in": "header", "name": "Authorization", "description": words}
+
+
+class _Decorating(KeyringAuthentication):
+    """Stands for an `api_key_required`."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +91,7 @@ class Decoration:
         if self.guard == APIKeyAuthentication.guard:
             return APIKeyAuthentication()
         reads = {name: getattr(self.guard, name) for name in ("header", "keyword", "keyrings")}
-        made: KeyringAuthentication = type(self.guard.wanted.headers[0], (KeyringAuthentication,), reads)()
+        made: KeyringAuthentication = type(_component(self.guard.wanted.headers[0]), (_Decorating,), reads)()
         return made
 
 

@@ -3,6 +3,7 @@
 `pytest_plugin` has the client as a fixture.
 """
 
+from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -13,6 +14,7 @@ from rest_framework.test import APIClient
 from .audit import sinks
 from .audit.outcomes import CountedRow, RowHandle
 from .audit.places import Place
+from .credentials import BASIC
 from .models import APIKey
 from .models.audit_event import Row
 
@@ -21,7 +23,8 @@ class APIKeyClient(APIClient):
     """Django REST framework's test client, which sends a key created for it.
 
     `scopes` and any other field of `APIKey` (`is_active`, `expires_at`, `allowed_ips` ...) are passed to
-    `APIKey.objects.create()`: without `scopes` the key gets `KEYS["DEFAULT_SCOPES"]`. `header` is where it is sent.
+    `APIKey.objects.create()`: without `scopes` the key gets `KEYS["DEFAULT_SCOPES"]`. `header` is where it is sent,
+    unless it is in `Authorization` after a `keyword`, such as `Api-Key`; after `Basic` it is the password.
     `.key` is the key, to deactivate, rotate or compare; the client goes on sending it. `.token` is its secret, which
     copies of the client keep, also those that Django makes of what `setUpTestData()` sets; copies of the key do not.
 
@@ -30,14 +33,18 @@ class APIKeyClient(APIClient):
     """
 
     def __init__(
-        self, scopes: Sequence[str] | None = None, *, name: str = "Test", header: str = "X-API-Key", **key_fields: Any
-    ) -> None:
+        self, scopes: Sequence[str] | None = None, *, name: str = "Test", header: str = "X-API-Key",
+        keyword: str = "", **key_fields: Any,
+    ) -> None:  # fmt: skip
         super().__init__()
         if scopes is not None:
             key_fields["scopes"] = list(scopes)
         self.key = APIKey.objects.create(name=name, **key_fields)
         self.token = str(self.key.key)
-        self.credentials(**{f"HTTP_{header.upper().replace('-', '_')}": self.token})
+        value = b64encode(f":{self.token}".encode()).decode() if keyword.lower() == BASIC else self.token
+        if keyword:
+            header, value = "Authorization", f"{keyword} {value}"
+        self.credentials(**{f"HTTP_{header.upper().replace('-', '_')}": value})
 
 
 class _Unrecorded(TestContextDecorator):

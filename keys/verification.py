@@ -40,9 +40,9 @@ class Guard:
     Equal guards make the same decision of the same key, so it is made once for each request.
     """
 
-    # One name or several; no keyword for none in `Authorization`.
-    header: str | Sequence[str] = "X-API-Key"
-    keyword: str | Sequence[str] | None = "Api-Key"
+    # One name or several; no keyword for none in `Authorization`. After "Basic" the key is the password.
+    header: str | Sequence[str] = field(default="X-API-Key", compare=False)
+    keyword: str | Sequence[str] | None = field(default="Api-Key", compare=False)
     keyrings: tuple[Keyring, ...] = (DatabaseKeyring(),)
     refused_detail: str = "Invalid API key."
     not_configured_detail: str = "API key not configured"
@@ -53,8 +53,8 @@ class Guard:
     acts_as_owner: bool = field(default=False, compare=False)
     # A key that no keyring knows is left to the authenticators that follow. If the answer is 401, it was refused.
     leaves_unknown: bool = False
-    # Where the key is read.
-    wanted: Wanted = field(init=False, repr=False, compare=False)
+    # Where the key is read, by `header` and `keyword`.
+    wanted: Wanted = field(init=False, repr=False)
     # Why the guard cannot work; empty if it can. `check` says so, and each request is answered with an error.
     mistake: str = field(default="", init=False, repr=False, compare=False)
 
@@ -83,8 +83,18 @@ class Guard:
 
     @property
     def challenge(self) -> str:
-        """The header `WWW-Authenticate` of each 401 (RFC 9110, 15.5.2)."""
-        return ", ".join(f'{keyword} realm="api"' for keyword in self.wanted.keywords or ("Api-Key",))
+        """The header `WWW-Authenticate` of each 401: a list of all that may be sent (RFC 9110, 11.6.1)."""
+        return ", ".join(self.challenges)
+
+    @property
+    def challenges(self) -> tuple[str, ...]:
+        """The challenge of each keyword; some header has to be there where no keyword is read (RFC 9110, 15.5.2)."""
+        return tuple(map(_challenge, self.wanted.keywords or ("Api-Key",)))
+
+
+def _challenge(keyword: str) -> str:
+    is_basic = keyword.lower() == credentials.BASIC
+    return 'Basic realm="api", charset="UTF-8"' if is_basic else f'{keyword} realm="api"'
 
 
 def _names_in(names: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -257,7 +267,7 @@ def _decide(use: Use, request: HttpRequest, credential: Credential, is_guess: bo
     if not credential.may_be_a_key:
         return Reason.CONFLICT if credential.looks_repeated else Reason.MALFORMED
     # Built before the look-up, because a keyring may write it in the same statement.
-    use.row = recording.describe(request, credential.presented, use.address)
+    use.row = recording.describe(request, credential.secrets, use.address)
     # The one statement that also writes the use may write one that is refused.
     use.holder, objection = _look_up(use, credential.token, not is_guess and sinks.sink().shares_key_database)
     if use.holder is None:
@@ -365,7 +375,7 @@ def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str)
 
 
 def _describe_refusal(use: Use, request: HttpRequest, credential: Credential, reason: str) -> None:
-    row = use.row or recording.describe(request, credential.presented, use.address)
+    row = use.row or recording.describe(request, credential.secrets, use.address)
     refused = {"event": AuditEvent.Event.REFUSED.value, "reason": str(reason), "status": use.status}
     use.row = {**row, **refused, "duration_ms": _elapsed(use)}
 

@@ -58,6 +58,8 @@ urlpatterns = [
         "internal-scoped/", views.Internal.as_view(permission_classes=[HasScope("users:read")]), name="internal-scoped"
     ),
     path("mixed/", views.Mixed.as_view(), name="mixed"),
+    path("several-places/", views.SeveralPlaces.as_view(), name="several-places"),
+    path("several-places-async/", views.several_places_async, name="several-places-async"),
     path("two-headers/", views.TwoHeaders.as_view(), name="two-headers"),
     path("not-scope-on-an-object/", views.NotScopeOnAnObject.as_view(), name="not-scope-on-an-object"),
     path("inner-refusal/", views.InnerRefusal.as_view(), name="inner-refusal"),

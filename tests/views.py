@@ -235,6 +235,20 @@ class TwoHeaders(Guarded):
     authentication_classes = [InternalHeaderAuthentication, APIKeyAuthentication]
 
 
+class SeveralPlacesAuthentication(APIKeyAuthentication):
+    header = ("X-API-Key", "X-API-Token")
+    keyword = ("Api-Key", "Token", "Basic")
+
+
+class SeveralPlaces(Guarded):
+    authentication_classes = [SeveralPlacesAuthentication]
+
+
+@api_key_required(guard=SeveralPlacesAuthentication.guard)
+async def several_places_async(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"name": request.auth.name})  # type: ignore[attr-defined]
+
+
 class AsyncClass(View):
     """A class-based view with an async handler; `dispatch` itself is not async."""
 

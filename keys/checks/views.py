@@ -11,6 +11,7 @@ from ..authentication import KeyringAuthentication
 from ..conf import nearest
 from ..endpoints import UNSEEN, Endpoint, endpoints
 from ..permissions import HasResourceScope, HasScope, scopes_named
+from ..verification import Guard
 from .options import hint_for, ill_formed, unregistered
 
 
@@ -83,6 +84,32 @@ def check_guards_can_work(**kwargs: object) -> list[checks.CheckMessage]:
         for guard in endpoint.guards
         if guard.mistake
     )
+
+
+@checks.register("keys")
+def check_keys_can_arrive(**kwargs: object) -> list[checks.CheckMessage]:
+    return once_for_each_view(
+        checks.Warning(mistake, hint=hint, obj=endpoint, id="keys.W038")
+        for endpoint in endpoints()
+        for guard in endpoint.guards
+        for mistake, hint in _useless_in(guard)
+    )
+
+
+def _useless_in(guard: Guard) -> Iterator[tuple[str, str]]:
+    """Yield each place of a guard in which no key is accepted, and what to write instead."""
+    for header in guard.wanted.headers:
+        if header.upper().startswith("HTTP-"):
+            yield (
+                f"The view's guard reads the header {header}, which looks like a name in request.META.",
+                f'Write it as clients send it: "{header[5:]}".',
+            )
+        if header.lower() == "authorization" and guard.wanted.keywords:
+            words = " or ".join(guard.wanted.keywords)
+            yield (
+                f"The view's guard reads Authorization as a whole and after {words}, which are two different keys.",
+                "Leave one of them out: keyword = None, or Authorization among the headers.",
+            )
 
 
 @checks.register("keys")

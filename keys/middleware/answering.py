@@ -180,7 +180,8 @@ def _done(response: HttpResponseBase, decisions: Decisions) -> HttpResponseBase:
         guards = [*guards, *(guard for _, nested in decisions.nested.values() for guard in nested.guards)]
     if guards:
         if response.status_code == 401:
-            response.headers.setdefault("WWW-Authenticate", guards[0].challenge)  # Ninja does not set it
+            challenges = dict.fromkeys(challenge for guard in guards for challenge in guard.challenges)
+            response.headers.setdefault("WWW-Authenticate", ", ".join(challenges))  # Ninja does not set it
         response["Cache-Control"] = "no-store"
         # Not every Django heeds that, and who came by another authenticator was asked for no key.
         decisions.keep_out_of_caches()

@@ -15,6 +15,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection
+from django.http import JsonResponse
 from django.test import Client
 from django.urls import path
 from drf_spectacular.generators import SchemaGenerator
@@ -55,6 +56,7 @@ def test_every_block_is_run_by_a_test() -> None:
         ("docs/costs.md", "# What it costs", "sh"): 1,  # takes long, and peers that hold Django below 6
         ("docs/environment-keys.md", "# Keys from the environment", "python"): 1,
         ("docs/environment-keys.md", "## From a shared key to one of its own", "python"): 1,
+        ("docs/guarding.md", "## In which header", "python"): 1,
         ("docs/guarding.md", "## Django Ninja", "python"): 2,  # one of them by tests/guarding/test_login_required.py
         ("docs/guarding.md", "## OpenAPI", "python"): 1,
         ("docs/guarding.md", "## Plain Django views", "python"): 1,
@@ -266,6 +268,16 @@ def test_the_project_is_documented(five_minutes: list[Any], settings: Settings) 
     assert operation["description"] == "Scope of the API key: `orders:read`."
     assert {"APIKeyAuthentication": []} in operation["security"]
     assert {"401", "403", "503"} <= {*operation["responses"]}
+
+
+@pytest.mark.django_db
+def test_a_key_is_accepted_in_each_place(settings: Settings) -> None:
+    names = run(block("docs/guarding.md", "## In which header", "python"), JsonResponse=JsonResponse)
+    settings.ROOT_URLCONF = (path("orders/", names["orders"]),)
+    settings.KEYS = {"SCOPES": {"orders:read": "Read orders."}}
+    reader: Any = names["PartnerKey"]
+    for way in (*({"header": name} for name in reader.header), *({"keyword": word} for word in reader.keyword)):
+        assert APIKeyClient(["orders:read"], name="Billing", **way).get("/orders/").json() == {"for": "Billing"}
 
 
 @pytest.mark.django_db

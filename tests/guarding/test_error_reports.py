@@ -1,6 +1,7 @@
 """Error reports of a request whose key is in a header that Django does not know: the page, the mail."""
 
 import logging
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,7 +41,8 @@ async def asynchronous(request: HttpRequest) -> HttpResponse:
 
 
 class ByService(APIKeyAuthentication):
-    header = "Service-Credential"
+    header = ("Service-Credential", "Service-Second")
+    keyword = "Basic"
 
 
 class Orders(APIView):
@@ -62,7 +64,7 @@ urlpatterns = [
     path("unguarded/", unguarded),
 ]
 CASES = [("/plain/", "X-Service"), ("/async/", "X-Service"), ("/drf/", "Service-Credential")]
-CASES += [("/unguarded/", "X-Service")]
+CASES += [("/unguarded/", "X-Service"), ("/drf/", "Service-Second")]
 
 
 class OwnFilter(SafeExceptionReporterFilter):
@@ -73,6 +75,9 @@ class OwnFilter(SafeExceptionReporterFilter):
 
     def get_safe_request_meta(self, request: HttpRequest) -> dict[str, Any]:
         return {**super().get_safe_request_meta(request), self.more: "hidden by the project"}
+
+
+BASIC = b64encode(f"user:{TOKEN}".encode()).decode()
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +140,16 @@ class TestDjango:
         page = get(address, **{header: TOKEN, "Accept": "*/*"})
         assert "hidden by the project" in page.text
         assert TOKEN not in page.text
+
+
+def test_what_basic_encodes_is_hidden(settings: Settings, mails: None) -> None:
+    settings.DEBUG = True
+    page = get("/drf/", Authorization=f"Basic {BASIC}", Accept="*/*").text
+    assert "the view broke" in page
+    settings.DEBUG = False
+    get("/drf/", Authorization=f"Basic {BASIC}")
+    for text in (page, *(str(vars(sent)) for sent in mail.outbox)):
+        assert not [secret for secret in (TOKEN, BASIC) if secret in text]
 
 
 def test_without_the_middleware(settings: Settings) -> None:

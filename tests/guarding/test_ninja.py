@@ -150,6 +150,34 @@ class TestAnswers:
         schemes = Client().get("/ninja/openapi.json").json()["components"]["securitySchemes"]
         assert ("header", "apiKey") in {(scheme["in"], scheme["type"]) for scheme in schemes.values()}
 
+    @pytest.mark.parametrize(
+        ("guard", "header", "words"),
+        [
+            (Guard(), "X-API-Key", "Or Authorization: Api-Key <key>."),
+            (Guard(keyword=None), "X-API-Key", None),
+            (
+                Guard(header=("X-A", "X-B"), keyword=("Token", "Basic")), "X-A",
+                "Or X-B, or Authorization: Token <key>, or Authorization: Basic, with the key as the password.",
+            ),
+        ],
+    )  # fmt: skip
+    def test_the_documentation_tells_of_each_place(
+        self, settings: Settings, guard: Guard, header: str, words: str | None
+    ) -> None:
+        documented = NinjaAPI(urls_namespace="documented")
+        documented.get("/any", auth=APIKeyAuth(guard=guard))(open_to_all)
+        settings.ROOT_URLCONF = (path("ninja/", documented.urls),)
+        (scheme,) = Client().get("/ninja/openapi.json").json()["components"]["securitySchemes"].values()
+        assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "header", header)
+        assert scheme.get("description") == words
+
+    def test_a_refusal_names_what_each_guard_reads(self, settings: Settings) -> None:
+        both = NinjaAPI(urls_namespace="both")
+        auth = [APIKeyAuth(guard=Guard(header="X-B", keyword=("Api-Key", "Token"))), APIKeyAuth()]
+        both.get("/any", auth=auth)(open_to_all)
+        settings.ROOT_URLCONF = (path("ninja/", both.urls),)
+        assert Client().get("/ninja/any")["WWW-Authenticate"] == 'Api-Key realm="api", Token realm="api"'
+
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(

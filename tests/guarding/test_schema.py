@@ -12,6 +12,7 @@ from django.views.decorators.cache import cache_page
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import extend_schema
+from drf_spectacular.validation import validate_schema
 from drf_spectacular.views import SpectacularAPIView
 from pytest_django import Settings
 from rest_framework.authentication import SessionAuthentication
@@ -41,6 +42,11 @@ class TokenHeader(KeyringAuthentication):
     header = "X-Service-Key"
     keyword = "Token"
     keyrings = (DatabaseKeyring(),)
+
+
+class SeveralPlaces(APIKeyAuthentication):
+    header = ("X-API-Key", "x-api-key", "X-Token")
+    keyword = ("Token", "Basic", "Bearer", "Service'Key")
 
 
 class Orders(APIView):
@@ -130,6 +136,27 @@ def test_each_authentication_class_has_its_own_header() -> None:
 def test_the_word_before_the_key_is_named() -> None:
     defined = schema(authentication_classes=[TokenHeader])["components"]["securitySchemes"]
     assert "“Token”" in defined["TokenHeaderInAuthorization"]["description"]
+
+
+def test_each_header_and_each_keyword_has_a_scheme() -> None:
+    whole = schema(authentication_classes=[SeveralPlaces])
+    validate_schema(whole)  # type: ignore[no-untyped-call]
+    defined = whole["components"]["securitySchemes"]
+    assert {name: {**scheme, "description": ""} for name, scheme in defined.items()} == {
+        "SeveralPlaces": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": ""},
+        "SeveralPlacesIn-X-Token": {"type": "apiKey", "in": "header", "name": "X-Token", "description": ""},
+        "SeveralPlacesInAuthorization": {
+            "type": "apiKey", "in": "header", "name": "Authorization", "description": "",
+        },
+        "SeveralPlacesInAuthorization-Basic": {"type": "http", "scheme": "basic", "description": ""},
+        "SeveralPlacesInAuthorization-Bearer": {"type": "http", "scheme": "bearer", "description": ""},
+        "SeveralPlacesInAuthorization-Service_27Key": {
+            "type": "apiKey", "in": "header", "name": "Authorization", "description": "",
+        },
+    }  # fmt: skip
+    alternatives = whole["paths"]["/orders/"]["get"]["security"]
+    assert sorted(name for way in alternatives for name in way) == sorted(defined)
+    assert all(len(way) == 1 for way in alternatives)
 
 
 def test_other_authenticators_stay_beside_it() -> None:
@@ -236,6 +263,22 @@ class TestDecoratedViews:
         whole = schema_of(api_key_required(guard=partner)(Orders.as_view(**self.BARE)))
         assert whole["paths"]["/orders/"]["get"]["security"] == [{"X-Partner-Key": []}]
         assert whole["components"]["securitySchemes"]["X-Partner-Key"]["name"] == "X-Partner-Key"
+
+    def test_guards_that_share_a_header_have_schemes_of_their_own(self) -> None:
+        guards = [Guard(keyword="Token"), Guard(keyword=("Basic", "Token")), Guard(header=("X-API-Key", "X-Token'"))]
+        views = [api_key_required(guard=guard)(Orders.as_view(**self.BARE)) for guard in guards]
+        generator = SchemaGenerator(patterns=[path(f"{number}/", view) for number, view in enumerate(views)])  # type: ignore[no-untyped-call]
+        whole = generator.get_schema(public=True)  # type: ignore[no-untyped-call]
+        validate_schema(whole)  # type: ignore[no-untyped-call]
+        named = [
+            [name for way in whole["paths"][f"/{number}/"]["get"]["security"] for name in way] for number in range(3)
+        ]
+        assert named == [
+            ["X-API-Key", "X-API-KeyInAuthorization-Token"],
+            ["X-API-Key", "X-API-KeyInAuthorization-Basic", "X-API-KeyInAuthorization-Token"],
+            ["X-API-Key", "X-API-KeyIn-X-Token_27", "X-API-KeyInAuthorization"],
+        ]
+        assert {name for names in named for name in names} == {*whole["components"]["securitySchemes"]}
 
     def test_both_are_needed_where_the_view_has_an_authenticator_too(self) -> None:
         session = api_key_required()(Orders.as_view(authentication_classes=[SessionAuthentication]))

@@ -1,5 +1,6 @@
 """What arrives on the wire, byte for byte: awkward keys, repeated headers, forged addresses. Never a 500."""
 
+from base64 import b64encode
 from collections.abc import Iterator
 
 import pytest
@@ -59,6 +60,31 @@ def test_the_answers_of_the_contract(server: Server, key: bytes, path: bytes) ->
         assert told(b"Authorization: Api-Key " + first, b"Authorization: Api-Key " + second) == conflict
     for first, second in ((b"Bearer abc", b"Api-Key " + key), (b"Api-Key " + key, b"Bearer abc")):
         assert told(b"Authorization: " + first, b"Authorization: " + second) == conflict
+
+
+def basic(text: bytes) -> bytes:
+    return b"Authorization: Basic " + b64encode(text)
+
+
+@pytest.mark.parametrize("path", [b"/several-places/", b"/several-places-async/"], ids=bytes.decode)
+def test_several_places(server: Server, key: bytes, path: bytes) -> None:
+    def status(*lines: bytes) -> int:
+        return status_of(server.send(*lines, path=path))
+
+    good = [b"x-api-key: " + key, b"X-API-Token:" + key, b"Authorization: TOKEN " + key, basic(b"somebody:" + key)]
+    bad = [b"x-api-key: " + WRONG, b"X-API-Token:" + WRONG, b"Authorization: TOKEN " + WRONG, basic(b":" + WRONG)]
+    assert [status(line) for line in good] == [200] * 4
+    assert [status(*good[:2], line) for line in good[2:]] == [200] * 2
+    assert [status(line) for line in bad] == [401] * 4
+    assert [status(one, other) for one in good for other in bad] == [400] * 16
+    # Two lines of one header, whatever they hold.
+    assert [status(one, other) for one in good[2:] for other in (*good[2:], b"Authorization: Bearer abc")] == [400] * 6
+    awkward = [b"", b":", b":" + key + b"\x00", b"\xff\xfe:" + key, key, b"a:" + b"k" * 6_000]
+    assert [status(basic(text)) for text in awkward] == [401] * len(awkward)
+    for value in (b"", b" ", b"!", b"\xff", b"YTp", b"YTpi YTpi", b"Y" * 1_000_000):
+        assert status(b"Authorization: Basic " + value) in REFUSED, value[:40]
+    challenges = b'\r\nwww-authenticate: api-key realm="api", token realm="api", basic realm="api", charset="utf-8"\r\n'
+    assert challenges in server.send(path=path).lower()
 
 
 def test_awkward_keys(server: Server, key: bytes) -> None:
