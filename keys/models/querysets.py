@@ -13,7 +13,7 @@ from django.utils import timezone
 from . import changes, owners
 from .audit_event import AuditEvent
 from .fields import is_token, told_by
-from .recorded import RecordedModel, secrets_put_away
+from .recorded import RecordedModel, refuse_twins, secrets_put_away
 from .stale import is_computed
 
 EXPIRES_SOON = timedelta(days=14)
@@ -61,6 +61,8 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
         keys = list(objs)
         for key in keys:
             key.validate()
+        self._for_write = True
+        refuse_twins(self.model, self.db, [vars(key).get("key") for key in keys])
         created = self.create_checked(keys, batch_size)
         for key in created:
             key.remember()
@@ -87,6 +89,8 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
         for name in self.model.CHECKED & kwargs.keys() - computed:
             kwargs[name] = self.model._meta.get_field(name).clean(kwargs[name], None)  # type: ignore[union-attr]
         if is_token(kwargs.get("key")):
+            self._for_write = True
+            refuse_twins(self.model, self.db, [kwargs["key"]], changed=self.values_list("pk"))
             kwargs |= told_by(kwargs["key"])
         # Whether a text holds a key depends on the row.
         pasted = {name for name, value in kwargs.items() if changes.may_hold_key(value)}
@@ -114,6 +118,9 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
     def bulk_update(self, objs: Iterable[Key], fields: Iterable[str], batch_size: int | None = None) -> int:
         """Update fields of many keys, each with its event, all or none. Raises ValidationError as `save()` does."""
         keys, names = list(objs), self.model.attributes_of(fields)
+        if "key" in names:
+            self._for_write = True
+            refuse_twins(self.model, self.db, [key.key for key in keys], changed=[key.pk for key in keys])
         for key in keys:
             key.validate(names)
             if "key" in names and is_token(key.key):

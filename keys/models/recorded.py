@@ -8,7 +8,7 @@ from copy import copy
 from functools import partial
 from typing import Any, ClassVar, Self
 
-from django.db import models, router, transaction
+from django.db import IntegrityError, models, router, transaction
 from django.db.models.signals import pre_delete
 
 from .. import actor, signals
@@ -16,7 +16,7 @@ from ..tokens import Secret
 from . import changes
 from .audit_event import LOADED, AuditEvent
 from .changes import Changes
-from .fields import stored, told_by
+from .fields import Sought, digests, is_token, stored, told_by
 from .stale import TrackedModel
 
 Event = AuditEvent.Event
@@ -40,6 +40,17 @@ def secrets_put_away(keys: Iterable[RecordedModel]) -> Iterator[None]:
             # A receiver may have given it another one.
             if key.__dict__.get("key") is digest:
                 key.key = secret
+
+
+def refuse_twins(model: type[RecordedModel], using: str, keys: Iterable[Any], *, changed: Collection[Any] = ()) -> None:
+    """Raise IntegrityError if one of the tokens is that of a key here by its SHA-512; `changed` are ids not to look at.
+
+    No constraint can know that both are one secret, and whoever deactivates one key would leave the other.
+    """
+    others = [Sought(digests(key)[1]) for key in keys if is_token(key)]
+    rows = root_of(model)._base_manager.using(using).exclude(pk__in=changed)
+    if any(rows.filter(key__in=others[start : start + 500]).exists() for start in range(0, len(others), 500)):
+        raise IntegrityError("This key is here already, by its SHA-512.")
 
 
 class RecordedModel(TrackedModel):
@@ -75,18 +86,25 @@ class RecordedModel(TrackedModel):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save what this copy changed, with an event in the same transaction.
 
-        Raises ValidationError for an invalid value, and StaleKeyError if a field that this copy changed was
-        changed by others since it was loaded. Call `refresh_from_db()` after a rollback: this copy takes its
-        changes for saved.
+        Raises ValidationError for an invalid value, IntegrityError for a key that is here already, and StaleKeyError
+        if a field that this copy changed was changed by others since it was loaded. Call `refresh_from_db()` after a
+        rollback: this copy takes its changes for saved.
         """
         if self._state.adding or self.pk is None or self.loaded is None:
             self.validate()
+            self._refuse_twin(kwargs.get("using"))
             self._insert(*args, **kwargs)
         else:
+            if "key" in self.changed_fields():
+                self._refuse_twin(kwargs.get("using"))
             with secrets_put_away([self]):
                 self._save_changes(*args, **kwargs)
 
     save.alters_data = True  # type: ignore[attr-defined]
+
+    def _refuse_twin(self, using: str | None) -> None:
+        held, changed = self.__dict__.get("key"), [] if self.pk is None else [self.pk]
+        refuse_twins(type(self), self._alias(using), [held], changed=changed)
 
     def _insert(self, *args: Any, **kwargs: Any) -> None:
         using = self._alias(kwargs.get("using"))
