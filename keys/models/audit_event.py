@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar, Protocol, Self
 
 from django.db import models, router
@@ -14,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import actor, moments, scopes, tokens
 from ..redaction import printable
 from . import changes, owners
+from .changes import without_key
 from .fields import MomentField, SortedJSONField
 
 logger = logging.getLogger("api_keys")
@@ -189,11 +191,15 @@ class AuditEvent(models.Model):
 
         `changes` is what `changes.between` returns, and None for the log itself.
         """
-        row: Row = {"event": str(event), "detail": detail, "actor": actor.current(), "count": count}
-        row |= {name: printable(row[name])[: WIDTHS[name]] for name in ("detail", "actor")}
-        known = {} if key is None else described(key, key.pk)
+        row: Row = {"event": str(event), "count": count}
+        texts, cleaned = {"detail": detail, "actor": actor.current()}, printable
+        if key is not None:
+            row |= described(key, key.pk)
+            texts["key_name"] = key.name
+            cleaned = partial(without_key, key=key)  # which somebody may have pasted into one of them
+        row |= {name: cleaned(text)[: WIDTHS[name]] for name, text in texts.items()}
         # `bulk_create`, because the log must not trigger receivers of `post_save`.
-        cls._base_manager.using(using).bulk_create([cls(at=timezone.now(), changes=changes, **row, **known)])
+        cls._base_manager.using(using).bulk_create([cls(at=timezone.now(), changes=changes, **row)])
 
     def _save_table(
         self,
@@ -281,7 +287,7 @@ def logged_name(name: str) -> str:
 
 def described(holder: Holder, key_id: int | None) -> Row:
     """Return the columns that say whose key it is. `key_id` is None if it is no APIKey."""
-    known: Row = {"api_key_id": key_id, "key_name": logged_name(holder.name), "key_prefix": holder.prefix}
+    known: Row = {"api_key_id": key_id, "key_name": logged_name(holder.name), "key_prefix": printable(holder.prefix)[: WIDTHS["key_prefix"]]}
     # A keyring of the project's own may know nothing of owners.
     if owner := getattr(holder, "owner_ref", ""):
         known["owner"] = printable(owner)[: WIDTHS["owner"]]
