@@ -27,7 +27,6 @@ from .fields import (
     TypedByHandField,
     default_scopes,
     digest,
-    stored,
     told_by,
 )
 from .querysets import EXPIRES_SOON, APIKeyQuerySet, Rows, unrecorded
@@ -167,6 +166,10 @@ class APIKey(Service, RecordedModel):
         super().refresh_from_db(*args, **kwargs)
         self.__dict__.pop("found_owner", None)
 
+    def validate(self, names: Collection[str] | None = None) -> None:
+        """Read and check the values, as the base class does. A new key is looked for in what people read, too."""
+        super().validate(names if names is None or "key" not in names else {*names, "name", "note"})
+
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         """Check each field, and that nobody has pasted the key itself into what people read."""
         super().clean_fields(exclude)
@@ -291,5 +294,5 @@ class APIKey(Service, RecordedModel):
 
     def _with_reason(self, detail: str, reason: str) -> str:
         """Return the detail of an event with the reason that was given for it, in which the key itself is masked."""
-        said = changes.without_key(reason.strip(), stored(self.key))
+        said = changes.without_key(reason.strip(), self)
         return "; ".join(filter(None, [detail, said]))

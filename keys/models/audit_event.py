@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import actor, moments, scopes, tokens
 from ..redaction import printable
 from . import changes, owners
+from .changes import without_key
 from .fields import MomentField, SortedJSONField
 
 logger = logging.getLogger("api_keys")
@@ -204,16 +205,9 @@ class AuditEvent(models.Model):
         count: int = 1,
     ) -> None:
         """Write the same event of many keys, each with its changes, in few statements."""
-        row: Row = {"event": str(event), "detail": detail, "actor": actor.current(), "count": count}
-        row |= {name: printable(row[name])[: WIDTHS[name]] for name in ("detail", "actor")}
-        cls._insert(
-            row,
-            [
-                {"at": timezone.now(), "changes": changes, **({} if key is None else described(key, key.pk))}
-                for key, changes in steps
-            ],
-            using,
-        )
+        texts = {"detail": detail, "actor": actor.current()}
+        rows = [{"at": timezone.now(), "changes": changes, **_told(key, texts)} for key, changes in steps]
+        cls._insert({"event": str(event), "count": count}, rows, using)
 
     @classmethod
     def _insert(cls, common: Row, rows: Sequence[Row], using: str) -> None:
@@ -330,9 +324,17 @@ def logged_name(name: str) -> str:
     return printable(name)[: WIDTHS["key_name"]]
 
 
+def _told(key: Any, texts: Mapping[str, str]) -> Row:
+    """Return the columns that say whose key it is, and these texts: all without the key, if somebody has pasted it."""
+    if key is None:
+        return {name: printable(text)[: WIDTHS[name]] for name, text in texts.items()}
+    named = {**texts, "key_name": key.name}
+    return {**described(key, key.pk), **{name: without_key(text, key)[: WIDTHS[name]] for name, text in named.items()}}
+
+
 def described(holder: Holder, key_id: int | None) -> Row:
     """Return the columns that say whose key it is. `key_id` is None if it is no APIKey."""
-    known: Row = {"api_key_id": key_id, "key_name": logged_name(holder.name), "key_prefix": holder.prefix}
+    known: Row = {"api_key_id": key_id, "key_name": logged_name(holder.name), "key_prefix": printable(holder.prefix)[: WIDTHS["key_prefix"]]}
     # A keyring of the project's own may know nothing of owners.
     if owner := getattr(holder, "owner_ref", ""):
         known["owner"] = printable(owner)[: WIDTHS["owner"]]

@@ -52,7 +52,8 @@ def visible_prefix(token: str) -> str:
 def told_by(token: str) -> dict[str, Any]:
     """Return the values of a key's fields that its token tells."""
     prefix = visible_prefix(token)
-    return {"prefix": prefix, "typed_by_hand": not prefix}
+    may_be_guessed = not prefix and tokens.may_be_guessed(tokens.bare(token, conf.PREFIX))
+    return {"prefix": prefix, "typed_by_hand": may_be_guessed}
 
 
 def new_key() -> Secret:

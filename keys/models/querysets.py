@@ -94,7 +94,7 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
             kwargs |= told_by(kwargs["key"])
         # Whether a text holds a key depends on the row.
         pasted = {name for name, value in kwargs.items() if changes.may_hold_key(value)}
-        return self._update_and_record(kwargs, (computed | pasted) & self.model.CHECKED)
+        return self._update_and_record(kwargs, ((computed | pasted) & self.model.CHECKED) | ({"key"} & kwargs.keys()))
 
     update.alters_data = True  # type: ignore[attr-defined]
 

@@ -60,6 +60,7 @@ class RecordedModel(TrackedModel):
     UNTOLD: ClassVar[frozenset[str]]  # fields that the event of a new key leaves out
     key: Any
     prefix: Any
+    typed_by_hand: Any
     is_active: Any
     # What the event of a new key says of how it came here.
     creation_note: str = ""
@@ -130,17 +131,17 @@ class RecordedModel(TrackedModel):
         names = set(self.changed_fields())
         if update_fields is not None:
             names &= self.attributes_of(update_fields)
+        if "key" in names:
+            names |= {"prefix", "typed_by_hand"}
         self.validate(names)
         using = self._alias(kwargs.get("using"))
         with transaction.atomic(using=using):
             # What was assigned may be, once it is read, what was there.
             changed = {name: value for name, value in self.changed_fields().items() if name in names}
             if held := self.lock_and_compare(using, changed) if changed else {}:
-                if "key" in held:
-                    held["prefix"] = (self.loaded or {}).get("prefix")
                 super().save(*args, update_fields=[*held], **kwargs)
                 self.in_row(self.computed_fields().intersection(held), using).record_changes(held, using=using)
-        self.remember({*names, "prefix"})
+        self.remember(names)
 
     def in_row(self, computed: Collection[str], using: str) -> Self:
         """Return this copy, or its row if the database has computed one of its fields, which are checked there."""
@@ -169,6 +170,8 @@ class RecordedModel(TrackedModel):
         )  # fmt: skip
         if not raw:
             return save()
+        if isinstance(token := self.__dict__.get("key"), Secret):  # which somebody wrote into a fixture
+            vars(self).update(told_by(token))
         # A fixture holds the tables of a parent and its child as rows of their own.
         rows = cls._base_manager.using(using).filter(pk=self.pk)
         names = [field.attname for field in cls._meta.local_concrete_fields if not field.primary_key]
@@ -225,7 +228,7 @@ class RecordedModel(TrackedModel):
     @classmethod
     def record_creations(cls, keys: Iterable[RecordedModel], note: str = "", *, using: str) -> None:
         """Write of each of the keys that it is new, with what it may do, in few statements."""
-        steps = [(key, changes.between(type(key), None, *key._told())) for key in keys]
+        steps = [(key, changes.between(type(key), None, *key._told(), of=key)) for key in keys]
         AuditEvent.record_steps(Event.CREATED, note, steps, using=using)
         _send(Event.CREATED, note, steps, using)
 
@@ -236,7 +239,7 @@ class RecordedModel(TrackedModel):
             own = {field.attname: held.get(field.attname) for field in self._meta.local_concrete_fields}
             self.record_changes(own, dict.fromkeys(own), note, using=using)
         else:
-            self.record(Event.DELETED, note, changes.between(type(self), held, None, names), using=using)
+            self.record(Event.DELETED, note, changes.between(type(self), held, None, names, of=self), using=using)
 
     def _told(self) -> tuple[dict[str, Any], list[str]]:
         """Return this copy's values, and which of them the first and the last event of a key tell."""
@@ -262,14 +265,14 @@ class RecordedModel(TrackedModel):
         changed = {name for name in before if name in after and before[name] != after[name]}
         if "is_active" in changed:
             event = Event.ACTIVATED if after["is_active"] else Event.DEACTIVATED
-            self.record(event, note, changes.between(model, before, after, {"is_active"}), using=using)
+            self.record(event, note, changes.between(model, before, after, {"is_active"}, of=self), using=using)
         rest = changed - {"is_active"}
-        # The prefix goes with the key.
-        said = rest - {"prefix"} if "key" in rest else rest
+        # They go with the key.
+        said = rest - {"prefix", "typed_by_hand"} if "key" in rest else rest
         if named := [field.name for field in model._meta.concrete_fields if field.attname in said]:
             detail = ", ".join(named)
             detail = f"{note}: {detail}" if note else detail
-            self.record(Event.CHANGED, detail, changes.between(model, before, after, rest), using=using)
+            self.record(Event.CHANGED, detail, changes.between(model, before, after, rest, of=self), using=using)
 
 
 def _send(event: str, detail: str, steps: Iterable[tuple[RecordedModel, Changes]], using: str) -> None:
