@@ -70,7 +70,7 @@ def finish(move: Move, expected: dict[str, Caller]) -> list[dict[str, Any]]:
             fewest += sum(call.started > first_step[1] for call in ours)
             most += sum(call.ended > first_step[0] for call in ours)
     assert fewest <= sum(row["count"] for row in rows if row["reason"] == "unknown") <= most
-    assert sum(map(len, calls.values())) > 1000
+    assert sum(map(len, calls.values())) > 2000
     return rows
 
 
