@@ -6,5 +6,5 @@ MIDDLEWARE += ["keys.middleware.APIKeyMiddleware"]
 KEYS = {"OWNERS": ["auth.User"]}
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["tokens.auth.UserKeyAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": ["keys.permissions.HasAPIKey"],
 }
