@@ -9,6 +9,7 @@ from ..endpoints import environment_keyrings
 from ..keyrings import DatabaseKeyring
 from ..models import APIKey, AuditEvent
 from ..models.audit_event import AuditEventQuerySet
+from ..models.key_origin import origins_of
 from ..models.owners import OwnerUnknownError
 from ..moments import exactly
 from ..networks import Address
@@ -38,7 +39,8 @@ def explain(token: str, *, address: Address | None = None, scopes: Sequence[str]
     if (key := DatabaseKeyring().find(token)) is not None:
         refusal = _refusal(key, address, scopes)
         sentence = f"Refused: {_label(key)} {refusal}." if refusal else f"Accepted: {_label(key)} {_powers(key)}."
-        return Explanation(not refusal, sentence)
+        origins = " and ".join(printable(str(one)) for one in origins_of([key.pk]).get(key.pk, ()))
+        return Explanation(not refusal, f"{sentence} It came from {origins}." if origins else sentence)
     return _from_the_environment(token, scopes)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.db import connections
-from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
@@ -22,6 +22,7 @@ from ..audit import statements
 from ..audit.recording import AuditUnavailable
 from ..conf import conf
 from ..decisions import Decisions, current, decisions_on
+from ..decorators import refusal
 from ..verification import UNAVAILABLE_DETAIL, Guard, Use, check, conclude
 from .ahead import foresight_of
 
@@ -70,7 +71,7 @@ class APIKeyMiddleware:
         is_within = token.old_value not in (None, Token.MISSING)
         for use in decisions.unfinished():
             if not use.is_good:
-                response = _conclude_refusal(use, response)
+                response = _conclude_refusal(request, use, response)
             elif (is_within or _is_heard(use)) and not response.streaming:
                 conclude(use, response.status_code)
             else:
@@ -94,7 +95,7 @@ class APIKeyMiddleware:
             actor.answered.set(answered)
         for use in decisions.unfinished():
             if not use.is_good:
-                response = await asyncio.shield(sync_to_async(_conclude_refusal)(use, response))
+                response = await asyncio.shield(sync_to_async(_conclude_refusal)(request, use, response))
             elif isinstance(response, StreamingHttpResponse):
                 _conclude_when_sent(request, response, use, decisions)
             else:
@@ -122,7 +123,7 @@ class APIKeyMiddleware:
             if use is not None:
                 # Without the database, the view's own transaction could not begin.
                 if use.is_unavailable:
-                    return _unavailable()
+                    return refusal(request, guard, 503, UNAVAILABLE_DETAIL)
                 break
         if foresight.learnt and (use is None or use.is_good):
             _guess(request, decisions, foresight.learnt.get(decisions.method, ()))
@@ -151,10 +152,6 @@ def _guess(request: HttpRequest, decisions: Decisions, guards: Iterable[Guard]) 
                 decisions.add(guard, presented, use)
                 decisions.guesses.append(use)
                 return
-
-
-def _unavailable() -> JsonResponse:
-    return JsonResponse({"detail": UNAVAILABLE_DETAIL}, status=503)
 
 
 def _done(response: HttpResponseBase, decisions: Decisions) -> HttpResponseBase:
@@ -187,12 +184,12 @@ def _learn(response: HttpResponseBase, decisions: Decisions) -> None:
             decisions.foresight.was_wrong(decisions.method, guess.guard)
 
 
-def _conclude_refusal(use: Use, response: HttpResponseBase) -> HttpResponseBase:
+def _conclude_refusal(request: HttpRequest, use: Use, response: HttpResponseBase) -> HttpResponseBase:
     """Record a refusal after the view's transaction, with its own status: the answer may be about several keys."""
     try:
         conclude(use, use.status)
     except AuditUnavailable:
-        return _unavailable()
+        return refusal(request, use.guard, 503, UNAVAILABLE_DETAIL)
     return response
 
 
