@@ -31,9 +31,9 @@ ESCAPED: Sequence[tuple[int, int]] = (
 _ESCAPED = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in ESCAPED) + "]")
 _WORD = re.compile("[!-~]+")
 _LINE = re.compile("[ -~]+")
-_INSIDE_A_WORD = re.compile(r"(?<=[0-9A-Za-z])(?=[0-9A-Za-z])|(?<=([^0-9A-Za-z]))(?=\1)")
-_AT_A_BLANK = re.compile(r"(?:^|(?<= ))[^0-9A-Za-z ]*(?=[0-9A-Za-z])|(?<=[0-9A-Za-z])[^0-9A-Za-z ]*(?:$|(?= ))")
-_HEXADECIMAL = re.compile(f"[0-9a-fA-F]{{{tokens.LENGTH + 1},}}")
+# Where no token begins or ends: between letters and digits, and within a line such as `-----`.
+_NO_EDGE = re.compile(r"(?<=[0-9A-Za-z])(?=[0-9A-Za-z])|(?<=([^0-9A-Za-z]))(?=\1\1)")
+_HEXADECIMAL = re.compile(f"[0-9a-fA-F]{{{tokens.LENGTH},}}")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -84,16 +84,13 @@ def possible_tokens(text: str, *, with_blanks: bool = False) -> Iterator[tuple[i
 
 
 def _possible(text: str, with_blanks: bool) -> Iterator[tuple[int, list[int]]]:
-    for word in _WORD.finditer(text):
-        inside = {found.start() for found in _INSIDE_A_WORD.finditer(text, word.start() + 1, word.end() - 1)}
-        places = [at for at in range(word.start(), word.end() + 1) if at not in inside]
-        yield from _from_each(places, places)
+    for run in (_LINE if with_blanks else _WORD).finditer(text):
+        inside = {found.start() for found in _NO_EDGE.finditer(text, run.start() + 1, run.end() - 1)}
+        edges = [at for at in range(run.start(), run.end() + 1) if at not in inside]
+        starts = [at for at in edges if at < run.end() and text[at] != " "]
+        yield from _from_each(starts, [at for at in edges if at > run.start() and text[at - 1] != " "])
     for run in _HEXADECIMAL.finditer(text):
         yield run.end() - tokens.LENGTH, [run.end()]
-    for line in _LINE.finditer(text) if with_blanks else ():
-        edges = [at for found in _AT_A_BLANK.finditer(line[0]) for at in {*found.span()}]
-        places = [line.start() + at for at in sorted({*edges, 0, len(line[0])})]
-        yield from _from_each(places, places)
 
 
 def _from_each(starts: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[int, list[int]]]:

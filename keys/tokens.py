@@ -114,7 +114,6 @@ def looks_random(token: str, shown: int = 0) -> bool:
     text = token.lower()
     kinds = {*filter(str.isalnum, text)}
     is_hex = kinds <= _HEX
-    letters = text if is_hex else text.translate(_AS_LETTERS)
     if (
         len(kinds) < 10
         or len(_LETTER_BESIDE_DIGIT.findall(token)) + len(_ODD_CASE.findall(token)) < 3
@@ -126,7 +125,7 @@ def looks_random(token: str, shown: int = 0) -> bool:
     ):
         return False
     size = 16 if is_hex else 32 if token in (text, token.upper()) else 58
-    return _unforeseen(text, letters, shown) * log2(size) >= SPARED_BITS
+    return _unforeseen(text, shown) * log2(size) >= SPARED_BITS
 
 
 def _reads_like_words(text: str) -> bool:
@@ -140,16 +139,16 @@ def _reads_like_words(text: str) -> bool:
     return sum(pair in _PAIRS for pair in pairs) > 0.42 * len(pairs) + 1.2 * sqrt(len(pairs))
 
 
-def _unforeseen(text: str, letters: str, start: int) -> int:
+def _unforeseen(text: str, start: int) -> int:
     """Return how many letters and digits after `start` nobody can foretell who knows those before them.
 
-    Foretold are words, also with digits for letters, what is in a row on the keyboard, dates, and repetitions.
+    Foretold are words, what is in a row on the keyboard, dates, and repetitions.
     """
     foretold: set[int] = set()
     before: set[str] = set()
     word = 0
     for at in range(len(text)):
-        word = word + 1 if letters[at : at + 2] in _PAIRS else 0
+        word = word + 1 if text[at : at + 2] in _PAIRS else 0
         if word >= 5:
             foretold.update(range(at - word + 2, at + 2))
         three = text[at : at + 3]

@@ -10,6 +10,7 @@ from ..keyrings import DatabaseKeyring, EnvironmentKeyring, Holder, Keyring, Key
 from ..keyrings.legacy import has_come
 from ..models import APIKey, AuditEvent
 from ..models.audit_event import AuditEventQuerySet
+from ..models.key_origin import origins_of
 from ..models.owners import OwnerUnknownError
 from ..moments import exactly
 from ..networks import Address
@@ -39,7 +40,8 @@ def explain(token: str, *, address: Address | None = None, scopes: Sequence[str]
     if (key := DatabaseKeyring().find(token)) is not None:
         refusal = _refusal(key, address, scopes)
         sentence = f"Refused: {_label(key)} {refusal}." if refusal else f"Accepted: {_label(key)} {_powers(key)}."
-        return Explanation(not refusal, sentence)
+        origins = " and ".join(printable(str(one)) for one in origins_of([key.pk]).get(key.pk, ()))
+        return Explanation(not refusal, f"{sentence} It came from {origins}." if origins else sentence)
     return _of_keyrings(token, address, scopes) or _from_the_environment(token, scopes)
 
 

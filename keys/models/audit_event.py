@@ -334,11 +334,8 @@ def _told(key: Any, texts: Mapping[str, str]) -> Row:
 
 def described(holder: Holder, key_id: int | None) -> Row:
     """Return the columns that say whose key it is. `key_id` is None if it is no APIKey."""
-    known: Row = {
-        "api_key_id": key_id,
-        "key_name": logged_name(holder.name),
-        "key_prefix": printable(holder.prefix)[: WIDTHS["key_prefix"]],
-    }
+    prefix = printable(holder.prefix)[: WIDTHS["key_prefix"]]
+    known: Row = {"api_key_id": key_id, "key_name": logged_name(holder.name), "key_prefix": prefix}
     # A keyring of the project's own may know nothing of owners.
     if owner := getattr(holder, "owner_ref", ""):
         known["owner"] = printable(owner)[: WIDTHS["owner"]]

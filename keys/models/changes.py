@@ -80,7 +80,7 @@ def holds_key(text: Any, key: Any) -> bool:
 
 def _shown_of(key: Any) -> str:
     """Return what is shown of a key. Keys of which something is have no blanks in them."""
-    return told_by(key.key)["prefix"] if is_token(key.key) else key.prefix
+    return str(told_by(key.key)["prefix"] if is_token(key.key) else key.prefix)
 
 
 def _written(field: models.Field[Any, Any], value: Any, clean: Clean) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from django.apps import apps
-from django.db import models
+from django.db import models, router
+from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from .. import tokens
@@ -46,7 +48,28 @@ class KeyOrigin(models.Model):
         constraints = (models.UniqueConstraint(fields=("source", "ref"), name="keys_origin_once"),)
 
     def __str__(self) -> str:
-        return f"{self.source} {self.ref}"
+        """Return the other system and the record there, for people; a digest tells them nothing."""
+        if not self.ref or tokens.is_digest(self.ref):
+            return str(self.source)
+        return _now("%(source)s, record %(record)s") % {"source": self.source, "record": self.ref}
+
+
+def has_origins() -> bool:
+    """Tell whether any key came from another system."""
+    return _written().exists()
+
+
+def origins_of(keys: Collection[Any]) -> dict[Any, list[KeyOrigin]]:
+    """Return where the keys with these ids came from, of those that did, from one query."""
+    found: dict[Any, list[KeyOrigin]] = {}
+    for origin in _written().filter(api_key__in=keys).order_by("pk"):
+        found.setdefault(origin.api_key_id, []).append(origin)
+    return found
+
+
+def _written() -> models.QuerySet[KeyOrigin]:
+    # A replica may lag.
+    return KeyOrigin.objects.using(router.db_for_write(KeyOrigin))
 
 
 def source_of(named: str | type[models.Model]) -> str:

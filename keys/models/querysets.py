@@ -9,14 +9,17 @@ from typing import Any, Self, TypeVar
 from django.db import connections, models, router, transaction
 from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
 
+from ..redaction import possible_tokens
 from . import changes, owners
 from .audit_event import AuditEvent
-from .fields import is_token, told_by
+from .fields import digests, is_token, told_by
 from .recorded import RecordedModel, refuse_twins, secrets_put_away
 from .stale import is_computed
 
 EXPIRES_SOON = timedelta(days=14)
+MOST_PASTED = 4000  # parts of a text that one query looks for
 
 Event = AuditEvent.Event
 Key = TypeVar("Key", bound=RecordedModel)
@@ -185,6 +188,19 @@ class APIKeyQuerySet(RecordedQuerySet[Key]):
             exact = [Q(owner_ref__startswith=ref, owner_ref__endswith=ref) for ref in named]
             found = found.filter(Q(*exact, _connector=Q.OR))
         return found
+
+    @sensitive_variables()
+    def pasted_in(self, text: str) -> Key | None:
+        """Return the key that the text is or holds, such as a header or a command line; None if there is none."""
+        parts = {text: None}
+        for with_blanks in (False, True):
+            found = possible_tokens(text, with_blanks=with_blanks)
+            named = {text[start:end] for start, ends in found for end in ends}
+            parts |= dict.fromkeys(sorted(named, key=len, reverse=True))
+        looked_for = [*parts][:MOST_PASTED]
+        keys = {str(key.key): key for key in self.filter(key__in=looked_for)}
+        held = (digest for part in looked_for for digest in digests(part) if digest in keys) if keys else iter(())
+        return keys.get(next(held, ""))
 
     def in_state(self, state: str) -> Self:
         """Return the keys whose `APIKey.state` is `state`. Raises KeyError for an unknown state."""

@@ -173,12 +173,13 @@ class RecordedModel(TrackedModel):
         if isinstance(token := self.__dict__.get("key"), Secret):  # which somebody wrote into a fixture
             vars(self).update(told_by(token))
         # A fixture holds the tables of a parent and its child as rows of their own.
-        rows = cls._base_manager.using(using).filter(pk=self.pk)
+        rows = cls._base_manager.using(using)
         names = [field.attname for field in cls._meta.local_concrete_fields if not field.primary_key]
         with transaction.atomic(using=using):
-            held = None if self.pk is None else rows.select_for_update().order_by("pk").values(*names).first()
+            before = rows.select_for_update().filter(pk=self.pk).order_by("pk").values(*names)
+            held = None if self.pk is None else before.first()
             saved = save()
-            self._record_loaded(cls, held, rows.values(*names).get(), using)
+            self._record_loaded(cls, held, rows.values(*names).get(pk=self.pk), using)
         return saved
 
     _save_table.alters_data = True  # type: ignore[attr-defined]
