@@ -54,11 +54,10 @@ def settle(request: HttpRequest, response: HttpResponseBase, decisions: Decision
 def _decided_late(request: HttpRequest, decisions: Decisions) -> list[Use]:
     """Decide about the keys of guards that the view declares and was not asked by; up to the first that is known."""
     late: list[Use] = []
-    asked = [guard for guard, _, _ in decisions.made]
     with nullcontext() if decisions.place is None else places.at(decisions.place):
         for guard in decisions.guards:
             presented = guard.wanted.presented(request.META)
-            if guard in asked or guard.wanted.read(presented) is None or decisions.find(guard, presented)[0]:
+            if guard.wanted.read(presented) is None or decisions.find(guard, presented)[0]:
                 continue
             if (use := check(request, guard, leaves=True)) is not None:
                 decisions.add(guard, presented, use)

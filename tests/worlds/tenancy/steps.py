@@ -127,6 +127,18 @@ def a_guarded_view_of_another_tenant_asks_for_its_key() -> None:
     assert log_of("acme") == [("used", "of acme", 401, 1), ("refused", "", 401, 1)] * 2
 
 
+def what_is_left_is_refused_where_it_was_presented() -> None:
+    """Whatever tenant the other authenticator goes to; and so is decided what our guard was not asked about."""
+    clear("acme", "globex")
+    keys = {schema: add_key(schema) for schema in ("acme", "globex")}
+    for path in ("/left/", "/unasked/"):
+        assert ask("acme", keys["globex"].key, path) == 401
+    assert ask("acme", keys["acme"].key, "/unasked/") == 401
+    connection.set_schema("acme")
+    assert log_of("acme") == [("refused", "", 401, 1)] * 2 + [("used", "of acme", 401, 1)]
+    assert log_of("globex") == []
+
+
 @LATE
 def strangers_are_counted_in_each_tenant(*schemas: str) -> None:
     clear(*schemas)
@@ -334,6 +346,7 @@ def steps_for(*schemas: str) -> list[tuple[str, Callable[[], None]]]:
     alone = (
         a_view_that_changes_the_tenant_changes_no_row_s_place,
         a_guarded_view_of_another_tenant_asks_for_its_key,
+        what_is_left_is_refused_where_it_was_presented,
         a_schema_made_and_dropped_while_the_server_runs,
         a_plan_of_one_tenant_serves_no_other,
         commands_work_in_the_tenant_they_are_run_for,

@@ -4,8 +4,14 @@ from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django_tenants.utils import schema_context
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+from rest_framework.views import APIView
 
+from keys.authentication import APIKeyAuthentication
 from keys.decorators import api_key_required
+from keys.permissions import HasAPIKey
 from tests.worlds import urls
 
 
@@ -42,10 +48,27 @@ def host(request: HttpRequest) -> HttpResponse:
     return guest(request)
 
 
+class Ours(APIKeyAuthentication):
+    leaves_unknown = True
+
+
+class Wanders(BaseAuthentication):
+    """Looks for tokens in another tenant, and does not come back."""
+
+    def authenticate(self, request: Request) -> None:
+        connection.set_schema("globex")  # type: ignore[attr-defined]
+        raise AuthenticationFailed
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Wanders"
+
+
 urlpatterns = [
     *urls.urlpatterns,
     path("visits/", visits),
     path("stays/", stays),
     path("guest/", guest),
     path("host/", host),
+    path("left/", APIView.as_view(authentication_classes=[Ours, Wanders], permission_classes=[HasAPIKey])),
+    path("unasked/", APIView.as_view(authentication_classes=[Wanders, Ours, Wanders], permission_classes=[HasAPIKey])),
 ]
