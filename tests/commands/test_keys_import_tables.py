@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,6 +18,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from keys.models import APIKey, AuditEvent, KeyOrigin
+from tests.docs.pages import block
 from tests.oldkeys.models import ForeignTable, OctetsKey, PartnerKey, PersonalKey, PlainKey, TokenKey
 from tests.support.commands import Run, run
 from tests.support.other_packages import call
@@ -92,7 +94,7 @@ class TestAClientGoesOn:
         assert goes_on()
 
     def test_of_a_child_and_of_a_table_that_django_does_not_manage(self) -> None:
-        PartnerKey.objects.create(token=SECRET, partner="Acme")
+        PartnerKey(token=SECRET, partner="Acme").save()
         of = ("--model", "oldkeys.PartnerKey", "--key", "token", "--digest", "plain")
         assert imported("--name", "partner", "--scope", "users:read", of=of).status == 0
         with connection.cursor() as cursor:
@@ -324,6 +326,15 @@ class TestOwners:
         assert imported("--owner", "user", "--scope", "users:read").status == 0
         assert not goes_on()
         assert AuditEvent.objects.get(event="refused").reason == "owner"
+
+    def test_the_manuals_command(self) -> None:
+        user = self.made(label="Billing", state="active", made=timezone.now())
+        command = shlex.split(block("docs/moving-in.md", "### From any table", "sh"))
+        options = ["oldkeys.PlainKey" if word == "billing.Token" else word for word in command[2:] if word.strip()]
+        assert "1 would be imported" in run(*options).out
+        assert run(*options[:-1]).status == 0
+        key = APIKey.objects.get()
+        assert (command[-1], key.name, key.owner) == ("--dry-run", "Billing", user)
 
     def test_a_package_takes_them_too(self, settings: Settings) -> None:
         from tests.support.other_packages import authtoken
