@@ -105,7 +105,7 @@ def kept_prefix(text: str, stored: Stored) -> str:
     """Return the beginning that the other system showed, cut; ours where that is empty or says too much."""
     bare = "".join(character for character in text if character.isascii() and character.isprintable()).strip()
     shown = bare[: tokens.LONGEST_VISIBLE].strip()
-    if not shown:
+    if not shown or (stored.is_plain and stored.text in bare):
         return stored.prefix
     if not stored.is_plain:
         return "" if stored.is_in(bare) or stored.is_in(shown) else shown

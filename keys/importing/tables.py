@@ -34,6 +34,10 @@ class TableError(Exception):
     """A model or a field is not what an import can read; in a sentence."""
 
 
+class _NameError(ObstacleError):
+    """The name is, or holds, the secret, and so is not said either."""
+
+
 def find_model(label: str) -> type[Model]:
     """Return the model of that label. Raises TableError."""
     try:
@@ -62,8 +66,8 @@ def check_field(model: type[Model], path: str) -> Any:
         found = at._meta.pk if part == "pk" else _field(at, part)
         if found.many_to_many or found.one_to_many:
             raise TableError(
-                f"{path} of {model._meta.label} leads to many rows, and a key takes one value. For scopes, write a"
-                " property's values into a field, or map names by --scope-map."
+                f"{path} of {model._meta.label} leads to many rows, and a key takes one value."
+                " Scopes may also come from a map of names, by --scope-map alone."
             )
         if (found.related_model if found.is_relation else getattr(found, "column", None)) is None:
             raise TableError(f"{path} of {model._meta.label} is no column.")
@@ -186,13 +190,15 @@ class Table:
                 raise ObstacleError(self.objection)
             return self._found(pk, value)
         except ObstacleError as obstacle:
+            if isinstance(obstacle, _NameError):
+                value["name"] = None
             return Left(self._ref(pk, text), self._shown(pk, text, value), str(obstacle))
 
     def _found(self, pk: Any, value: dict[str, Any]) -> Found:
         stored = hashes.read(value["key"], self.digest, self.paths["key"])
         name = _name(value.get("name"))
         if name and stored.is_in(name):
-            raise ObstacleError(f"{self.paths['name']} holds the key or a part of it")
+            raise _NameError(f"{self.paths['name']} holds the key or a part of it")
         ends = values.moment(value.get("expires"), self.paths.get("expires", ""))
         is_active = "active" not in self.paths or values.is_active(value["active"], self.paths["active"])
         if "revoked" in self.paths:
@@ -233,8 +239,8 @@ class Table:
         is_secret = self._pk_is_key or isinstance(pk, bytes | memoryview) or (text and text in said)
         if is_secret or (isinstance(pk, str) and hashes.may_be_secret(said)):
             name = _name(value.get("name"))
-            is_fit = name and not hashes.may_be_secret(name) and not hashes.share_a_part(name, text)
-            said = name if is_fit else f"(row {self._read_rows})"
+            holds_secret = hashes.may_be_secret(name) or hashes.share_a_part(name, text) or (text and text in name)
+            said = name if name and not holds_secret else f"(row {self._read_rows})"
         return f"{self.model._meta.label} {printable(said)}"
 
     def _with_owners(self, page: Sequence[Found | Left]) -> Sequence[Found | Left]:

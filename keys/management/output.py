@@ -104,7 +104,7 @@ class Progress:
     def __exit__(self, *error: object) -> None:
         if self._is_shown and self._done:
             self._show()
-            self._notes.write("", ending="\n")
+            self._notes.write("", style_func=str, ending="\n")
 
     def add(self, number: int) -> None:
         """Say that so many more are done."""

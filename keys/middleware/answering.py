@@ -97,7 +97,8 @@ class APIKeyMiddleware:
             current.set(before)
             actor.answered.set(answered)
         if is_unauthenticated(response) and decisions.guards:
-            if not await asyncio.shield(sync_to_async(settle)(request, response, decisions)):
+            can_tell = await asyncio.shield(sync_to_async(settle)(request, response, decisions))
+            if not can_tell:
                 response = await sync_to_async(refusal)(request, decisions.guards[0], 503, UNAVAILABLE_DETAIL)
         for use in decisions.unfinished():
             if not use.is_good:

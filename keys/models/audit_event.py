@@ -24,6 +24,7 @@ Row = dict[str, Any]  # the values of one row, by column name
 LOADED = "loaded"  # the detail of an event whose row came as it is, by `loaddata` or a package that puts rows back
 
 BATCH_SIZE = 500  # events in one statement
+_LITERALS: Mapping[Any, str] = {"": "''", None: "NULL"}
 
 OUTCOME = ("event", "reason", "status", "duration_ms")  # added to a use when its response is done
 
@@ -216,29 +217,29 @@ class AuditEvent(models.Model):
         No instance is made, and no signal sent: the log must not trigger receivers of `post_save`.
         """
         connection = connections[using]
+        quote = connection.ops.quote_name
         own = {name for row in rows for name in row}
-        blank = {**BLANK, "changes": None, "ticket": None, **common}
-        columns: list[Any] = [field for field in cls._meta.concrete_fields if not field.primary_key]
-        prepared = {field.attname: field.get_db_prep_save(blank[field.attname], connection) for field in columns}
-        varying = [field for field in columns if field.attname in own]
-        named = ", ".join(connection.ops.quote_name(field.column) for field in columns)
-        places = f"({', '.join(['%s'] * len(columns))})"
+        same = {**BLANK, "changes": None, "ticket": None, **common}
+        fields: list[Any] = [field for field in cls._meta.concrete_fields if not field.primary_key]
+        prepared = {field.attname: field.get_db_prep_save(same[field.attname], connection) for field in fields}
+        literal = {
+            name: _LITERALS[value] for name, value in prepared.items() if name not in own and value in ("", None)
+        }
+        given = [field for field in fields if field.attname not in literal]
+        places = ", ".join(literal.get(field.attname, "%s") for field in fields)
+        columns = ", ".join(quote(field.column) for field in fields)
+        head = f"INSERT INTO {quote(cls._meta.db_table)} ({columns}) VALUES "  # noqa: S608  names and literals of ours
         with connection.cursor() as cursor:
             for first in range(0, len(rows), BATCH_SIZE):
                 batch = rows[first : first + BATCH_SIZE]
-                values: list[Any] = []
-                for row in batch:
-                    held = {
-                        field.attname: field.get_db_prep_save(row[field.attname], connection)
-                        for field in varying
-                        if field.attname in row
-                    }
-                    values += (prepared | held).values()
-                cursor.execute(
-                    f"INSERT INTO {connection.ops.quote_name(cls._meta.db_table)} ({named})"  # noqa: S608  our own names
-                    f" VALUES {', '.join([places] * len(batch))}",
-                    values,
-                )
+                values = [
+                    field.get_db_prep_save(row[field.attname], connection)
+                    if field.attname in row
+                    else prepared[field.attname]
+                    for row in batch
+                    for field in given
+                ]
+                cursor.execute(head + ", ".join([f"({places})"] * len(batch)), values)
 
     def _save_table(
         self,

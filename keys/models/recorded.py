@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
@@ -276,19 +276,21 @@ class RecordedModel(TrackedModel):
             self.record(Event.CHANGED, detail, changes.between(model, before, after, rest, of=self), using=using)
 
 
-def _send(event: str, detail: str, steps: Iterable[tuple[RecordedModel, Changes]], using: str) -> None:
+def _send(event: str, detail: str, steps: Sequence[tuple[RecordedModel, Changes]], using: str) -> None:
     """Send the signals of one event of some keys, each with its changes."""
-    who = actor.current() if signals.key_life_cycle.receivers else ""
+    told: dict[str, Any] = {"event": event, "detail": detail}
     for key, changed in steps:
-        told: dict[str, Any] = {"event": event, "detail": detail, "changes": changed}
-        signals.key_changed.send(sender=type(key), key=key, **told)
-        if signals.key_life_cycle.receivers:
-            # The copy has no secret; the instance that created the key still has it.
-            notify = partial(
-                signals.key_life_cycle.send_robust,
-                sender=type(key), key=copy(key), **told | {"event": str(event)}, actor=who,
-            )  # fmt: skip
-            transaction.on_commit(notify, using=using, robust=True)
+        signals.key_changed.send(sender=type(key), key=key, changes=changed, **told)
+    if signals.key_life_cycle.receivers:
+        told = {"event": str(event), "detail": detail, "actor": actor.current()}
+        # The copies have no secret; the instance that created a key still has it.
+        copies = [(copy(key), changed) for key, changed in steps]
+
+        def notify() -> None:
+            for key, changed in copies:
+                signals.key_life_cycle.send_robust(sender=type(key), key=key, changes=changed, **told)
+
+        transaction.on_commit(notify, using=using, robust=True)
 
 
 def root_of(model: type[models.Model]) -> type[Any]:

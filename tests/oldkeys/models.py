@@ -31,7 +31,7 @@ class PlainKey(models.Model):
     holder = models.ForeignKey(
         User, on_delete=models.DO_NOTHING, db_constraint=False, related_name="held", to_field="username", null=True
     )
-    groups: "models.ManyToManyField[Group, Group]" = models.ManyToManyField(Group)
+    groups: "models.ManyToManyField[Group, Group]" = models.ManyToManyField(Group, db_constraint=False)
     is_deleted = models.BooleanField(default=False)
 
     objects: ClassVar[Kept] = Kept()
