@@ -162,7 +162,7 @@ print(json.dumps([*AuditEvent.objects.exclude(method="").order_by("pk").values({
 
 def lines_of(heading: str, step: int) -> list[str]:
     """Return the lines of a step's block for a shell, without the comment that names the step."""
-    texts = [text.splitlines() for language, text in blocks(PAGE, heading) if language == "sh"]
+    texts = [text.replace("\\\n", "").splitlines() for language, text in blocks(PAGE, heading) if language == "sh"]
     (lines,) = (lines for first, *lines in texts if first == f"# step {step}")
     return lines
 
