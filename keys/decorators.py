@@ -1,26 +1,36 @@
-"""The guard for plain Django views: functions and classes, sync and async."""
+"""The guard for plain Django views: functions and classes, sync and async; and the answer that refuses a request."""
 
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial, wraps
+from inspect import iscoroutine
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.middleware.csrf import CsrfViewMiddleware
+from django.template.response import SimpleTemplateResponse
 from django.utils.cache import patch_vary_headers
+from django.utils.module_loading import import_string
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from rest_framework.views import APIView
 
 from .actor import Service, is_person
 from .authentication import set_user, user_for
+from .conf import conf
 from .decisions import keep_out_of_caches
 from .verification import Guard, Use, refuse_left, scope_denial, use_of
+
+logger = logging.getLogger("api_keys")
 
 GUARD = Guard()
 MISSING_DETAIL = "Authentication credentials were not provided."
 _MOST_LAYERS = 100
+
+# What was wrong with the project's answers, told once: strangers can be refused as often as they like.
+_told: set[str] = set()
 
 
 def api_key_required(
@@ -31,7 +41,8 @@ def api_key_required(
     With a guard that acts as the owner, `request.user` is the owner of the key where that is a user. Where
     `login_required` is below the guard, a service is not enough: somebody has to be logged in, beside the key.
 
-    Answers 401, 400, 403 and 503 as the authentication classes do, as JSON. The view is exempt from CSRF
+    Answers 401, 400, 403 and 503 as the authentication classes do, as JSON, or as `KEYS["REFUSAL_RESPONSE"]` says. The
+    view is exempt from CSRF
     protection and from LoginRequiredMiddleware, as no cookie authenticates it. For a class:
     `@method_decorator(api_key_required(), name="dispatch")`. Views of Django REST framework have their own
     authentication classes, which set its `request.auth` and `request.user`.
@@ -98,23 +109,59 @@ class _GuardedView:
             request.auth = None  # type: ignore[attr-defined]
         return _of_forged(plain) or self._view_for_users
 
-    def _refusal(self, request: HttpRequest, use: Use | None) -> JsonResponse | None:
+    def _refusal(self, request: HttpRequest, use: Use | None) -> HttpResponseBase | None:
         """Return the answer that refuses the request; None if the key is good."""
         if use is None:
-            return self._answer(401, self._guard.refused_detail if self._guard.answers_missing else MISSING_DETAIL)
+            detail = self._guard.refused_detail if self._guard.answers_missing else MISSING_DETAIL
+            return refusal(request, self._guard, 401, detail)
         if use.is_left:
             refuse_left(request, use)
         if use.holder is None or not use.is_good:
-            return self._answer(use.status, use.detail)
+            return refusal(request, self._guard, use.status, use.detail)
         if denial := scope_denial(use, self._scopes):
-            return self._answer(403, denial)
+            return refusal(request, self._guard, 403, denial)
         return None
 
-    def _answer(self, status: int, detail: str) -> JsonResponse:
-        response = JsonResponse({"detail": detail}, status=status)
-        if status == 401:
-            response["WWW-Authenticate"] = self._guard.challenge
-        return response
+
+def refusal(request: HttpRequest, guard: Guard, status: int, detail: str) -> HttpResponseBase:
+    """Return the answer that refuses a request: as `KEYS["REFUSAL_RESPONSE"]` makes it, or as JSON.
+
+    Its headers say what they have to say of keys, whoever made it.
+    """
+    answer = _of_project(request, status, str(detail)) if conf.REFUSAL_RESPONSE else None
+    response = answer or JsonResponse({"detail": detail}, status=status)
+    if status == 401:
+        response["WWW-Authenticate"] = guard.challenge
+    response["Cache-Control"] = "no-store"
+    patch_vary_headers(response, guard.vary)
+    return response
+
+
+def _of_project(request: HttpRequest, status: int, detail: str) -> HttpResponseBase | None:
+    """Return the answer that the project makes; None, and an error on the log, if it makes none."""
+    try:
+        answer = import_string(conf.REFUSAL_RESPONSE)(request, status, detail)
+        # Django renders what a view returns, and not what the middleware answers.
+        if isinstance(answer, SimpleTemplateResponse):
+            answer = answer.render()
+    except Exception as error:
+        # Without its text and its frames, which may hold what the request presented.
+        _say(f"raised {type(error).__name__}")
+        return None
+    if isinstance(answer, HttpResponseBase):
+        return answer
+    if iscoroutine(answer):
+        answer.close()
+    _say(f"returned no response, but {type(answer).__name__}")
+    return None
+
+
+def _say(trouble: str) -> None:
+    """Say on the log what the project's function did instead of an answer."""
+    message = f'KEYS["REFUSAL_RESPONSE"], {conf.REFUSAL_RESPONSE}, {trouble}: such refusals are answered with JSON.'
+    if message not in _told:
+        _told.add(message)
+        logger.error(message)
 
 
 def _is_awaited(view: Any) -> bool:

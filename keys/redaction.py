@@ -1,12 +1,15 @@
 """Makes a client's text safe to log: escaped, and without the secret. Pure functions, no Django."""
 
+import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from . import tokens
 
 MASK = "********"
 MOST_PARTS = 8  # a client may send thousands, and each costs a search
+MOST_SOUGHT = 100_000  # parts of one text that are compared with a key, in about a tenth of a second
+SHORTEST_SOUGHT = 6  # characters; a shorter part is a key by chance
 
 
 # What a reader of the log does not see, or is misled by. The list is our own, because what `str.isprintable()` says
@@ -26,6 +29,11 @@ ESCAPED: Sequence[tuple[int, int]] = (
 )  # fmt: skip
 
 _ESCAPED = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in ESCAPED) + "]")
+_WORD = re.compile("[!-~]+")
+_LINE = re.compile("[ -~]+")
+# Where no token begins or ends: between letters and digits, and within a line such as `-----`.
+_NO_EDGE = re.compile(r"(?<=[0-9A-Za-z])(?=[0-9A-Za-z])|(?<=([^0-9A-Za-z]))(?=\1\1)")
+_HEXADECIMAL = re.compile(f"[0-9a-fA-F]{{{tokens.LENGTH},}}")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -57,3 +65,59 @@ def redacted(texts: Mapping[str, str], presented: Collection[str], prefix: str) 
             text = text.replace(secret, MASK)
         found[name] = printable(text)
     return found
+
+
+def possible_tokens(text: str, *, with_blanks: bool = False) -> Iterator[tuple[int, list[int]]]:
+    """Yield where a token may begin that somebody has pasted into the text, and each place where it may end.
+
+    Quotes, commas or `Bearer` may stand around it, but no letter or digit; except where it is one of ours. Of a token
+    `with_blanks` no blank is an end of its own. At most `MOST_SOUGHT` parts are named.
+    """
+    left = MOST_SOUGHT
+    for start, ends in _possible(text, with_blanks):
+        ends = [end for end in ends if start + SHORTEST_SOUGHT <= end <= start + tokens.MAX_PRESENTED_LENGTH][:left]
+        left -= len(ends)
+        if ends:
+            yield start, ends
+        if not left:
+            return
+
+
+def _possible(text: str, with_blanks: bool) -> Iterator[tuple[int, list[int]]]:
+    for run in (_LINE if with_blanks else _WORD).finditer(text):
+        inside = {found.start() for found in _NO_EDGE.finditer(text, run.start() + 1, run.end() - 1)}
+        edges = [at for at in range(run.start(), run.end() + 1) if at not in inside]
+        starts = [at for at in edges if at < run.end() and text[at] != " "]
+        yield from _from_each(starts, [at for at in edges if at > run.start() and text[at - 1] != " "])
+    for run in _HEXADECIMAL.finditer(text):
+        yield run.end() - tokens.LENGTH, [run.end()]
+
+
+def _from_each(starts: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """Yield each start with the ends that are near enough."""
+    first = 0
+    for start in starts:
+        while first < len(ends) and ends[first] <= start:
+            first += 1
+        yield start, [*ends[first : first + tokens.MAX_PRESENTED_LENGTH]]
+
+
+def without_token(text: str, digests: Collection[str], *, with_blanks: bool = False) -> str:
+    """Return the text with each token masked that has one of these digests, as `tokens.digests` gives them."""
+    named = {algorithm for algorithm, _, _ in (one.partition("$") for one in digests)} & {"sha256", "sha512"}
+    found: list[tuple[int, int]] = []
+    for start, ends in possible_tokens(text, with_blanks=with_blanks) if named else ():
+        hashes = [hashlib.new(name) for name in named]
+        at = start
+        for end in ends:
+            for one in hashes:
+                one.update(text[at:end].encode())
+                if f"{one.name}${one.hexdigest()}" in digests:
+                    found.append((start, end))
+            at = end
+    kept, at = [], 0
+    for start, end in sorted(found):
+        if start >= at:
+            kept += [text[at:start], MASK]
+            at = end
+    return "".join([*kept, text[at:]])

@@ -8,7 +8,7 @@ NIST SP 800-63B, 5.1.2.2).
 import hashlib
 import re
 import secrets
-from math import log2
+from math import log2, sqrt
 
 LENGTH = 40
 PREFIX_LENGTH = 8
@@ -18,8 +18,31 @@ MAX_PRESENTED_LENGTH = 128
 SPARED_BITS = 80  # how much of a foreign key stays secret when its beginning is shown
 
 _STANDARD = re.compile(r"[0-9a-fA-F]{40}\Z")
-_TAG = re.compile(r"(?:[a-z][a-z0-9]*_)+")
+# Words, each with a number of its version at most: the beginning of a UUID is no tag.
+_TAG = re.compile(r"(?:[A-Za-z]+[0-9]{0,2}[_-])+")
+# By their version they are made of the time, or of a name; of a random one (4) enough is drawn.
+_DATED_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[1235678][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z", re.I)
+_DATE = re.compile(r"(?<![0-9])(?:19|20)[0-9]{2}(?:(?:0[1-9]|1[0-2])[0-3][0-9])?(?![0-9])")
 _LETTER_BESIDE_DIGIT = re.compile(r"(?<=[0-9])(?=[A-Za-z])|(?<=[A-Za-z])(?=[0-9])")
+# An upper-case letter where no word begins.
+_ODD_CASE = re.compile(r"(?<=[a-z])[A-Z](?![a-z])|(?<=[A-Z])[A-Z](?=[a-z])")
+_HEX = frozenset("0123456789abcdef")
+# What people type: letters and digits in their order, and keys beside each other.
+_ROWS = (
+    "abcdefghijklmnopqrstuvwxyz", "01234567890", "qwertyuiop", "asdfghjkl", "zxcvbnm", "qwertzuiop", "yxcvbnm",
+    "azertyuiop", "qsdfghjklm", "wxcvbn", *(3 * one for one in "abcdefghijklmnopqrstuvwxyz0123456789"),
+)  # fmt: skip
+_STEPS = frozenset(row[at : at + 3] for one in _ROWS for row in (one, one[::-1]) for at in range(len(row) - 2))
+_AS_LETTERS = str.maketrans("0134578@$!", "oieastbasi")
+# Which letters often follow which in words of English and its neighbours.
+_FOLLOWERS = {
+    "a": "bcdgiklmnprstuvy", "b": "aeilory", "c": "aehikloruz", "d": "aeioruy", "e": "acdeilmnprstvxy", "f": "aefioru",
+    "g": "aehilorun", "h": "aeiort", "i": "acdefglmnorstvz", "j": "aoue", "k": "aeio", "l": "adeiloustyk",
+    "m": "abeiopum", "n": "acdegiknostuz", "o": "bcdfgklmnoprstuvw", "p": "aehiloprt", "q": "u", "r": "adeiklmnorstuyz",
+    "s": "acehiklmopstuwz", "t": "aehiorstuwyz", "u": "bcdegilmnprst", "v": "aeio", "w": "aehiorns", "x": "pt",
+    "y": "oes", "z": "aeioy",
+}  # fmt: skip
+_PAIRS = frozenset(first + second for first, seconds in _FOLLOWERS.items() for second in seconds)
 _DIGEST = re.compile(r"(sha256\$[0-9a-f]{64}|sha512\$[0-9a-f]{128})\Z")
 
 
@@ -66,24 +89,77 @@ def visible_prefix(token: str) -> str:
     """
     if is_standard(token):
         return token[:PREFIX_LENGTH]
-    tag = _TAG.match(token)
-    length = tag.end() if tag is not None and tag.end() <= LONGEST_TAG else 0
-    shown = token[: length + PREFIX_LENGTH]
-    return shown if looks_random(token[len(shown) :]) else ""
+    for length in (_length_of_tag(token), 0):
+        shown = token[: length + PREFIX_LENGTH]
+        if looks_random(token, len(shown)):
+            return shown
+    return ""
 
 
-def looks_random(text: str) -> bool:
-    """Tell whether the text looks as if a machine drew it, and is long enough to be a secret of `SPARED_BITS`.
+def _length_of_tag(token: str) -> int:
+    tag = _TAG.match(token, 0, LONGEST_TAG)
+    return 0 if tag is None else tag.end()
 
-    Letters and digits are mixed, as no words are with a year behind them.
+
+def may_be_guessed(token: str) -> bool:
+    """Tell whether somebody may have thought the token up, or it is too short to be a secret."""
+    return not is_standard(token) and not looks_random(token)
+
+
+def looks_random(token: str, shown: int = 0) -> bool:
+    """Tell whether a machine seems to have drawn the token, and enough of it after the first `shown` characters.
+
+    Letters and digits are mixed as in no words, and what can be foretold counts nothing.
     """
-    drawn = [character for character in text if character.isalnum()]
-    sets = (("0123456789abcdef", 16), ("0123456789ABCDEF", 16))
-    size = next((size for held, size in sets if not {*drawn} - {*held}), None)
-    if size is None:
-        size = 62 if text != text.lower() and text != text.upper() else 36
-    is_mixed = len(_LETTER_BESIDE_DIGIT.findall(text)) >= 4 and len({*drawn}) >= 8
-    return is_mixed and len(drawn) * log2(size) >= SPARED_BITS
+    text = token.lower()
+    kinds = {*filter(str.isalnum, text)}
+    is_hex = kinds <= _HEX
+    if (
+        len(kinds) < 10
+        or len(_LETTER_BESIDE_DIGIT.findall(token)) + len(_ODD_CASE.findall(token)) < 3
+        or " " in token
+        or token.startswith("eyJ")  # JSON, of which most is known
+        or _DATED_UUID.match(token)
+        or (_reads_like_words(text[_length_of_tag(token) :]) and not is_hex)
+        or len({text[at : at + 8] for at in range(len(text) - 7)}) < len(text) - 7  # repeats itself
+    ):
+        return False
+    size = 16 if is_hex else 32 if token in (text, token.upper()) else 58
+    return _unforeseen(text, shown) * log2(size) >= SPARED_BITS
+
+
+def _reads_like_words(text: str) -> bool:
+    """Tell whether more letters follow each other as in words than in most random texts."""
+    letters = text.translate(_AS_LETTERS)
+    pairs = [
+        pair
+        for at in range(len(text) - 1)
+        if (pair := letters[at : at + 2]).isalpha() and not text[at : at + 2].isdigit()
+    ]
+    return sum(pair in _PAIRS for pair in pairs) > 0.42 * len(pairs) + 1.2 * sqrt(len(pairs))
+
+
+def _unforeseen(text: str, start: int) -> int:
+    """Return how many letters and digits after `start` nobody can foretell who knows those before them.
+
+    Foretold are words, what is in a row on the keyboard, dates, and repetitions.
+    """
+    foretold: set[int] = set()
+    before: set[str] = set()
+    word = 0
+    for at in range(len(text)):
+        word = word + 1 if text[at : at + 2] in _PAIRS else 0
+        if word >= 5:
+            foretold.update(range(at - word + 2, at + 2))
+        three = text[at : at + 3]
+        if three in _STEPS or three in before:
+            foretold.update((at + 1, at + 2))
+        before.add(three)
+        if text[at : at + 5 : 2] in _STEPS and text[at + 1 : at + 6 : 2] in _STEPS:  # such as `a1b2c3`
+            foretold.update(range(at + 2, at + 6))
+    for date in _DATE.finditer(text):
+        foretold.update(range(date.start() + 1, date.end()))
+    return sum(text[at].isalnum() and at not in foretold for at in range(start, len(text)))
 
 
 def digest(token: str) -> str:

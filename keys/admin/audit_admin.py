@@ -10,6 +10,7 @@ from django.urls import URLPattern, path
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_variables
 
 from .. import moments
 from ..models import APIKey, AuditEvent, owners
@@ -17,7 +18,7 @@ from ..templatetags.keys_admin import event_badge, event_subject
 from . import export
 from .finding import BEFORE, SecretSafeSearch
 from .log_filters import KeyFilter, ReasonFilter, StatusFilter, WhenFilter
-from .log_list import AuditChangeList
+from .log_list import LOOKED_AT, AuditChangeList
 from .owner_filters import EventOwnerFilter
 from .owner_lookup import OwnerLookup
 from .pages import OWNER, address
@@ -35,6 +36,7 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
     sortable_by = ()
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
+    not_found = _("No key has this value, and none of the latest requests this id.")
 
     class Media:
         css = {"all": ("keys/admin.css",)}
@@ -83,6 +85,14 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Refuse look-ups other than the filters: `?path__icontains=` would read every row."""
         return lookup in ADDRESSABLE
+
+    @sensitive_variables()
+    def is_other_id(self, text: str) -> bool:
+        """Tell whether one of the latest requests has this id, in which a presented key would be masked."""
+        events = AuditEvent.objects.all()
+        for at in events.order_by("-at").values_list("at", flat=True)[LOOKED_AT : LOOKED_AT + 1]:
+            events = events.filter(at__gte=at)
+        return bool(events.filter(request_id=text).exists())
 
     def address_of(self, key: APIKey) -> str:
         return address(self.admin_site, self.opts.model, "changelist", key=key.pk)

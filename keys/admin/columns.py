@@ -7,13 +7,14 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from ..models import APIKey, owners
-from ..templatetags.keys_admin import last_use, state_badges
+from ..models.key_origin import has_origins, origins_of
+from ..templatetags.keys_admin import beginning, last_use, state_badges
 from . import activity, charts
 from .filters import known
 from .owner_lookup import OwnerLookup
@@ -21,10 +22,18 @@ from .owner_lookup import OwnerLookup
 SPARKLINE_DAYS = 7
 A_DAY = 500  # rows counted of each key and day, so that fifty busy keys do not slow down the list
 NOTHING = "-"
+CAME_FROM = "came_from"
 
 
 def scope_list(key: APIKey) -> SafeString:
     return format_html_join(" ", '<code class="keys-scope">{}</code>', ((scope,) for scope in key.scopes))
+
+
+def _came(request: HttpRequest) -> bool:
+    """Tell whether keys came from other systems, by one query for each page."""
+    if not hasattr(request, "keys_have_origins"):
+        request.keys_have_origins = has_origins()  # type: ignore[attr-defined]
+    return bool(request.keys_have_origins)  # type: ignore[attr-defined]
 
 
 class KeyChangeList(ChangeList):
@@ -43,6 +52,10 @@ class KeyChangeList(ChangeList):
         recent = activity.by_day([key.pk for key in shown], SPARKLINE_DAYS, A_DAY)
         for key in shown:
             key.recent, key.reach = recent[key.pk], known(request)
+        if CAME_FROM in self.list_display:
+            found = origins_of([key.pk for key in shown])
+            for key in shown:
+                key.found_origins = found.get(key.pk, [])
         if owners.are_on():
             shown_owners = OwnerLookup(self.model_admin.admin_site, request).shown(key.owner_ref for key in shown)
             for key in shown:
@@ -58,9 +71,18 @@ class KeyColumns:
     def get_queryset(self, request: HttpRequest) -> QuerySet[APIKey]:
         return super().get_queryset(request).with_last_used()  # type: ignore[misc,no-any-return]
 
+    def get_list_display(self, request: HttpRequest) -> Any:
+        columns = super().get_list_display(request)  # type: ignore[misc]
+        return columns if _came(request) else [name for name in columns if name != CAME_FROM]
+
     @admin.display(description=gettext_lazy("prefix"), ordering="prefix")
     def visible_prefix(self, key: APIKey) -> str:
-        return format_html("<code>{}</code>", key.prefix) if key.prefix else NOTHING
+        return beginning(key, "")
+
+    @admin.display(description=gettext_lazy("came from"))
+    def came_from(self, key: APIKey) -> str:
+        found = key.found_origins if hasattr(key, "found_origins") else origins_of([key.pk]).get(key.pk, [])
+        return ", ".join(dict.fromkeys(origin.source for origin in found)) or NOTHING
 
     @admin.display(description=gettext_lazy("state"))
     def state_shown(self, key: APIKey) -> str:

@@ -13,16 +13,19 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_POST
 
+from .. import tokens
 from ..models import APIKey
 from .pages import Pages, address
 
-_TOKEN = re.compile(r"[0-9a-fA-F]{40}")
-# Longer than a request id without its hyphens, so that a part of a key is no search text.
+# Longer than a part of a UUID, so that a part of a key is no search text.
 _SECRET = re.compile(r"[0-9a-fA-F]{33}")
+# The ids of requests and of owners.
+_UUID = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
+_AROUND = re.compile(r"[\s\"'`,;]+")
 
 # A command line with a key fits. A text longer than a URL may be is no search text.
 LONGEST = 500
@@ -38,16 +41,10 @@ def row_id(text: str) -> int | None:
 
 def holds_a_secret(text: str) -> bool:
     """Tell whether the text may be a key, a part of one, or a line that contains one."""
-    return _SECRET.search(text) is not None
-
-
-@sensitive_variables()
-def find_key(text: str) -> APIKey | None:
-    """Return the key in the text, alone or within a header or a command line; None if there is none."""
-    for token in (text, *_TOKEN.findall(text)):
-        if (key := APIKey.objects.filter(key=token).first()) is not None:
-            return key
-    return None
+    words = _AROUND.split(_UUID.sub(" ", text))
+    return _SECRET.search(text) is not None or any(
+        tokens.looks_random(word) for word in words if len(word) > tokens.LONGEST_VISIBLE
+    )
 
 
 class SecretSafeSearch:
@@ -55,6 +52,12 @@ class SecretSafeSearch:
 
     opts: Any
     admin_site: Any
+
+    not_found = gettext_lazy("No key has this value: it was never made here, or has been deleted.")
+
+    def is_other_id(self, text: str) -> bool:
+        """Tell whether a text that may be a key is the id of something else, which an address may hold."""
+        return False
 
     def address_of(self, key: APIKey) -> str:
         """Return the URL that shows a key that was searched for."""
@@ -75,7 +78,7 @@ class SecretSafeSearch:
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         # A URL written by hand: at least do not repeat the secret in the page's links.
-        if holds_a_secret(request.GET.get(SEARCH_VAR, "")):
+        if self._may_be_secret(request.GET.get(SEARCH_VAR, "")):
             if not self.has_view_or_change_permission(request):  # type: ignore[attr-defined]
                 raise PermissionDenied
             return self.redirect(request, request.GET)
@@ -101,18 +104,23 @@ class SecretSafeSearch:
         return address(self.admin_site, self.opts.model, page)
 
     @sensitive_variables()
+    def _may_be_secret(self, text: str) -> bool:
+        return holds_a_secret(text) and not self.is_other_id(text)
+
+    @sensitive_variables()
     def redirect(self, request: HttpRequest, asked: Any) -> HttpResponseRedirect:
         """Redirect to the result. The URL never contains a text that may be a secret."""
-        text = asked.get(SEARCH_VAR, "").strip()[:LONGEST]
-        if text and (key := find_key(text)) is not None:
+        text = asked.get(SEARCH_VAR, "").strip()[:LONGEST].removesuffix("…")  # with which a beginning is shown
+        if text and (key := APIKey.objects.all().pasted_in(text)) is not None:
             return HttpResponseRedirect(self.address_of(key))
         rest = asked.copy()
         for name in ("csrfmiddlewaretoken", *BEGINS_ANEW):
             rest.pop(name, None)
         rest[SEARCH_VAR] = text
-        if not text or holds_a_secret(text):
+        may_be_secret = self._may_be_secret(text)
+        if not text or may_be_secret:
             rest.pop(SEARCH_VAR)
-        if holds_a_secret(text):
-            messages.warning(request, _("No key has this value: it was never made here, or has been deleted."))
+        if may_be_secret:
+            messages.warning(request, self.not_found)
         listing = self._address("changelist")
         return HttpResponseRedirect(f"{listing}?{rest.urlencode()}" if rest else listing)

@@ -19,6 +19,7 @@ from .. import moments
 from ..audit.reports import retirement
 from ..models import APIKey, AuditEvent, StaleKeyError, owners
 from ..models.audit_event import TRAFFIC
+from ..models.key_origin import origins_of
 from . import activity, charts, reveal, steps
 from .columns import KeyChangeList, KeyColumns
 from .filters import AgeFilter, ScopeFilter, StateFilter, UseFilter
@@ -39,6 +40,7 @@ class APIKeyAdmin(OwnerPages, SecretSafeSearch, LifeCycleSteps, KeyColumns, admi
         "name",
         "owner_shown",
         "visible_prefix",
+        "came_from",
         "state_shown",
         "scopes_shown",
         "last_use",
@@ -217,6 +219,7 @@ def _page_context(admin: Any, request: HttpRequest, key: APIKey) -> dict[str, An
         "steps": events.steps()[:STEPS],
         "counted_a_day": A_DAY,
         "retirement": retirement(key),
+        "origins": origins_of([key.pk]).get(key.pk, []),
         "owner_refuses": not key.objection and steps.is_refused_with_owner(key),
         "predecessor": APIKey.objects.filter(replaced_by=key.pk).first(),
         "log_url": pages.log(key.pk),

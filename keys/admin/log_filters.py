@@ -123,13 +123,13 @@ def matching(text: str, refs: Collection[str] = ()) -> tuple[Q, bool]:
     written = printable(text)
     if text in {ring.name for _, ring in environment_keyrings()}:
         return Q(api_key=None, key_name=logged_name(text)), True
-    keys = APIKey.objects.filter(Q(name=text) | Q(prefix=text.lower(), prefix__gt="")).values_list("pk", flat=True)
+    keys = APIKey.objects.filter(Q(name=text) | Q(prefix__iexact=text, prefix__gt="")).values_list("pk", flat=True)
     if ids := list(keys):
         return Q(api_key__in=ids), True
     if text.startswith("/"):
         return Q(path__startswith=written), False
     condition = Q(key_name__startswith=written) | Q(request_id__startswith=written)
-    condition |= Q(key_prefix__startswith=text.lower())
+    condition |= Q(key_prefix__istartswith=text)
     if refs:
         condition |= Q(owner__in=refs)
     if set(text) <= set("0123456789abcdefABCDEF.:"):

@@ -134,7 +134,8 @@ def _events(key: APIKey | str | None, owner: str = "") -> QuerySet[AuditEvent]:
     if key is not None and key.startswith(environment.PREFIX):
         return events.filter(api_key=None).of_name(key)
     if key is not None:
-        return events.of_name(key) | events.filter(key_prefix=key, key_prefix__gt="")
+        # The last condition is for MariaDB, as in `of_name`.
+        return events.of_name(key) | events.filter(key_prefix=key, key_prefix__gt="", key_prefix__startswith=key)
     return events
 
 

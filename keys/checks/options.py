@@ -1,13 +1,16 @@
 """Checks of `settings.KEYS`: every option is known and has a valid value. `conf` has the rules for types and forms."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from inspect import iscoroutinefunction
 from typing import Any
 
 from django.core import checks
+from django.utils.module_loading import import_string
 
 from .. import scopes
-from ..conf import DEFAULTS, Mistake, configured, is_scope, nearest, unknown, unusable
+from ..conf import DEFAULTS, Mistake, configured, is_dotted, is_scope, nearest, unknown, unusable
 
 
 @checks.register("keys")
@@ -64,6 +67,44 @@ def check_sink(**kwargs: object) -> list[checks.CheckMessage]:
 def check_backlog_limit(**kwargs: object) -> list[checks.CheckMessage]:
     wrong_ones = mistakes_of("AUDIT_BACKLOG_LIMIT")
     return [checks.Error(wrong.message, hint=wrong.hint, id="keys.E019") for wrong in wrong_ones]
+
+
+@checks.register("keys")
+def check_function_that_answers(**kwargs: object) -> list[checks.CheckMessage]:
+    said = [(wrong.message, wrong.hint) for wrong in mistakes_of("REFUSAL_RESPONSE")]
+    if not said:
+        path, form = configured()["REFUSAL_RESPONSE"], "(request, status, detail) -> HttpResponse"
+        said.extend(why_not_called(path, 'KEYS["REFUSAL_RESPONSE"]', form, 3))
+    return [checks.Error(message, hint=hint, id="keys.E041") for message, hint in said]
+
+
+def why_not_called(path: str, option: str, form: str, arguments: int) -> Iterator[tuple[str, str]]:
+    """Say why the function that an option names cannot be called with so many arguments, with a hint."""
+    if not is_dotted(path):
+        return
+    hint = f"Write the dotted path of a function {form}."
+    try:
+        function = import_string(path)
+    except Exception as error:
+        # Whatever a module of the project's raises while it is imported.
+        yield f"{option}, {path}, cannot be imported: {type(error).__name__}: {error}", hint
+        return
+    if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+        yield f"{option}, {path}, is asynchronous, and nobody awaits it.", hint
+    elif not callable(function):
+        yield f"{option}, {path}, cannot be called.", hint
+    elif not _takes(function, arguments):
+        yield f"{option}, {path}, takes other arguments.", hint
+
+
+def _takes(function: Any, arguments: int) -> bool:
+    try:
+        inspect.signature(function).bind(*[None] * arguments)
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # nobody knows: it is written in C
+    return True
 
 
 def mistakes_of(*options: str) -> list[Mistake]:

@@ -1,20 +1,18 @@
 """Checks of who may own keys and look after them: `OWNERS`, `OWNER_IS_ALLOWED` and `SELF_SERVICE`."""
 
-from collections.abc import Collection, Iterator
-from inspect import iscoroutinefunction
+from collections.abc import Collection
 
 from django.apps import apps
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.db.models import Q
-from django.utils.module_loading import import_string
 
 from ..audit.places import mixes_tenants
-from ..conf import SELF_SERVICE, configured, is_dotted, unusable
+from ..conf import SELF_SERVICE, configured, unusable
 from ..models import APIKey, owners
 from .database import accepted_keys, named
-from .options import hint_for, mistakes_of, unregistered
+from .options import hint_for, mistakes_of, unregistered, why_not_called
 
 
 @checks.register("keys")
@@ -36,7 +34,7 @@ def check_owners(**kwargs: object) -> list[checks.CheckMessage]:
 def check_function_that_allows_owners(**kwargs: object) -> list[checks.CheckMessage]:
     said = [(wrong.message, wrong.hint) for wrong in mistakes_of("OWNER_IS_ALLOWED")]
     if not said:
-        said.extend(_unusable(configured()["OWNER_IS_ALLOWED"], 'KEYS["OWNER_IS_ALLOWED"]', "(owner) -> bool"))
+        said.extend(why_not_called(configured()["OWNER_IS_ALLOWED"], 'KEYS["OWNER_IS_ALLOWED"]', "(owner) -> bool", 1))
     return [checks.Error(message, hint=hint, id="keys.E026") for message, hint in said]
 
 
@@ -46,7 +44,7 @@ def check_self_service(**kwargs: object) -> list[checks.CheckMessage]:
     if not said:
         held = {**SELF_SERVICE, **configured()["SELF_SERVICE"]}
         where = 'in KEYS["SELF_SERVICE"]'
-        said.extend(_unusable(held["OWNERS_OF"], f"OWNERS_OF {where}", "(user) -> owners"))
+        said.extend(why_not_called(held["OWNERS_OF"], f"OWNERS_OF {where}", "(user) -> owners", 1))
         for scope in unregistered(held["SCOPES"] or ()):
             said.append((f"{scope!r} in SCOPES {where} is not registered.", hint_for(scope)))
     return [checks.Error(message, hint=hint, id="keys.E027") for message, hint in said]
@@ -106,20 +104,3 @@ def check_no_field_hides_owners(**kwargs: object) -> list[checks.CheckMessage]:
         for model in apps.get_models()
         if issubclass(model, APIKey) and any(field.name == "owner" for field in model._meta.local_fields)
     ]
-
-
-def _unusable(path: str, option: str, form: str) -> Iterator[tuple[str, str]]:
-    """Say why the function that an option names cannot be called."""
-    if not is_dotted(path):
-        return
-    hint = f"Write the dotted path of a function {form}."
-    try:
-        function = import_string(path)
-    except Exception as error:
-        # Whatever a module of the project's raises while it is imported.
-        yield f"{option}, {path}, cannot be imported: {type(error).__name__}: {error}", hint
-        return
-    if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
-        yield f"{option}, {path}, is asynchronous, and nobody awaits it.", hint
-    elif not callable(function):
-        yield f"{option}, {path}, cannot be called.", hint

@@ -1,78 +1,107 @@
-"""The packages whose keys are known: where they are, what is read of them, and what a key loses."""
+"""The packages whose keys are known: where they are, which field says what, and what a key loses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.apps import apps
-from django.db import router
-from django.db.models import Model
+from django.contrib.auth import get_user_model
 
 from .. import tokens
 from ..models import fields
-from .taking import Found
+from . import hashes, tables
+from .granting import Grants
+from .tables import Table, TableError
 
-UNLIKE_OURS = "the package's settings make keys that are too short, too long or hashed in another way"
-UNSENDABLE = "no header can carry it"
+UNLIKE_OURS = "the package's settings make keys that are too long or hashed in another way"
 THE_USER = (
-    "The user. request.user is the service that the key stands for, such as key:alice for the user alice, without "
-    "permissions."
+    "The user. request.user is the service that the key stands for, such as key:alice for the user alice, without"
+    " permissions; with --owner user the key is the user's, and a guard with acts_as_owner goes on as the user."
 )
 
 
 @dataclass(frozen=True)
-class Source:
-    """A package to import from: its model, the fields read from it, and what a key loses."""
+class Reading:
+    """How the records of a package are read: a kind of `hashes.KINDS`, and why none of them can come."""
+
+    digest: str
+    objection: str = ""
+    shorten: Callable[[str], str] = str
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package to import from: its model, its fields by `tables.ROLES`, how they are read, and what a key loses.
+
+    Where `is_of_users`, keys have the name of the field `user`, and are active if that is.
+    """
 
     model: str
-    columns: tuple[str, ...]
-    read: Callable[[type[Model]], Iterator[Found]]
+    paths: Mapping[str, str]
+    reading: Callable[[Any], Reading]
     losses: tuple[str, ...]
+    is_of_users: bool = False
+
+    def table(self, label: str, paths: Mapping[str, str], grants: Grants, using: str) -> Table:
+        """Return the records to read, of the package's model or of the one named `label`.
+
+        `paths` are further fields, or stand in place of the package's own. Raises TableError.
+        """
+        model = tables.find_model(label or _model_in_use(self.model))
+        own = {**self.paths, **(_of_users() if self.is_of_users else {})}
+        names = {one.name for one in model._meta.get_fields()}
+        for path in own.values():
+            if (name := path.partition("__")[0]) not in names:
+                raise TableError(f"{model._meta.label} is not like {self.model}: it has no field {name}.")
+        reading = self.reading(model)
+        return Table(model, {**own, **paths}, reading.digest, grants, using, reading.objection, reading.shorten)
 
 
-def _from_authtoken(model: type[Model]) -> Iterator[Found]:
-    for row in _rows(model, "user"):
-        obstacle = "" if tokens.is_presentable(row.key) else UNSENDABLE
-        digest, prefix = str(fields.digest(row.key)), fields.visible_prefix(row.key)
-        yield Found(row.user.get_username(), row.created, digest, prefix, row.user.is_active, obstacle=obstacle)
+def _model_in_use(label: str) -> str:
+    """Return the label of the model, or of the one that a project has put in its place."""
+    try:
+        return str(apps.get_model(label)._meta.swapped or label)
+    except LookupError:
+        return label
 
 
-def _from_knox(model: type[Model]) -> Iterator[Found]:
+def _of_users() -> dict[str, str]:
+    user: Any = get_user_model()
+    has_switch = any(one.name == "is_active" for one in user._meta.concrete_fields)
+    return {"name": f"user__{user.USERNAME_FIELD}", **({"active": "user__is_active"} if has_switch else {})}
+
+
+def _authtoken(model: Any) -> Reading:
+    return Reading(hashes.PLAIN)
+
+
+def _knox(model: Any) -> Reading:
     from knox import crypto
     from knox.settings import knox_settings
 
+    def shorten(text: str) -> str:
+        prefix = knox_settings.TOKEN_PREFIX
+        return text[: (len(prefix) if text.startswith(prefix) else 0) + tokens.PREFIX_LENGTH]
+
     sample = knox_settings.TOKEN_PREFIX + crypto.create_token_string()
-    obstacle = _obstacle(sample, crypto.hash_token(sample))
-    for row in _rows(model, "user"):
-        digest = f"sha512${row.digest}"
-        prefix = row.token_key.removeprefix(knox_settings.TOKEN_PREFIX)[: tokens.PREFIX_LENGTH]
-        name, is_active = row.user.get_username(), row.user.is_active
-        yield Found(name, row.created, digest, prefix, is_active, row.expiry, obstacle)
+    digest, objection = _kind(sample, crypto.hash_token(sample))
+    return Reading(digest, objection, shorten)
 
 
-def _from_api_key(model: Any) -> Iterator[Found]:
+def _api_key(model: Any) -> Reading:
     sample, _, stored = model.objects.key_generator.generate()
-    unlike_ours = _obstacle(sample, stored.partition("$$")[2])
-    for row in _rows(model):
-        algorithm, _, hexadecimal = row.hashed_key.partition("$")
-        slow = f"hashed with {algorithm}; version 3 of the package hashes it anew when its client next calls"
-        obstacle = unlike_ours if algorithm == "sha512" else slow
-        digest, prefix = f"sha512${hexadecimal.removeprefix('$')}", row.prefix[: tokens.PREFIX_LENGTH]
-        yield Found(row.name, row.created, digest, prefix, not row.revoked, row.expiry_date, obstacle)
+    return Reading(*_kind(sample, stored.partition("$")[2].removeprefix("$")))
 
 
-def _rows(model: Any, *related: str) -> Iterator[Any]:
-    # A replica that lags would leave out the newest.
-    rows = model._default_manager.using(router.db_for_write(model)).order_by("created")
-    return (rows.select_related(*related) if related else rows).iterator()  # type: ignore[no-any-return]
-
-
-def _obstacle(sample: str, hexadecimal: str) -> str:
-    """Return why a key like this sample, just made by the package, would not match what the package stores of it."""
-    is_found = tokens.is_presentable(sample) and f"sha512${hexadecimal}" in fields.digests(sample)
-    return "" if is_found else UNLIKE_OURS
+def _kind(sample: str, hexadecimal: str) -> tuple[str, str]:
+    """Return how a key like this sample, just made by the package, is hashed, or why it would not be found here."""
+    known = fields.digests(sample) if tokens.is_presentable(sample) else ()
+    for kind in (hashes.SHA_256, hashes.SHA_512):
+        if f"{kind}${hexadecimal}" in known:
+            return kind, ""
+    return hashes.SHA_512, UNLIKE_OURS
 
 
 def _header(word: str) -> str:
@@ -82,47 +111,41 @@ def _header(word: str) -> str:
     )
 
 
-SOURCES = {
-    "authtoken": Source(
+PACKAGES = {
+    "authtoken": Package(
         "authtoken.Token",
-        ("key", "user", "created"),
-        _from_authtoken,
+        {"key": "key", "created": "created"},
+        _authtoken,
         (THE_USER, _header("Token"), "The plain tokens stay in authtoken_token until you delete them there."),
+        is_of_users=True,
     ),
-    "knox": Source(
+    "knox": Package(
         "knox.AuthToken",
-        ("digest", "token_key", "user", "created", "expiry"),
-        _from_knox,
+        {"key": "digest", "prefix": "token_key", "created": "created", "expires": "expiry"},
+        _knox,
         (
             THE_USER,
             _header("Token"),
             "The next token. No log-in makes one, and without AUTO_REFRESH a key expires when it does now.",
         ),
+        is_of_users=True,
     ),
-    "api-key": Source(
+    "api-key": Package(
         "rest_framework_api_key.APIKey",
-        ("hashed_key", "prefix", "name", "created", "revoked", "expiry_date"),
-        _from_api_key,
+        {
+            "key": "hashed_key",
+            "prefix": "prefix",
+            "name": "name",
+            "created": "created",
+            "revoked": "revoked",
+            "expires": "expiry_date",
+        },
+        _api_key,
         (
             "API_KEY_CUSTOM_HEADER. “Authorization: Api-Key <key>” is read as it was; for another header, subclass"
             " APIKeyAuthentication and set `header`.",
             "What a model of your own adds to a key, and which permission class it passed: scopes are for that.",
+            "What version 2 hashed with PBKDF2. Version 3 hashes it anew when its client next calls: then it can come.",
         ),
     ),
 }
-
-
-def model_of(source: Source, label: str = "") -> type[Model]:
-    """Return the model to read: the package's own, or the one named `label`.
-
-    Raises LookupError, with a sentence, if it is not installed or lacks a field.
-    """
-    label = label or source.model
-    try:
-        model = apps.get_model(label)
-    except (LookupError, ValueError):
-        raise LookupError(f"There is no model {label}: is its app in INSTALLED_APPS?") from None
-    missing = set(source.columns) - {column.name for column in model._meta.get_fields()}
-    if missing:
-        raise LookupError(f"{label} is not like {source.model}: it has no field {sorted(missing)[0]}.")
-    return model

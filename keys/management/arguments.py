@@ -3,7 +3,7 @@
 import re
 from contextlib import suppress
 from datetime import datetime, timedelta
-from string import punctuation
+from typing import Any
 
 from django.core.management.base import CommandError
 from django.db import router
@@ -27,6 +27,7 @@ _TOKEN = re.compile(r"[0-9a-fA-F]{40}")
 def find_key(text: str) -> APIKey:
     """Return the one key with that id, prefix or name. Raises CommandError if there is none, or several."""
     refuse_secret(text)
+    text = text.removesuffix("…")  # with which lists show how a key begins
     keys = APIKey.objects.using(router.db_for_write(APIKey))
     number = int(text) if is_id(text) else None
     named = keys.filter(Q(name=text) | Q(prefix=text, prefix__gt="") | Q(pk=number))
@@ -37,8 +38,7 @@ def find_key(text: str) -> APIKey:
     if candidates:
         listed = ", ".join(f"{key.pk} ({printable(str(key))}, {key.state})" for key in candidates)
         raise CommandError(f"That names {len(candidates)} keys; use the id or prefix of one of them: {listed}.")
-    if keys.filter(key=text).exists():
-        raise CommandError(NOT_THE_KEY_ITSELF)
+    refuse_key(text)
     # The text is not shown, as it may be most of a secret.
     raise CommandError("No key has that id, prefix or name; keys_list shows them all.")
 
@@ -49,12 +49,16 @@ def refuse_secret(text: str) -> None:
         raise CommandError(NOT_THE_KEY_ITSELF)
 
 
+def refuse_key(text: str) -> None:
+    """Raise CommandError for a text that is a key of any form, or holds one, without showing it."""
+    if APIKey.objects.using(router.db_for_write(APIKey)).pasted_in(text) is not None:
+        raise CommandError(NOT_THE_KEY_ITSELF)
+
+
 def words(text: str, option: str) -> str:
     """Return a text for people that is kept, such as a note, stripped. Raises CommandError if it holds a key."""
-    bare = {part.strip(punctuation) for part in text.split()}
-    possible = [part for part in {*text.split(), *bare} if tokens.is_presentable(part)]
-    keys = APIKey.objects.using(router.db_for_write(APIKey))
-    if _TOKEN.search(text) or (possible and keys.filter(key__in=possible).exists()):
+    keys: Any = APIKey.objects.using(router.db_for_write(APIKey))
+    if _TOKEN.search(text) or keys.pasted_in(text) is not None:
         raise CommandError(f"{option} holds what looks like a key itself, and it is kept: leave that out.")
     return text.strip()
 

@@ -5,8 +5,10 @@ import io
 import os
 import stat
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from time import monotonic
+from typing import Any, Self
 
 from django.core.management.base import CommandError
 
@@ -79,6 +81,46 @@ class Notes:
 
     def isatty(self) -> bool:
         return _is_terminal(self._stream)
+
+
+class Progress:
+    """How far a command has come, on one line of a terminal that is written anew; nothing elsewhere.
+
+    `count` says how many there are, and is asked only if the line is shown.
+    """
+
+    WIDTH = 24  # characters of the bar
+    EVERY = 0.1  # seconds
+
+    def __init__(self, notes: Any, count: Callable[[], int], what: str, *, is_quiet: bool = False) -> None:
+        self._notes, self._what = notes, what
+        self._is_shown = notes.isatty() and not is_quiet
+        self._total = count() if self._is_shown else 0
+        self._done, self._since, self._shown_at = 0, monotonic(), 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._is_shown and self._done:
+            self._show()
+            self._notes.write("", style_func=str, ending="\n")
+
+    def add(self, number: int) -> None:
+        """Say that so many more are done."""
+        self._done += number
+        if self._is_shown and monotonic() - self._shown_at >= self.EVERY:
+            self._show()
+
+    def _show(self) -> None:
+        self._shown_at = monotonic()
+        # There may be more by now than were counted.
+        total = max(self._total, self._done)
+        rate = self._done / max(self._shown_at - self._since, 0.001)
+        bar = "#" * (self._done * self.WIDTH // total)
+        line = f"\r[{bar:-<{self.WIDTH}}] {self._done} of {total} {self._what}, {rate:.0f}/s "
+        self._notes.write(line, style_func=str, ending="")
+        self._notes.flush()
 
 
 def _whole(stream: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.db import connections
-from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
@@ -22,6 +22,7 @@ from ..audit import statements
 from ..audit.recording import AuditUnavailable
 from ..conf import conf
 from ..decisions import Decisions, current, decisions_on
+from ..decorators import refusal
 from ..verification import UNAVAILABLE_DETAIL, Guard, Use, check, conclude
 from .ahead import foresight_of
 from .settling import is_unauthenticated, settle
@@ -68,12 +69,12 @@ class APIKeyMiddleware:
             current.reset(token)
             actor.answered.reset(before)
         if is_unauthenticated(response) and not settle(request, response, decisions):
-            response = _unavailable()
+            response = refusal(request, decisions.guards[0], 503, UNAVAILABLE_DETAIL)
         # Nobody may close the answer to a request that another view has sent through all of Django.
         is_within = token.old_value not in (None, Token.MISSING)
         for use in decisions.unfinished():
             if not use.is_good:
-                response = _conclude_refusal(use, response)
+                response = _conclude_refusal(request, use, response)
             elif (is_within or _is_heard(use)) and not response.streaming:
                 conclude(use, response.status_code)
             else:
@@ -97,10 +98,11 @@ class APIKeyMiddleware:
             actor.answered.set(answered)
         if is_unauthenticated(response) and decisions.guards:
             can_tell = await asyncio.shield(sync_to_async(settle)(request, response, decisions))
-            response = response if can_tell else _unavailable()
+            if not can_tell:
+                response = await sync_to_async(refusal)(request, decisions.guards[0], 503, UNAVAILABLE_DETAIL)
         for use in decisions.unfinished():
             if not use.is_good:
-                response = await asyncio.shield(sync_to_async(_conclude_refusal)(use, response))
+                response = await asyncio.shield(sync_to_async(_conclude_refusal)(request, use, response))
             elif isinstance(response, StreamingHttpResponse):
                 _conclude_when_sent(request, response, use, decisions)
             else:
@@ -128,7 +130,7 @@ class APIKeyMiddleware:
             if use is not None and not use.is_left:
                 # Without the database, the view's own transaction could not begin.
                 if use.is_unavailable:
-                    return _unavailable()
+                    return refusal(request, guard, 503, UNAVAILABLE_DETAIL)
                 break
         if foresight.learnt and (use is None or use.is_good or use.is_left):
             _guess(request, decisions, foresight.learnt.get(decisions.method, ()))
@@ -158,10 +160,6 @@ def _guess(request: HttpRequest, decisions: Decisions, guards: Iterable[Guard]) 
                 decisions.guesses.append(use)
                 if not use.is_left:
                     return
-
-
-def _unavailable() -> JsonResponse:
-    return JsonResponse({"detail": UNAVAILABLE_DETAIL}, status=503)
 
 
 def _done(response: HttpResponseBase, decisions: Decisions) -> HttpResponseBase:
@@ -196,12 +194,12 @@ def _learn(response: HttpResponseBase, decisions: Decisions) -> None:
             decisions.foresight.was_wrong(decisions.method, guess.guard)
 
 
-def _conclude_refusal(use: Use, response: HttpResponseBase) -> HttpResponseBase:
+def _conclude_refusal(request: HttpRequest, use: Use, response: HttpResponseBase) -> HttpResponseBase:
     """Record a refusal after the view's transaction, with its own status: the answer may be about several keys."""
     try:
         conclude(use, use.answer or use.status)
     except AuditUnavailable:
-        return _unavailable()
+        return refusal(request, use.guard, 503, UNAVAILABLE_DETAIL)
     return response
 
 

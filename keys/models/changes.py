@@ -16,8 +16,8 @@ from django.db import models
 from django.utils.translation import gettext as _
 
 from .. import moments, tokens
-from ..redaction import MASK, printable
-from .fields import KeyField, digest, stored
+from ..redaction import MASK, SHORTEST_SOUGHT, printable, without_token
+from .fields import KeyField, is_token, stored, told_by
 
 Changes = dict[str, list[Any]]
 Clean = Callable[[str], str]
@@ -28,7 +28,6 @@ DEPTH = 20  # of lists and dictionaries within each other
 _SECRET_NAME = re.compile(r"token|secret|passw|credential|private|api_?key|signature", re.IGNORECASE)
 # One of such a class keeps its value from whoever reads the database, and so from whoever reads the log.
 _SECRET_CLASS = re.compile(r"crypt|cipher|fernet|secret|passw", re.IGNORECASE)
-_TOKEN = re.compile(r"[0-9a-fA-F]{40,}")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00\Z")
 
 
@@ -37,15 +36,20 @@ def between(
     before: Mapping[str, Any] | None,
     after: Mapping[str, Any] | None,
     names: Collection[str],
+    *,
+    of: Any = None,
 ) -> Changes:
     """Return the old and the new value of each field, by its name.
 
-    `before` and `after` are values by attribute, None where there was or is no row; `names` are attributes. The key
-    itself is left out: the field `prefix` tells which one it is. Never fails, whatever the values are.
+    `before` and `after` are values by attribute, None where there was or is no row; `names` are attributes; `of` is the
+    key, whose values may be of another table. The key itself is left out: the field `prefix` tells which one it is.
+    Never fails, whatever the values are.
     """
     old, new = before or {}, after or {}
     fields = [field for field in model._meta.concrete_fields if field.attname in names]
-    clean = partial(_clean, {str(values["key"]) for values in (old, new) if values.get("key")})
+    held = [old, new] if of is None else [old, new, {"key": stored(of.key), "prefix": _shown_of(of)}]
+    digests = {str(values["key"]) for values in held if values.get("key")}
+    clean = partial(_clean, digests, any(values.get("prefix") == "" for values in held))
     return {
         field.name: [_written(field, values.get(field.attname), clean) for values in (old, new)]
         for field in fields
@@ -53,25 +57,30 @@ def between(
     }
 
 
-def _clean(digests: Collection[str], text: str) -> str:
-    """Return the text, printable and without the key itself, for which its digest is known."""
-    found = _TOKEN.sub(lambda match: MASK if digest(match[0][-tokens.LENGTH :]) in digests else match[0], text)
-    return printable(found)
+def _clean(digests: Collection[str], may_have_blanks: bool, text: str) -> str:
+    """Return the text, printable and without the key itself, as far as an event tells the text."""
+    near = text[: MOST + tokens.MAX_PRESENTED_LENGTH]
+    return printable(without_token(near, digests, with_blanks=may_have_blanks))
 
 
-def without_key(text: str, key_digest: str) -> str:
-    """Return the text, printable, and without the key of that digest where somebody has pasted it."""
-    return _clean({key_digest}, text)
+def without_key(text: str, key: Any) -> str:
+    """Return the text, printable, and without this very key where somebody has pasted it."""
+    return printable(without_token(text, {str(stored(key.key))}, with_blanks=not _shown_of(key)))
 
 
 def may_hold_key(text: Any) -> bool:
-    """Tell whether something in the text looks like a key."""
-    return isinstance(text, str) and _TOKEN.search(text) is not None
+    """Tell whether somebody may have pasted a key into the text."""
+    return isinstance(text, str) and len(text) >= SHORTEST_SOUGHT
 
 
 def holds_key(text: Any, key: Any) -> bool:
     """Tell whether somebody has pasted this very key into the text."""
-    return may_hold_key(text) and without_key(text, stored(key.key)) != printable(text)
+    return may_hold_key(text) and without_key(text, key) != printable(text)
+
+
+def _shown_of(key: Any) -> str:
+    """Return what is shown of a key. Keys of which something is have no blanks in them."""
+    return str(told_by(key.key)["prefix"] if is_token(key.key) else key.prefix)
 
 
 def _written(field: models.Field[Any, Any], value: Any, clean: Clean) -> Any:

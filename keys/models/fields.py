@@ -52,7 +52,8 @@ def visible_prefix(token: str) -> str:
 def told_by(token: str) -> dict[str, Any]:
     """Return the values of a key's fields that its token tells."""
     prefix = visible_prefix(token)
-    return {"prefix": prefix, "typed_by_hand": not prefix}
+    may_be_guessed = not prefix and tokens.may_be_guessed(tokens.bare(token, conf.PREFIX))
+    return {"prefix": prefix, "typed_by_hand": may_be_guessed}
 
 
 def new_key() -> Secret:
@@ -276,6 +277,17 @@ class MomentField(_DateTimeColumn):
         value = value if prepared else self.get_prep_value(value)
         value = in_database(value, connection) if isinstance(value, datetime) else value
         return connection.ops.adapt_datetimefield_value(value)
+
+
+class CreationField(MomentField):
+    """When a row was made: now, or the moment that `made_at` of the instance says, if another system made it."""
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        value = super().pre_save(model_instance, add)
+        if add and (at := getattr(model_instance, "made_at", None)) is not None:
+            value = moments.kept(at)
+            setattr(model_instance, self.attname, value)
+        return value
 
 
 class InstantField(_DateTimeColumn):

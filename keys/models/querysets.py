@@ -9,14 +9,17 @@ from typing import Any, Self, TypeVar
 from django.db import connections, models, router, transaction
 from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
 
+from ..redaction import possible_tokens
 from . import changes, owners
 from .audit_event import AuditEvent
-from .fields import is_token, told_by
-from .recorded import RecordedModel, secrets_put_away
+from .fields import digests, is_token, told_by
+from .recorded import RecordedModel, refuse_twins, secrets_put_away
 from .stale import is_computed
 
 EXPIRES_SOON = timedelta(days=14)
+MOST_PASTED = 4000  # parts of a text that one query looks for
 
 Event = AuditEvent.Event
 Key = TypeVar("Key", bound=RecordedModel)
@@ -62,13 +65,26 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
         for key in keys:
             key.validate()
         self._for_write = True
-        with secrets_put_away(keys), transaction.atomic(using=self.db):
-            created = super().bulk_create(keys, batch_size)
-            for key in created:
-                key.in_row(key.computed_fields(), self.db).record_creation(using=self.db)
+        refuse_twins(self.model, self.db, [vars(key).get("key") for key in keys])
+        created = self.create_checked(keys, batch_size)
         for key in created:
             key.remember()
         return created
+
+    def create_checked(self, keys: list[Key], batch_size: int | None = None, note: str = "") -> list[Key]:
+        """Create keys that `validate()` has passed, each with its event, all or none. `note` is for the events.
+
+        The keys are not to be saved again: what they hold is not remembered.
+        """
+        self._for_write = True
+        with secrets_put_away(keys), transaction.atomic(using=self.db):
+            created = super().bulk_create(keys, batch_size)
+            rows = [key.in_row(key.computed_fields(), self.db) for key in created]
+            self.model.record_creations(rows, note, using=self.db)
+        return created
+
+    create_checked.alters_data = True  # type: ignore[attr-defined]
+    create_checked.queryset_only = True  # type: ignore[attr-defined]
 
     def update(self, **kwargs: Any) -> int:
         """Update many rows, each with its event, all or none. Raises ValidationError as `save()` does."""
@@ -76,10 +92,12 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
         for name in self.model.CHECKED & kwargs.keys() - computed:
             kwargs[name] = self.model._meta.get_field(name).clean(kwargs[name], None)  # type: ignore[union-attr]
         if is_token(kwargs.get("key")):
+            self._for_write = True
+            refuse_twins(self.model, self.db, [kwargs["key"]], changed=self.values_list("pk"))
             kwargs |= told_by(kwargs["key"])
         # Whether a text holds a key depends on the row.
         pasted = {name for name, value in kwargs.items() if changes.may_hold_key(value)}
-        return self._update_and_record(kwargs, (computed | pasted) & self.model.CHECKED)
+        return self._update_and_record(kwargs, ((computed | pasted) & self.model.CHECKED) | ({"key"} & kwargs.keys()))
 
     update.alters_data = True  # type: ignore[attr-defined]
 
@@ -103,6 +121,9 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
     def bulk_update(self, objs: Iterable[Key], fields: Iterable[str], batch_size: int | None = None) -> int:
         """Update fields of many keys, each with its event, all or none. Raises ValidationError as `save()` does."""
         keys, names = list(objs), self.model.attributes_of(fields)
+        if "key" in names:
+            self._for_write = True
+            refuse_twins(self.model, self.db, [key.key for key in keys], changed=[key.pk for key in keys])
         for key in keys:
             key.validate(names)
             if "key" in names and is_token(key.key):
@@ -167,6 +188,19 @@ class APIKeyQuerySet(RecordedQuerySet[Key]):
             exact = [Q(owner_ref__startswith=ref, owner_ref__endswith=ref) for ref in named]
             found = found.filter(Q(*exact, _connector=Q.OR))
         return found
+
+    @sensitive_variables()
+    def pasted_in(self, text: str) -> Key | None:
+        """Return the key that the text is or holds, such as a header or a command line; None if there is none."""
+        parts = {text: None}
+        for with_blanks in (False, True):
+            found = possible_tokens(text, with_blanks=with_blanks)
+            named = {text[start:end] for start, ends in found for end in ends}
+            parts |= dict.fromkeys(sorted(named, key=len, reverse=True))
+        looked_for = [*parts][:MOST_PASTED]
+        keys = {str(key.key): key for key in self.filter(key__in=looked_for)}
+        held = (digest for part in looked_for for digest in digests(part) if digest in keys) if keys else iter(())
+        return keys.get(next(held, ""))
 
     def in_state(self, state: str) -> Self:
         """Return the keys whose `APIKey.state` is `state`. Raises KeyError for an unknown state."""

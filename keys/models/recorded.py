@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from typing import Any, ClassVar, Self
 
-from django.db import models, router, transaction
+from django.db import IntegrityError, models, router, transaction
 from django.db.models.signals import pre_delete
 
 from .. import actor, signals
@@ -16,7 +16,7 @@ from ..tokens import Secret
 from . import changes
 from .audit_event import LOADED, AuditEvent
 from .changes import Changes
-from .fields import stored, told_by
+from .fields import Sought, digests, is_token, stored, told_by
 from .stale import TrackedModel
 
 Event = AuditEvent.Event
@@ -42,6 +42,17 @@ def secrets_put_away(keys: Iterable[RecordedModel]) -> Iterator[None]:
                 key.key = secret
 
 
+def refuse_twins(model: type[RecordedModel], using: str, keys: Iterable[Any], *, changed: Collection[Any] = ()) -> None:
+    """Raise IntegrityError if one of the tokens is that of a key here by its SHA-512; `changed` are ids not to look at.
+
+    No constraint can know that both are one secret, and whoever deactivates one key would leave the other.
+    """
+    others = [Sought(digests(key)[1]) for key in keys if is_token(key)]
+    rows = root_of(model)._base_manager.using(using).exclude(pk__in=changed)
+    if any(rows.filter(key__in=others[start : start + 500]).exists() for start in range(0, len(others), 500)):
+        raise IntegrityError("This key is here already, by its SHA-512.")
+
+
 class RecordedModel(TrackedModel):
     """A model that checks its changes, and writes an event in the transaction of each."""
 
@@ -49,7 +60,10 @@ class RecordedModel(TrackedModel):
     UNTOLD: ClassVar[frozenset[str]]  # fields that the event of a new key leaves out
     key: Any
     prefix: Any
+    typed_by_hand: Any
     is_active: Any
+    # What the event of a new key says of how it came here.
+    creation_note: str = ""
     # The rows whose deletion is on record while it goes on: nobody records it again.
     deleting: frozenset[Any] = frozenset()
 
@@ -73,18 +87,25 @@ class RecordedModel(TrackedModel):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save what this copy changed, with an event in the same transaction.
 
-        Raises ValidationError for an invalid value, and StaleKeyError if a field that this copy changed was
-        changed by others since it was loaded. Call `refresh_from_db()` after a rollback: this copy takes its
-        changes for saved.
+        Raises ValidationError for an invalid value, IntegrityError for a key that is here already, and StaleKeyError
+        if a field that this copy changed was changed by others since it was loaded. Call `refresh_from_db()` after a
+        rollback: this copy takes its changes for saved.
         """
         if self._state.adding or self.pk is None or self.loaded is None:
             self.validate()
+            self._refuse_twin(kwargs.get("using"))
             self._insert(*args, **kwargs)
         else:
+            if "key" in self.changed_fields():
+                self._refuse_twin(kwargs.get("using"))
             with secrets_put_away([self]):
                 self._save_changes(*args, **kwargs)
 
     save.alters_data = True  # type: ignore[attr-defined]
+
+    def _refuse_twin(self, using: str | None) -> None:
+        held, changed = self.__dict__.get("key"), [] if self.pk is None else [self.pk]
+        refuse_twins(type(self), self._alias(using), [held], changed=changed)
 
     def _insert(self, *args: Any, **kwargs: Any) -> None:
         using = self._alias(kwargs.get("using"))
@@ -94,7 +115,7 @@ class RecordedModel(TrackedModel):
             super().save(*args, **kwargs)
             row = self.in_row(self.computed_fields(), using)
             if held is None:
-                row.record_creation(using=using)
+                row.record_creation(self.creation_note, using=using)
             else:
                 row.record_changes(held, using=using)
         self.remember()
@@ -110,17 +131,17 @@ class RecordedModel(TrackedModel):
         names = set(self.changed_fields())
         if update_fields is not None:
             names &= self.attributes_of(update_fields)
+        if "key" in names:
+            names |= {"prefix", "typed_by_hand"}
         self.validate(names)
         using = self._alias(kwargs.get("using"))
         with transaction.atomic(using=using):
             # What was assigned may be, once it is read, what was there.
             changed = {name: value for name, value in self.changed_fields().items() if name in names}
             if held := self.lock_and_compare(using, changed) if changed else {}:
-                if "key" in held:
-                    held["prefix"] = (self.loaded or {}).get("prefix")
                 super().save(*args, update_fields=[*held], **kwargs)
                 self.in_row(self.computed_fields().intersection(held), using).record_changes(held, using=using)
-        self.remember({*names, "prefix"})
+        self.remember(names)
 
     def in_row(self, computed: Collection[str], using: str) -> Self:
         """Return this copy, or its row if the database has computed one of its fields, which are checked there."""
@@ -149,13 +170,16 @@ class RecordedModel(TrackedModel):
         )  # fmt: skip
         if not raw:
             return save()
+        if isinstance(token := self.__dict__.get("key"), Secret):  # which somebody wrote into a fixture
+            vars(self).update(told_by(token))
         # A fixture holds the tables of a parent and its child as rows of their own.
-        rows = cls._base_manager.using(using).filter(pk=self.pk)
+        rows = cls._base_manager.using(using)
         names = [field.attname for field in cls._meta.local_concrete_fields if not field.primary_key]
         with transaction.atomic(using=using):
-            held = None if self.pk is None else rows.select_for_update().order_by("pk").values(*names).first()
+            before = rows.select_for_update().filter(pk=self.pk).order_by("pk").values(*names)
+            held = None if self.pk is None else before.first()
             saved = save()
-            self._record_loaded(cls, held, rows.values(*names).get(), using)
+            self._record_loaded(cls, held, rows.values(*names).get(pk=self.pk), using)
         return saved
 
     _save_table.alters_data = True  # type: ignore[attr-defined]
@@ -195,20 +219,19 @@ class RecordedModel(TrackedModel):
         `changed` is what `changes.between` returns. `using` is the database of the change; the key itself may have
         been read from a replica.
         """
-        told: dict[str, Any] = {"event": event, "detail": detail, "changes": changed or {}}
-        AuditEvent.record_step(**told, using=using, key=self)
-        signals.key_changed.send(sender=type(self), key=self, **told)
-        if signals.key_life_cycle.receivers:
-            # The copy has no secret; the instance that created the key still has it.
-            notify = partial(
-                signals.key_life_cycle.send_robust,
-                sender=type(self), key=copy(self), **told | {"event": str(event)}, actor=actor.current(),
-            )  # fmt: skip
-            transaction.on_commit(notify, using=using, robust=True)
+        AuditEvent.record_step(event, detail, changed or {}, using=using, key=self)
+        _send(event, detail, [(self, changed or {})], using)
 
     def record_creation(self, note: str = "", *, using: str) -> None:
         """Write that the key is new, with what it may do."""
-        self.record(Event.CREATED, note, changes.between(type(self), None, *self._told()), using=using)
+        self.record_creations([self], note, using=using)
+
+    @classmethod
+    def record_creations(cls, keys: Iterable[RecordedModel], note: str = "", *, using: str) -> None:
+        """Write of each of the keys that it is new, with what it may do, in few statements."""
+        steps = [(key, changes.between(type(key), None, *key._told(), of=key)) for key in keys]
+        AuditEvent.record_steps(Event.CREATED, note, steps, using=using)
+        _send(Event.CREATED, note, steps, using)
 
     def record_deletion(self, note: str = "", *, using: str, keep_parents: bool = False) -> None:
         """Write that the key is deleted, with what it could do. With `keep_parents` only what a subclass adds is."""
@@ -217,7 +240,7 @@ class RecordedModel(TrackedModel):
             own = {field.attname: held.get(field.attname) for field in self._meta.local_concrete_fields}
             self.record_changes(own, dict.fromkeys(own), note, using=using)
         else:
-            self.record(Event.DELETED, note, changes.between(type(self), held, None, names), using=using)
+            self.record(Event.DELETED, note, changes.between(type(self), held, None, names, of=self), using=using)
 
     def _told(self) -> tuple[dict[str, Any], list[str]]:
         """Return this copy's values, and which of them the first and the last event of a key tell."""
@@ -243,14 +266,31 @@ class RecordedModel(TrackedModel):
         changed = {name for name in before if name in after and before[name] != after[name]}
         if "is_active" in changed:
             event = Event.ACTIVATED if after["is_active"] else Event.DEACTIVATED
-            self.record(event, note, changes.between(model, before, after, {"is_active"}), using=using)
+            self.record(event, note, changes.between(model, before, after, {"is_active"}, of=self), using=using)
         rest = changed - {"is_active"}
-        # The prefix goes with the key.
-        said = rest - {"prefix"} if "key" in rest else rest
+        # They go with the key.
+        said = rest - {"prefix", "typed_by_hand"} if "key" in rest else rest
         if named := [field.name for field in model._meta.concrete_fields if field.attname in said]:
             detail = ", ".join(named)
             detail = f"{note}: {detail}" if note else detail
-            self.record(Event.CHANGED, detail, changes.between(model, before, after, rest), using=using)
+            self.record(Event.CHANGED, detail, changes.between(model, before, after, rest, of=self), using=using)
+
+
+def _send(event: str, detail: str, steps: Sequence[tuple[RecordedModel, Changes]], using: str) -> None:
+    """Send the signals of one event of some keys, each with its changes."""
+    told: dict[str, Any] = {"event": event, "detail": detail}
+    for key, changed in steps:
+        signals.key_changed.send(sender=type(key), key=key, changes=changed, **told)
+    if signals.key_life_cycle.receivers:
+        told = {"event": str(event), "detail": detail, "actor": actor.current()}
+        # The copies have no secret; the instance that created a key still has it.
+        copies = [(copy(key), changed) for key, changed in steps]
+
+        def notify() -> None:
+            for key, changed in copies:
+                signals.key_life_cycle.send_robust(sender=type(key), key=key, changes=changed, **told)
+
+        transaction.on_commit(notify, using=using, robust=True)
 
 
 def root_of(model: type[models.Model]) -> type[Any]:

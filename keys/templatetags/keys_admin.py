@@ -43,6 +43,14 @@ def state_badges(key: APIKey) -> SafeString:
     return format_html_join(" ", "{}", ((one,) for one in badges))
 
 
+@register.simple_tag
+def beginning(key: APIKey, ellipsis: str = "…") -> SafeString:
+    """Return how a key begins, or a dash where nobody can tell."""
+    if not key.prefix:
+        return format_html('<span class="keys-unknown" title="{}">—</span>', _("How it begins is not kept."))
+    return format_html('<code class="keys-prefix" title="{}">{}{}</code>', _("How it begins"), key.prefix, ellipsis)
+
+
 @register.simple_tag(name="ago")
 def time_ago(moment: datetime) -> SafeString:
     """Return a time relative to now, with the exact time as its title."""

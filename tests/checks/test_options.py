@@ -131,3 +131,33 @@ def test_every_option_is_checked(settings: Settings, name: str) -> None:
     settings.KEYS = {name: object()}
     errors = [str(message) for message in run_checks(tags=["keys"], databases=[]) if message.is_serious()]
     assert any(name in error for error in errors)
+
+
+def answer(request: Any, status: int, detail: str) -> None:
+    pass
+
+
+def answer_too_little(request: Any, status: int) -> None:
+    pass
+
+
+async def answer_later(request: Any, status: int, detail: str) -> None:
+    pass
+
+
+HERE = "tests.checks.test_options"
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [("answer", "dotted path"), (3, "dotted path"), (f"{HERE}.nobody", "imported"), ("nowhere.at_all", "imported"),
+     (f"{HERE}.SCOPES", "called"), (f"{HERE}.answer_too_little", "other arguments"), (f"{HERE}.answer_later", "async")],
+)  # fmt: skip
+def test_the_function_that_answers_can_be_called(settings: Settings, path: Any, says: str) -> None:
+    settings.KEYS = {"REFUSAL_RESPONSE": path}
+    (message,) = found("keys.E041")
+    assert says in message
+
+    for good in (f"{HERE}.answer", "django.http.HttpResponse", ""):
+        settings.KEYS = {"REFUSAL_RESPONSE": good}
+        assert not found("keys.E041")

@@ -26,6 +26,7 @@ from keys import signals
 from keys.models import APIKey
 from keys.testing import APIKeyClient
 from tests.docs.pages import PAGES, block, blocks, run, sections
+from tests.projects.running import PROJECTS
 from tests.support import commands
 from tests.support.processes import ROOT
 from tests.support.recording_service import Answer, RecordingService
@@ -60,8 +61,18 @@ def test_every_block_is_run_by_a_test() -> None:
         ("docs/guarding.md", "## OpenAPI", "python"): 1,
         ("docs/guarding.md", "## Plain Django views", "python"): 1,
         ("docs/monitoring.md", "## Signals", "python"): 1,
+        ("docs/moves.md", "# Four moves, step by step", "sh"): 1,
+        ("docs/moves.md", "## Tokens of users, in `Authorization: Token`", "python"): 10,
+        ("docs/moves.md", "## Tokens of users, in `Authorization: Token`", "sh"): 4,
+        ("docs/moves.md", "## An HMAC with a pepper, in `Authorization: Token`", "python"): 8,
+        ("docs/moves.md", "## An HMAC with a pepper, in `Authorization: Token`", "sh"): 4,
+        ("docs/moves.md", "## A plain table, behind `Authorization: Bearer`", "python"): 10,
+        ("docs/moves.md", "## A plain table, behind `Authorization: Bearer`", "sh"): 4,
+        ("docs/moves.md", "## SHA-256 digests with a prefix, in a header of your own", "python"): 8,
+        ("docs/moves.md", "## SHA-256 digests with a prefix, in a header of your own", "sh"): 4,
         ("docs/moving-in.md", "## Two systems in one header", "python"): 1,
         ("docs/moving-in.md", "### The old class first", "python"): 1,
+        ("docs/moving-in.md", "### From any table", "sh"): 1,  # by tests/commands/test_keys_import_tables.py
         ("docs/owners.md", "# Whose key is it?", "python"): 3,
         ("docs/owners.md", "## Making one", "python"): 1,
         ("docs/owners.md", "## Making one", "sh"): 1,
@@ -103,6 +114,24 @@ def test_the_projects_hold_the_blocks_that_name_a_file_of_theirs() -> None:
                 assert rest in (ROOT / "tests" / "projects" / path[1]).read_text(), head
                 found[language] += 1
     assert found == {"python": 15, "html": 3}
+
+
+def test_the_moves_are_made_with_the_files_and_the_commands_that_the_manual_shows() -> None:
+    """By tests/projects/test_moves.py, which runs the blocks for a shell."""
+    found, steps = set(), Counter[str]()
+    for language, text in (fenced for section in sections("docs/moves.md")[2:] for fenced in section.blocks):
+        head, _, rest = text.partition("\n")
+        if language == "sh":
+            steps[head] += 1
+            continue
+        path = re.fullmatch(r"# (\w+)/(\w+\.py), (before|step \d)(, at the end)?", head)
+        assert path, head
+        file = PROJECTS / path[1] / path[3].replace(" ", "_") / path[2]
+        held = file.read_text()
+        assert held.endswith(f"\n{rest}") if path[4] else held == rest, head
+        found.add(file)
+    assert {file for file in found if file.parent.name != "before"} == {*PROJECTS.glob("*/step_*/*.py")}
+    assert steps == {f"# step {number}": 4 for number in (1, 2, 3, 4)}
 
 
 @pytest.mark.matrix

@@ -1,17 +1,19 @@
 """Looking keys up: the token finds its row in both forms, the stored digest finds nothing."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.core.exceptions import FieldError
+from django.core.exceptions import FieldError, ValidationError
+from django.db import IntegrityError, transaction
 from django.db.models import CharField, F, QuerySet
 from django.db.models.functions import Length
 from django.test import Client, override_settings
 from django.test.utils import register_lookup
 
 from keys import tokens
-from keys.models import APIKey
+from keys.models import APIKey, AuditEvent
 from keys.models.fields import Digest
 from keys.tokens import Secret
 from tests.support.callers import opens
@@ -70,6 +72,58 @@ class TestLookingUp:
     def test_what_is_registered_for_text_is_none_of_its_business(self) -> None:
         with register_lookup(CharField, Length), pytest.raises(FieldError):
             APIKey.objects.filter(key__length=71)
+
+
+class TestTwoDigestsOfOneSecret:
+    """A key that came as a SHA-512, and somebody who types the same key: that is no second key."""
+
+    @pytest.fixture
+    def came(self) -> APIKey:
+        APIKey.objects.create(name="another")
+        return APIKey.objects.create(name="came", key=Digest(tokens.digests(TOKEN)[1]))
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: APIKey.objects.create(name="twin", key=TOKEN),
+            lambda: APIKey.objects.bulk_create([APIKey(name="free"), APIKey(name="twin", key=TOKEN)]),
+            lambda: APIKey.objects.filter(name="another").update(key=Secret(TOKEN)),
+            lambda: APIKey.objects.bulk_update([renewed("another", TOKEN)], ["key"]),
+            lambda: renewed("another", TOKEN).save(),
+        ],
+        ids=["create", "bulk_create", "update", "bulk_update", "save"],
+    )
+    def test_makes_no_twin(self, came: APIKey, make: Callable[[], Any]) -> None:
+        with pytest.raises(IntegrityError, match="here already"), transaction.atomic():
+            make()
+        assert self.names() == ["another", "came"]
+        assert APIKey.objects.get(key=TOKEN) == came
+        with pytest.raises(ValidationError, match="already exists"):
+            APIKey(name="twin", key=TOKEN).full_clean()
+
+    def test_the_key_itself_may_be_given_our_digest(self, came: APIKey) -> None:
+        renewed("came", TOKEN).save()
+        assert column(came) == tokens.digest(TOKEN)
+        assert opens(TOKEN)
+
+    def test_of_two_that_were_imported_ours_answers_and_ends_them_both(self, came: APIKey) -> None:
+        """Whoever imports digests cannot know that two are of one secret."""
+        ours = APIKey.objects.create(name="ours", key=Digest(tokens.digest(TOKEN)))
+        assert opens(TOKEN)
+        ours.deactivate()
+        assert not opens(TOKEN)
+        uses = AuditEvent.objects.exclude(path="").values_list("event", "key_name")
+        assert [*uses.order_by("id")] == [("used", "ours"), ("refused", "ours")]
+
+    @staticmethod
+    def names() -> list[str]:
+        return [*APIKey.objects.order_by("name").values_list("name", flat=True)]
+
+
+def renewed(name: str, token: str) -> APIKey:
+    key = APIKey.objects.get(name=name)
+    key.key = token
+    return key
 
 
 class TestPrefix:

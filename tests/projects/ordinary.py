@@ -8,6 +8,8 @@ from tests.worlds.settings import test_database
 
 NAME = os.environ["KEYS_WORLD"]
 DATABASES: dict[str, dict[str, Any]] = {"default": test_database(f"{os.environ['KEYS_TEST_RUN']}_{NAME}")}
+if "KEYS_DATABASE_IS_MADE" in os.environ:  # by another process, as the database of a test
+    DATABASES["default"]["NAME"] = DATABASES["default"]["TEST"]["NAME"]
 
 SECRET_KEY = "of-no-other-use-than-in-a-project-of-the-tests-0123456789"
 DEBUG = False

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keys.redaction import MASK, MOST_PARTS, printable, redacted
+from keys import tokens
+from keys.redaction import MASK, MOST_PARTS, MOST_SOUGHT, possible_tokens, printable, redacted, without_token
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 
@@ -89,3 +90,38 @@ def test_a_header_of_thousands_of_parts_costs_a_bounded_number_of_searches() -> 
 
 def test_what_is_masked_is_escaped_as_well() -> None:
     assert masked(f"{TOKEN}\n", TOKEN) == rf"{MASK}\n"
+
+
+FOREIGN = ["sk_live_4eC39HqLyjWDarjtT1zdp7dc", "a.b", "x=y&z", "it's-\"quoted\",-isn't-it", "=cmd|'/c calc'!A0", "~" * 128,
+           "--dashes--", "(in brackets)", "hunter2", TOKEN]  # fmt: skip
+
+
+@pytest.mark.parametrize("token", [token for token in FOREIGN if len(token) >= 6])
+@pytest.mark.parametrize("number", [0, 1], ids=["SHA-256", "SHA-512"])
+@pytest.mark.parametrize(
+    "around",
+    ["{}", "“{}”", '"{}", said Anna', "Bearer {}", "X-API-Key: {}\nand more", "key={};", "({})", "é{}é", "<{}>", "{}."],
+)
+def test_a_token_of_any_form_is_masked_by_its_digest_alone(token: str, number: int, around: str) -> None:
+    digests = {tokens.digests(token)[number]}
+    assert without_token(around.format(token), digests, with_blanks=True) == around.format(MASK)
+    twice = f"{around} {around}"
+    assert without_token(twice.format(token, token), digests, with_blanks=True) == twice.format(MASK, MASK)
+    assert without_token(around.format("something else"), digests, with_blanks=True) == around.format("something else")
+
+
+def test_a_token_of_ours_is_masked_behind_the_projects_prefix_and_letters_too() -> None:
+    for before in ("auth_live_", "cafe", "zz"):
+        assert without_token(before + TOKEN, {tokens.digest(TOKEN)}) == before + MASK
+
+
+@pytest.mark.parametrize("text", ["!?" * 50_000, "a b " * 25_000, "f" * 100_000])
+@pytest.mark.parametrize("with_blanks", [False, True])
+def test_no_text_costs_more_than_its_bound(text: str, with_blanks: bool) -> None:
+    assert sum(len(ends) for _, ends in possible_tokens(text, with_blanks=with_blanks)) <= MOST_SOUGHT
+
+
+def test_in_a_hundred_thousand_characters_of_a_letter_a_token_is_found() -> None:
+    token = FOREIGN[0]
+    text = "Dear Anna, this is the key of the shop, so be careful. " * 1800
+    assert without_token(f"{text}{token}, and so on", {tokens.digest(token)}) == f"{text}{MASK}, and so on"

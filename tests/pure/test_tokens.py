@@ -1,7 +1,12 @@
 """What a token is."""
 
+import base64
 import hashlib
+import random
 import re
+import string
+from collections.abc import Callable
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -58,6 +63,92 @@ class TestPrefix:
 def test_eight_characters_are_shown_of_a_token_of_ours_and_none_of_a_typed_one() -> None:
     assert tokens.visible_prefix(TOKEN) == "01234567"
     assert tokens.visible_prefix("hunter2") == ""
+
+
+LETTERS_AND_DIGITS = string.ascii_letters + string.digits
+DRAWN = random.Random(20261128)  # noqa: S311  always the same tokens
+
+
+def drawn(length: int, characters: str) -> str:
+    return "".join(DRAWN.choice(characters) for _ in range(length))
+
+
+# How machines make keys of 32 characters and more, and how much of them is a tag of the system.
+MACHINES: dict[str, tuple[Callable[[], str], int]] = {
+    "token_hex(16)": (lambda: DRAWN.randbytes(16).hex(), 0),
+    "token_hex(32)": (lambda: DRAWN.randbytes(32).hex(), 0),
+    "token_hex(64)": (lambda: DRAWN.randbytes(64).hex(), 0),
+    "token_urlsafe(32)": (lambda: base64.urlsafe_b64encode(DRAWN.randbytes(32)).decode().rstrip("="), 0),
+    "base64": (lambda: base64.b64encode(DRAWN.randbytes(32)).decode(), 0),
+    "uuid4": (lambda: str(UUID(bytes=DRAWN.randbytes(16), version=4)), 0),
+    "uuid4 without dashes": (lambda: UUID(bytes=DRAWN.randbytes(16), version=4).hex, 0),
+    "get_random_string(32)": (lambda: drawn(32, LETTERS_AND_DIGITS), 0),
+    "get_random_string(64)": (lambda: drawn(64, LETTERS_AND_DIGITS), 0),
+    "Stripe": (lambda: "sk_live_" + drawn(24, LETTERS_AND_DIGITS), 8),
+    "GitHub": (lambda: "ghp_" + drawn(36, LETTERS_AND_DIGITS), 4),
+    "Slack": (lambda: f"xoxb-{drawn(12, string.digits)}-{drawn(13, string.digits)}-{drawn(24, LETTERS_AND_DIGITS)}", 5),
+    "PostHog": (lambda: "phx_" + drawn(43, LETTERS_AND_DIGITS), 4),
+    "prefix.secret": (lambda: f"{drawn(8, LETTERS_AND_DIGITS)}.{drawn(32, LETTERS_AND_DIGITS)}", 0),
+    "base32": (lambda: drawn(32, string.ascii_uppercase + "234567"), 0),
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_of_most_keys_that_a_machine_made_the_beginning_is_shown(machine: str) -> None:
+    make, tag = MACHINES[machine]
+    made = [make() for _ in range(100)]
+    shown = [tokens.visible_prefix(token) for token in made]
+    assert sum(len(beginning) >= tag + tokens.PREFIX_LENGTH for beginning in shown) >= 90
+    assert sum(map(tokens.may_be_guessed, made)) <= 7
+    for token, beginning in zip(made, shown, strict=True):
+        assert token.startswith(beginning)
+        assert len(beginning) <= tokens.LONGEST_VISIBLE
+        bits = 4 if {*token.lower()} <= {*"0123456789abcdef-"} else 5
+        assert not beginning or bits * sum(map(str.isalnum, token[len(beginning) :])) >= tokens.SPARED_BITS
+
+
+PEOPLE = [
+    "hunter2", "correct horse battery staple", "password1234password1234password1234",
+    "customer-000000000000000000001234567890", "c0rr3ct-h0rs3-b4tt3ry-st4pl3-w1th-m0r3",
+    "c0rr3ct h0rs3 b4tt3ry st4pl3 w1th m0r3 w0rds", "a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p6q7r8",
+    "1q2w3e4r5t6y7u8i9o0p1a2s3d4f5g6h7j8k9l", "john.smith1984@example2020company3com.internal",
+    "abc123abc123abc123abc123abc123abc123", "k3J9xQ2mZ7k3J9xQ2mZ7k3J9xQ2mZ7k3J9xQ2mZ7",
+    "ThisIsMyVerySecretApiKey2023ForTheProductionServer01", "2024-01-15T10:30:00Z-backup-job-2023-12-31-server-01",
+    "MeinPasswortIstSehrGeheim1234UndLang5678Genug", "minulla2on3Koiraa4ja5Kissaa6kotona7Helsingissa8",
+    "lacontrasena9demi7Servidor5esmuy3larga1", "deadbeefcafe0123deadbeefcafe0123deadbeefcafe0123",
+    "deadc0debadc0ffee0ddf00dfeedfacecafebabe8badf00d", "0123456789abcdef0123456789abcdef0123456789abcdef",
+    "00112233445566778899aabbccddeeff00112233445566", "order-2021-0001-item-2021-0002-order-2021-0003",
+    "user42server17rack9room3floor2building1zone8", "Sommer2019Winter2020Fruehling2021Herbst2022",
+    "P@ssw0rd!2023P@ssw0rd!2024P@ssw0rd!2025", "qwertyuiop1234567890asdfghjklzxcvbnmQWERTYUIOP",
+    "my1cat2has3four4legs5and6one7tail8and9two0ears", "abcd1234efgh5678ijkl9012mnop3456qrst7890",
+    "aB3" * 40, "1234567890" * 12,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("token", PEOPLE)
+def test_of_what_people_think_up_nothing_is_shown(token: str) -> None:
+    assert tokens.visible_prefix(token) == ""
+    assert tokens.may_be_guessed(token)
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["123e4567-e89b-12d3-a456-426614174000", "018f4d3a-7c1b-7a2b-9c3d-4e5f6a7b8c9d",
+     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm5hIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"],
+)  # fmt: skip
+def test_nor_of_what_tells_the_time_or_begins_like_all_others(token: str) -> None:
+    assert tokens.visible_prefix(token) == ""
+
+
+@given(st.lists(st.sampled_from(["summer", "Winter", "2024", "k3y", "s3cr3t", "-", "_", "!", "1"]), max_size=15))
+def test_nor_of_words_years_and_numbers_in_any_order(parts: list[str]) -> None:
+    assert tokens.visible_prefix("".join(parts)) == ""
+
+
+def test_a_key_that_can_spare_nothing_need_not_be_typed_by_hand() -> None:
+    short = "Zk4vTq9Xw2LmR7pBc3Yd"  # 117 bits
+    assert tokens.visible_prefix(short) == ""
+    assert not tokens.may_be_guessed(short)
 
 
 def test_the_digest_is_tagged_sha256() -> None:

@@ -14,7 +14,8 @@ from keys.audit.reports import age_mark, ago, expiring, untold, unused
 from keys.management import arguments, ownership
 from keys.management.command import PAGE, KeysCommand, Line, write_table
 from keys.management.ownership import Standing, Standings
-from keys.models import APIKey
+from keys.models import APIKey, KeyOrigin
+from keys.models.key_origin import has_origins, origins_of
 
 HEADINGS = ["ID", "NAME", "PREFIX", "STATE", "SCOPES", "CREATED", "LAST USE", "EXPIRES", "NOTES"]
 RECORDED = (
@@ -45,11 +46,13 @@ class Command(KeysCommand):
             help="Write a JSON array of objects: id, name, prefix, state, is_active, scopes, allowed_ips, rate,"
             f" created_at, expires_at, note,{of_owners if ownership.are_shown() else ''} last_used_at (ISO 8601 or"
             " null), known_since (from when on the log knows each use; a last_used_at of null speaks of no time"
-            " before), age (old, overdue or empty), typed_by_hand, replaced_by (an id or null).",
+            " before), age (old, overdue or empty), typed_by_hand, replaced_by (an id or null),"
+            " origins (of which other system's record the key was made: source, ref).",
         )  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
         self._reach: Reach | None = None
+        self._have_origins: bool | None = None
         self._standings = Standings()
         self._owner = None if options["owner"] is None else ownership.known(options["owner"])
         is_reminder = bool(options["expiring"] or options["unused"])
@@ -97,6 +100,11 @@ class Command(KeysCommand):
     def _of_owner(self, keys: Any) -> QuerySet[APIKey]:
         return keys if self._owner is None else keys.of_owner(self._owner)  # type: ignore[no-any-return]
 
+    def _origins(self, page: list[APIKey]) -> dict[Any, list[KeyOrigin]]:
+        if self._have_origins is None:
+            self._have_origins = has_origins()
+        return origins_of([key.pk for key in page]) if self._have_origins else {}
+
     @property
     def _known(self) -> Reach:
         """How far back the log reaches: asked once, while the command runs."""
@@ -105,7 +113,7 @@ class Command(KeysCommand):
         return self._reach
 
     def _records(self, page: list[APIKey]) -> Iterator[dict[str, Any]]:
-        owners = self._standings.of(key.owner_ref for key in page)
+        owners, origins = self._standings.of(key.owner_ref for key in page), self._origins(page)
         for key in page:
             record = {name: getattr(key, name) for name in RECORDED}
             if ownership.are_shown():
@@ -117,24 +125,27 @@ class Command(KeysCommand):
                 "age": age_mark(key),
                 "typed_by_hand": key.typed_by_hand,
                 "replaced_by": key.replaced_by_id,
+                "origins": [{"source": one.source, "ref": one.ref} for one in origins.get(key.pk, ())],
             }
 
     def _lines(self, page: list[APIKey]) -> Iterator[Line]:
-        owners = self._standings.of(key.owner_ref for key in page)
+        owners, origins = self._standings.of(key.owner_ref for key in page), self._origins(page)
         for key in page:
             owner = owners.get(key.owner_ref, NOBODY)
             notes = [owner.mark] if owner.mark else []
             notes += [AGE_NOTES[mark]] if (mark := age_mark(key)) else []
             notes += ["typed by hand"] if key.typed_by_hand else []
+            marks = len(notes)
+            notes += [f"from {source}" for source in dict.fromkeys(one.source for one in origins.get(key.pk, ()))]
             last_used = key.last_used and self._known.last_use(key.last_used)  # type: ignore[attr-defined]
             is_known = self._known.knows(key.created_at)
             use = ago(last_used) if last_used else "none" if is_known else self._known.not_since
             cells = [
-                key.pk, key.name, key.prefix, key.state, *([str(owner)] if ownership.are_shown() else []),
+                key.pk, key.name, key.prefix or "—", key.state, *([str(owner)] if ownership.are_shown() else []),
                 ", ".join(key.scopes), ago(key.created_at), use, ago(key.expires_at) if key.expires_at else "never",
                 "; ".join(notes),
             ]  # fmt: skip
-            yield Line(cells, self.style.WARNING if notes else str)
+            yield Line(cells, self.style.WARNING if marks else str)
 
 
 def _read(ids: "array[int]") -> Iterator[list[APIKey]]:

@@ -89,6 +89,7 @@ class Command(KeysCommand):
         named = APIKey.objects.filter(Q(name=text) | Q(prefix=text, prefix__gt=""))
         # MariaDB finds equal what differs in case or accents alone.
         if not any(text in {key.name, key.prefix} for key in named):
+            arguments.refuse_key(text)
             raise CommandError("No key has that name, prefix or id, and the log of these days knows none.")
 
     def _record(self, line: Usage) -> dict[str, Any]:

@@ -43,6 +43,11 @@ def _no_secret_is_written_down() -> None:
     shell.key = "0123456789" * 4
     shell.save()
     secrets.append(str(shell.key))
+    shell.key = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
+    shell.save()
+    secrets.append(str(shell.key))
+    kept = history.objects.filter(id=shell.pk).latest("history_id")
+    assert (kept.prefix, kept.typed_by_hand) == ("sk_live_4eC39HqL", False)
     secrets += [str(key.key) for key in APIKey.objects.bulk_create([APIKey(name="A"), APIKey(name="B")])]
     shell.delete()
     out = StringIO()

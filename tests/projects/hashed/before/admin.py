@@ -1,0 +1,5 @@
+from django.contrib import admin
+
+from hashed.models import PersonalKey
+
+admin.site.register(PersonalKey)

@@ -1,0 +1,5 @@
+from keys.authentication import APIKeyAuthentication
+
+
+class ServiceKeyAuthentication(APIKeyAuthentication):
+    keyword = "Token"

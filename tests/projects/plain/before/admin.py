@@ -1,0 +1,5 @@
+from django.contrib import admin
+
+from plain.models import Client
+
+admin.site.register(Client)

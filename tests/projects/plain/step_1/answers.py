@@ -1,0 +1,9 @@
+from django.http import JsonResponse
+
+
+def error(status, message):
+    return JsonResponse({"error": {"status": status, "message": message}}, status=status)
+
+
+def refusal(request, status, detail):
+    return error(status, detail)

@@ -1,0 +1,8 @@
+from django.http import JsonResponse
+
+from plain.bearer import client_required
+
+
+@client_required
+def orders(request):
+    return JsonResponse({"orders": [], "for": request.auth.name})
