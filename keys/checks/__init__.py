@@ -1,12 +1,26 @@
 """System checks. `manage.py check --tag keys` runs only them; the manual explains each id."""
 
-from . import access, database, deployment, environment, options, owners, pages, selfservice, sink, transactions, views
+from . import (
+    access,
+    database,
+    deployment,
+    environment,
+    keyrings,
+    options,
+    owners,
+    pages,
+    selfservice,
+    sink,
+    transactions,
+    views,
+)
 
 __all__ = [
     "access",
     "database",
     "deployment",
     "environment",
+    "keyrings",
     "options",
     "owners",
     "pages",
