@@ -17,6 +17,7 @@ RUN = runs.begin()
 
 # Packages that keys are imported from, and models that own keys.
 INSTALLED_APPS = [*INSTALLED_APPS, "rest_framework.authtoken", "rest_framework_api_key", "knox", "tests.ownership"]
+INSTALLED_APPS += ["tests.keyrings.tokens"]  # whose keys a keyring asks for
 ROOT_URLCONF = "tests.urls"
 # Most tests are of keys that have no owners, for which nothing of owners may show, and nothing cost.
 KEYS = {option: value for option, value in KEYS.items() if option not in {"OWNERS", "SELF_SERVICE"}}
