@@ -368,7 +368,7 @@ def test_a_role_that_may_adopt_makes_a_key_and_changes_none(adopts: bool) -> Non
 
 
 @needs_roles
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 def test_the_command_lets_a_role_adopt_where_a_view_does(old: type[OldTokens], roles: None) -> None:
     right = "GRANT INSERT ON"
     assert f"{right} " in run("keys_guard", "grants", "--role", ROLE).out
