@@ -18,6 +18,7 @@ RUN = runs.begin()
 # Packages and tables that keys are imported from, and models that own keys.
 INSTALLED_APPS = [
     *INSTALLED_APPS, "rest_framework.authtoken", "rest_framework_api_key", "knox", "tests.oldkeys", "tests.ownership",
+    "tests.keyrings.tokens",
 ]  # fmt: skip
 ROOT_URLCONF = "tests.urls"
 # Most tests are of keys that have no owners, for which nothing of owners may show, and nothing cost.

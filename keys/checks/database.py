@@ -13,7 +13,7 @@ from ..audit import grants, triggers
 from ..audit.partitions import missing, present, strays
 from ..endpoints import Endpoint, endpoints
 from ..keyrings import DatabaseKeyring
-from ..models import APIKey, AuditEvent, AuditLog, AuditSeal
+from ..models import APIKey, AuditEvent, AuditLog, AuditSeal, KeyOrigin
 from ..redaction import printable
 from ..throttling import APIKeyRateThrottle
 
@@ -22,7 +22,7 @@ NAMED = 5
 
 @checks.register("keys")
 def check_keys_and_log_are_together(**kwargs: object) -> list[checks.CheckMessage]:
-    aliases = {model: router.db_for_write(model) for model in (APIKey, AuditEvent, AuditLog, AuditSeal)}
+    aliases = {model: router.db_for_write(model) for model in (APIKey, KeyOrigin, AuditEvent, AuditLog, AuditSeal)}
     if len(set(aliases.values())) == 1:
         return []
     listed = ", ".join(f"{model.__name__} to {alias!r}" for model, alias in aliases.items())

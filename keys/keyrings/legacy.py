@@ -19,7 +19,7 @@ from ..conf import conf
 from ..models import APIKey, KeyOrigin, fields, owners
 from ..models.audit_event import AuditEvent
 from ..models.key_origin import LONGEST_SOURCE, ref_of, source_of
-from ..models.validators import acceptable_name
+from ..models.validators import LONGEST_NAME, acceptable_name
 from ..redaction import MASK, redacted
 from .protocol import KeyStoreError
 
@@ -186,12 +186,14 @@ class LegacyKeyring:
             raise ValueError(
                 f"It returned an object of {type(record).__name__}, which is neither a LegacyKey nor None."
             )
-        ref = ref_of(record.ref, token) if token and record.ref not in (None, "") else str(fields.digest(token))
+        ref, origin = record.ref, self.origin
+        if token:
+            ref = str(fields.digest(token)) if ref in (None, "") else ref_of(ref, token)
         prefix = fields.visible_prefix(token) if token else str(record.prefix or "")[: tokens.LONGEST_VISIBLE]
         return replace(
             record,
-            ref=ref if token else record.ref,
-            name=_name(record.name, token) or prefix or f"{self.origin or type(self).__name__} {ref}"[:100],
+            ref=ref,
+            name=_name(record.name, token) or prefix or f"A key of {origin or type(self).__name__}"[:LONGEST_NAME],
             scopes=_texts("scopes", record.scopes),
             owner=record.owner_ref,
             is_active=_switch(record.is_active),
@@ -199,7 +201,7 @@ class LegacyKeyring:
             allowed_ips=_texts("allowed_ips", record.allowed_ips),
             prefix=prefix,
             created_at=_moment("created_at", record.created_at),
-            source=self.origin,
+            source=origin,
         )
 
     def record_of(self, token: str) -> LegacyKey | None:

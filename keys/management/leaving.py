@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 from django.utils.module_loading import import_string
 
 from .. import tokens
@@ -83,11 +83,21 @@ def came(ring: LegacyKeyring) -> int:
 
 def departures(ring: LegacyKeyring) -> Iterator[Departure]:
     """Yield every record of the other system with what has become of it. Raises CommandError if they cannot be read."""
-    records, are_tokens = _sound(ring, _read(ring)), None
+    records = _sound(ring, _read(ring))
+    is_known = {"are_tokens": False, "has_uses": _uses().exists()}
+    is_first = True
     while page := list(islice(records, PAGE)):
-        if are_tokens is None:
-            are_tokens = _is_token(ring, page[0])
-        yield from _of_page(ring, page, are_tokens)
+        if is_first:
+            is_known["are_tokens"], is_first = _is_token(ring, page[0]), False
+        yield from _of_page(ring, page, **is_known)
+
+
+def _uses() -> QuerySet[AuditEvent]:
+    """Return the uses of keys that are none of ours."""
+    uses: QuerySet[AuditEvent] = AuditEvent.objects.written().filter(
+        api_key=None, event=AuditEvent.Event.USED, key_name__gt=""
+    )
+    return uses.order_by()
 
 
 def _read(ring: LegacyKeyring) -> Iterator[Any]:
@@ -123,30 +133,35 @@ def _is_token(ring: LegacyKeyring, record: LegacyKey) -> bool:
 
 def _is_secret(ref: str) -> bool:
     """Tell whether the reference looks like a key, as the primary key of authtoken is one."""
+    if ref.isdecimal() or len(ref) < tokens.SPARED_BITS // 6:
+        return False
     with suppress(ValueError):
         return not uuid.UUID(ref)
     return tokens.looks_random(ref) and not tokens.is_digest(ref)
 
 
-def _of_page(ring: LegacyKeyring, page: Sequence[LegacyKey], are_tokens: bool) -> Iterator[Departure]:
+def _of_page(
+    ring: LegacyKeyring, page: Sequence[LegacyKey], *, are_tokens: bool, has_uses: bool
+) -> Iterator[Departure]:
+    origin, origins_of = ring.origin, _origins(ring)
     refs = [possible_refs(record.ref) for record in page]
     wanted = {each for pair in refs for each in pair}
-    origins = dict(_origins(ring).filter(ref__in=wanted).values_list("ref", "api_key_id"))
-    active = dict(APIKey.objects.filter(pk__in={*origins.values()}).values_list("pk", "is_active"))
-    waiting = {
-        logged_name(record.name) for record, pair in zip(page, refs, strict=True) if not origins.keys() & {*pair}
-    }
-    uses = AuditEvent.objects.written().filter(api_key=None, event=AuditEvent.Event.USED, key_name__in=waiting)
-    used = dict(uses.order_by().values_list("key_name").annotate(Max("at"))) if waiting else {}
+    origins = dict(origins_of.filter(ref__in=wanted).values_list("ref", "api_key_id"))
+    active = dict(APIKey.objects.filter(pk__in={*origins.values()}).values_list("pk", "is_active")) if origins else {}
+    used: dict[str, datetime] = {}
+    if has_uses:
+        waiting = zip(page, refs, strict=True)
+        names = {logged_name(record.name) for record, pair in waiting if not origins.keys() & {*pair}}
+        used = dict(_uses().filter(key_name__in=names).values_list("key_name").annotate(Max("at")))
     for record, pair in zip(page, refs, strict=True):
         key_id = next((origins[ref] for ref in pair if ref in origins), None)
-        last = used.get(logged_name(record.name)) if key_id is None else None
+        last = used.get(logged_name(record.name)) if used and key_id is None else None
         state = _state(record, key_id, active)
         ref, name, prefix = pair[0], record.name, record.prefix
         if are_tokens or _is_secret(ref):
             ref, name = pair[1], name.replace(str(record.ref), MASK)
             prefix = visible_prefix(str(record.ref)) if prefix in str(record.ref) else prefix
-        yield Departure(ring.origin, ref, name, prefix, state, key_id, last)
+        yield Departure(origin, ref, name, prefix, state, key_id, last)
 
 
 def _state(record: LegacyKey, key_id: int | None, active: dict[int, bool]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any, ClassVar
 
 from django.apps import apps
@@ -72,6 +73,7 @@ def _written() -> models.QuerySet[KeyOrigin]:
     return KeyOrigin.objects.using(router.db_for_write(KeyOrigin))
 
 
+@cache
 def source_of(named: str | type[models.Model]) -> str:
     """Return the name by which records of another system are known: of a model its label, such as `authtoken.token`.
 
@@ -87,15 +89,20 @@ def source_of(named: str | type[models.Model]) -> str:
 def ref_of(pk: object, key: str) -> str:
     """Return the reference of a record by its primary key there: the text of it, and never the key.
 
-    `key` is the record's token, or the digest of it. Where the primary key is the token or holds it, as authtoken's, or
-    is no short text, its own digest stands for it.
+    `key` is the record's token, or the digest of it, and empty where nobody knows it. Where the primary key is the
+    token or holds it, as authtoken's, or is no short text, its own digest stands for it.
     """
     text = str(pk)
+    if not key:
+        return text if _is_plain(text) else str(digest(text))
     is_key = digest(text) == digest(key) if is_token(key) else key in digests(text)
     bare = tokens.bare(key, conf.PREFIX) if is_token(key) else ""
     holds_key = len(bare) >= tokens.PREFIX_LENGTH and bare in text
-    is_plain = 0 < len(text) <= LONGEST_REF and printable(text) == text
-    return text if is_plain and not (is_key or holds_key) else str(digest(text))
+    return text if _is_plain(text) and not (is_key or holds_key) else str(digest(text))
+
+
+def _is_plain(text: str) -> bool:
+    return 0 < len(text) <= LONGEST_REF and printable(text) == text
 
 
 def possible_refs(pk: object) -> tuple[str, str]:

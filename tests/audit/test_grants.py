@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError, ProgrammingError, connection, transaction
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.utils import timezone
 from pytest_django import Settings
 
 from keys.audit import grants, partitions, statements, triggers
 from keys.audit.triggers import TriggerError
-from keys.models import AuditEvent
+from keys.keyrings import DatabaseKeyring
+from keys.models import APIKey, AuditEvent, KeyOrigin
+from keys.verification import Guard, use_of
+from tests.keyrings.conftest import old as old
+from tests.keyrings.old_tokens import TOKEN, OldTokens
 from tests.support import runs
 from tests.support.admin import LIST
 from tests.support.commands import found, run
@@ -340,3 +344,33 @@ class TestRefused:
         with pytest.raises(TriggerError, match="is to own it"):
             grants.grants(ROLE)
         execute("RESET ROLE")
+
+
+@needs_roles
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("roles", "old")
+@pytest.mark.parametrize("adopts", [True, False])
+def test_a_role_that_may_adopt_makes_a_key_and_changes_none(adopts: bool) -> None:
+    for statement in grants.grants(ROLE, adopts=adopts):
+        execute(statement)
+    with logged_in(ROLE):
+        request = RequestFactory().get("/", headers={"X-API-Key": TOKEN})
+        use = use_of(request, Guard(keyrings=(DatabaseKeyring(), OldTokens())))
+        assert use is not None
+        assert use.is_good
+        assert is_refused("UPDATE keys_apikey SET is_active = true")
+        assert is_refused("UPDATE keys_keyorigin SET ref = ''")
+        assert is_refused("DELETE FROM keys_keyorigin")
+        assert is_refused("DELETE FROM keys_apikey")
+    assert APIKey.objects.count() == KeyOrigin.objects.count() == adopts
+    assert [*AuditEvent.objects.filter(event="used").values_list("key_name", flat=True)] == ["Billing"]
+    assert grants.excess(ROLE) == []
+
+
+@needs_roles
+@pytest.mark.django_db(transaction=True)
+def test_the_command_lets_a_role_adopt_where_a_view_does(old: type[OldTokens], roles: None) -> None:
+    right = "GRANT INSERT ON"
+    assert f"{right} " in run("keys_guard", "grants", "--role", ROLE).out
+    old.adopts = False
+    assert f"{right} " not in run("keys_guard", "grants", "--role", ROLE).out

@@ -29,11 +29,12 @@ class SentElsewhere:
         ({AuditEvent}, True),
         ({AuditSeal}, True),
         ({AuditLog}, True),
+        ({KeyOrigin}, True),
         ({APIKey}, True),
         ({AuditEvent, AuditSeal}, True),
         ({APIKey, AuditEvent, AuditLog, AuditSeal, KeyOrigin}, False),
     ],
-    ids=["nothing", "log", "seals", "identity", "keys", "log and seals", "all"],
+    ids=["nothing", "log", "seals", "identity", "origins", "keys", "log and seals", "all"],
 )
 def test_keys_and_log_are_in_one_database(
     moved: set[Any], is_wrong: bool, settings: Settings, monkeypatch: pytest.MonkeyPatch

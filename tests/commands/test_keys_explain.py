@@ -7,8 +7,14 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from keys import actor
+from keys.decorators import api_key_required
+from keys.keyrings import LegacyKey
 from keys.models import APIKey, AuditEvent
-from tests.support.commands import Run, Terminal, finish, manage, run
+from keys.verification import Guard
+from tests.keyrings.conftest import old as old
+from tests.keyrings.old_tokens import TOKEN, OldTokens
+from tests.support.callers import get
+from tests.support.commands import Run, Terminal, finish, manage, run, serve
 from tests.support.keys import change, make_key
 
 SHARED = "shared-secret-of-five-apis-0123456789"
@@ -199,3 +205,70 @@ def test_on_a_terminal_the_key_is_asked_for_and_not_shown() -> None:
         told = finish(process)
         assert (told.status, told.out.partition(" (")[0]) == (0, "Accepted: TTS-Backend")
         assert token not in terminal.read_to_end()
+
+
+class TestOfAnotherSystem:
+    """An old key is explained as its guard would see it, and does not become ours by that."""
+
+    @pytest.fixture(autouse=True)
+    def ready(self, old: type[OldTokens], db: None) -> None:
+        """`/orders/` asks the old tokens."""
+
+    def test_that_is_good(self, old: type[OldTokens]) -> None:
+        old.known = LegacyKey(7, "Billing", ["users:read"])
+        told = explain(TOKEN)
+        assert (told.status, told.out) == (
+            0,
+            "Accepted: Billing of tests.keyrings.old_tokens.OldTokens holds the scopes users:read, opens /orders/, and"
+            " becomes a key here at its next use.\n",
+        )
+        assert not APIKey.objects.exists()
+        assert not AuditEvent.objects.exists()
+        old.adopts = False
+        assert "becomes" not in explain(TOKEN).out
+
+    @pytest.mark.parametrize(
+        ("record", "arguments", "why"),
+        [(LegacyKey(7, "A", is_active=False), [], "is refused: inactive"),
+         (LegacyKey(7, "A", expires_at=datetime(2020, 1, 1, tzinfo=UTC)), [], "is refused: expired"),
+         (LegacyKey(7, "A", allowed_ips=["10.0.0.0/8"]), ["--address", "192.0.2.1"], "is refused: address not allowed"),
+         (LegacyKey(7, "A"), ["--scope", "users:read"], "lacks the scope users:read; it holds no scopes"),
+         (LegacyKey(7, "A", owner="auth.user:7"), [], "belongs to auth.user:7, of a model that")],
+    )  # fmt: skip
+    def test_that_is_refused(self, old: type[OldTokens], record: LegacyKey, arguments: list[str], why: str) -> None:
+        old.known = record
+        told = explain(TOKEN, *arguments)
+        assert told.status == 1
+        assert told.out.startswith(f"Refused: A of tests.keyrings.old_tokens.OldTokens {why}")
+
+    def test_whose_networks_are_not_asked_for(self, old: type[OldTokens]) -> None:
+        old.known = LegacyKey(7, "A", allowed_ips=["10.0.0.0/8"])
+        assert explain(TOKEN).status == 0
+
+    def test_that_has_come_and_was_deleted(self, old: type[OldTokens]) -> None:
+        assert get("/orders/", TOKEN).status_code == 200
+        assert explain(TOKEN).out.startswith("Accepted: Billing (")
+        APIKey.objects.all().delete()
+        told = explain(TOKEN)
+        assert (told.status, "does not come back" in told.out) == (1, True)
+
+    def test_that_cannot_be_asked(self, old: type[OldTokens]) -> None:
+        old.known = 7
+        told = explain(TOKEN)
+        assert (told.status, told.out) == (2, "")
+        assert "cannot be checked: look_up() cannot be understood." in told.err
+
+    def test_of_a_keyring_that_is_a_projects_own(self, settings: Settings) -> None:
+        class Elsewhere:
+            def is_configured(self) -> bool:
+                return True
+
+            def find(self, token: str) -> LegacyKey | None:
+                if token != TOKEN:
+                    raise ConnectionError(token)
+                return LegacyKey(7, "Account", ["users:read"])
+
+        serve(settings, api_key_required(guard=Guard(keyrings=(Elsewhere(),)))(print))
+        assert "Account of tests.commands.test_keys_explain." in explain(TOKEN).out
+        told = explain("0" * 40)
+        assert (told.status, "0" * 40 in told.err, "cannot be asked: ConnectionError." in told.err) == (2, False, True)

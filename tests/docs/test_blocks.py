@@ -60,6 +60,10 @@ def test_every_block_is_run_by_a_test() -> None:
         ("docs/guarding.md", "## Django Ninja", "python"): 2,  # one of them by tests/guarding/test_login_required.py
         ("docs/guarding.md", "## OpenAPI", "python"): 1,
         ("docs/guarding.md", "## Plain Django views", "python"): 1,
+        # By tests/keyrings/test_manual.py.
+        ("docs/keyrings.md", "## Another service", "python"): 1,
+        ("docs/keyrings.md", "## Another system's keys", "python"): 2,
+        ("docs/keyrings.md", "## Slow hashes", "python"): 1,
         ("docs/monitoring.md", "## Signals", "python"): 1,
         ("docs/moves.md", "# Four moves, step by step", "sh"): 1,
         ("docs/moves.md", "## Tokens of users, in `Authorization: Token`", "python"): 10,

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from django.test import RequestFactory
 from django.urls import path
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -12,7 +13,9 @@ from rest_framework.views import APIView
 
 from keys.authentication import KeyringAuthentication
 from keys.keyrings import DatabaseKeyring, LegacyKey, LegacyKeyring
+from keys.models import AuditEvent
 from keys.permissions import HasAPIKey
+from keys.verification import use_of
 
 TOKEN = "old_4f9c2b7d1e8a6035c7b2f9e4d1a8c603"
 
@@ -22,7 +25,7 @@ class OldTokens(LegacyKeyring):
 
     source: ClassVar[Any] = "tokens.Token"
     adopts = True
-    known: Any = LegacyKey(name="Billing", scopes=["users:read"])
+    known: Any = LegacyKey(name="Billing", scopes=[])
     asked = 0
 
     def look_up(self, token: str) -> LegacyKey | None:
@@ -53,6 +56,15 @@ class Orders(APIView):
 
     def get(self, request: Request) -> Response:
         return Response({"key": getattr(request.auth, "pk", None), "user": request.user.pk})
+
+
+def uses_of_one(token: str) -> list[str]:
+    """Use a token twice, without a view, and return what is on record of it."""
+    for _ in range(2):
+        use = use_of(RequestFactory().get("/", headers={"X-API-Key": token}), Authentication.guard)
+        assert use is not None
+        assert use.is_good
+    return list(AuditEvent.objects.filter(key_name="Billing").order_by("id").values_list("event", flat=True))
 
 
 urlpatterns = [path("orders/", Orders.as_view(), name="orders")]

@@ -15,13 +15,14 @@ from rest_framework.authtoken.models import Token
 
 from keys import signals
 from keys.authentication import KeyringAuthentication
-from keys.importing import packages, taking
 from keys.keyrings import DatabaseKeyring, LegacyKey
 from keys.models import APIKey, AuditEvent, KeyOrigin
 from keys.models.audit_event import TRAFFIC
+from keys.models.key_origin import ref_of, source_of
 from keys.verification import Guard, use_of
 from tests.keyrings.old_tokens import TOKEN, OldTokens, Orders
 from tests.support.callers import get
+from tests.support.commands import run
 from tests.support.log import all_events, errors, rows
 from tests.support.servers import GUNICORN, Server, serving
 
@@ -151,15 +152,13 @@ class TestWhatIsOursIsNeverTheirsAgain:
     def test_what_was_imported_and_deleted_is_not_adopted(
         self, old: type[OldTokens], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from keys.models.key_origin import ref_of, source_of
-
         token = Token.objects.create(user=User.objects.create(username="anna"))
-        source = packages.SOURCES["authtoken"]
-        taking.take_over(source.read(Token))
+        assert run("keys_import", "authtoken").status == 0
         key = APIKey.objects.get()
         KeyOrigin.objects.get_or_create(
             source=source_of(Token), ref=ref_of(token.pk, token.key), defaults={"api_key": key, "at": key.created_at}
         )
+        assert KeyOrigin.objects.count() == 1
         old.source = Token
         old.known = None
         monkeypatch.setattr(old, "look_up", lambda self, token: LegacyKey(ref=token, name="anna"))

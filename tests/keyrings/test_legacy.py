@@ -232,6 +232,7 @@ class TestAMistake:
 
 class TestWhatAViewSees:
     def test_the_record_is_a_key_for_whatever_asks(self, unadopted: type[OldTokens]) -> None:
+        unadopted.known = LegacyKey(name="Billing", scopes=["users:read"])
         heard: list[Any] = []
         receiver = heard.append
 

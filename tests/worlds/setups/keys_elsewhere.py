@@ -25,6 +25,17 @@ def steps() -> Iterator[tuple[str, Callable[[], None]]]:
     yield "a form sent twice", a_form_sent_twice
     yield "two clicks at once", two_clicks_at_once
     yield "owners", owners
+    yield "adoption", adoption
+
+
+def adoption() -> None:
+    """A key of another system becomes one in the keys' database."""
+    from keys.models import APIKey, KeyOrigin
+    from tests.keyrings.old_tokens import TOKEN, uses_of_one
+
+    assert uses_of_one(TOKEN) == ["created", "used", "used"]
+    assert KeyOrigin.objects.get().api_key_id == APIKey.objects.get(name="Billing").pk
+    assert APIKey.objects.get(name="Billing")._state.db == "keys_db"
 
 
 def owners() -> None:
