@@ -225,6 +225,8 @@ class Table:
 
     def _ref(self, pk: Any, text: str, stored: hashes.Stored | None = None) -> str:
         """Return what KeyOrigin calls the record, also one that cannot be read, whose field of the key holds `text`."""
+        if self._pk_is_key and self.digest == hashes.PLAIN:
+            return ref_of(pk, str(pk))  # with the blanks around it, if there are any
         key: str = Digest(text) if self.digest != hashes.PLAIN or not text else text
         if stored is not None and not stored.is_plain:
             key = stored.digests[0]
