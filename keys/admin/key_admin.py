@@ -40,11 +40,11 @@ class APIKeyAdmin(OwnerPages, SecretSafeSearch, LifeCycleSteps, KeyColumns, admi
         "name",
         "owner_shown",
         "visible_prefix",
-        "came_from",
         "state_shown",
         "scopes_shown",
         "last_use",
         "last_days",
+        "came_from",
     )
     list_filter = (StateFilter, OwnerFilter, ScopeFilter, UseFilter, AgeFilter)
     list_per_page = 50

@@ -96,7 +96,7 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
             refuse_twins(self.model, self.db, [kwargs["key"]], changed=self.values_list("pk"))
             kwargs |= told_by(kwargs["key"])
         # Whether a text holds a key depends on the row.
-        pasted = {name for name, value in kwargs.items() if changes.may_hold_key(value)}
+        pasted = {name for name in ("name", "note") if changes.may_hold_key(kwargs.get(name))}
         return self._update_and_record(kwargs, ((computed | pasted) & self.model.CHECKED) | ({"key"} & kwargs.keys()))
 
     update.alters_data = True  # type: ignore[attr-defined]

@@ -1,7 +1,9 @@
 """`KEYS["REFUSAL_RESPONSE"]`: refusals in the project's own form, and JSON where that does not work."""
 
+import sys
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from pytest_django import Settings
 
 from keys import decorators
 from keys.models import APIKey, AuditEvent
+from tests.docs.pages import block, run
 from tests.support.callers import UNKNOWN
 from tests.support.log import errors, rows
 
@@ -25,7 +28,6 @@ INVALID = {"detail": "Invalid API key."}
 
 def problem(request: HttpRequest, status: int, detail: str) -> HttpResponse:
     """As RFC 9457 has it, and with headers that keys forbid."""
-    assert not isinstance(detail, bytes)
     document = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail, "instance": request.path}
     headers = {"Cache-Control": "public, max-age=600", "Vary": "Accept", "WWW-Authenticate": "Mine"}
     return JsonResponse(document, status=status, content_type="application/problem+json", headers=headers)
@@ -179,3 +181,13 @@ def test_what_the_middleware_answers_by_itself(answers: Any, key: APIKey, no_log
 def test_who_gets_in_is_not_asked_about(answers: Any, key: APIKey) -> None:
     answers(failing)
     assert call("/plain/", str(key.key)).json() == {"name": "TTS"}
+
+
+def test_the_function_of_the_manual(monkeypatch: pytest.MonkeyPatch, settings: Settings, key: APIKey) -> None:
+    written = ModuleType("refusals_of_the_manual")
+    vars(written).update(run(block("docs/guarding.md", "## Answers in your own form", "python")))
+    monkeypatch.setitem(sys.modules, written.__name__, written)
+    settings.KEYS = {"REFUSAL_RESPONSE": f"{written.__name__}.problem"}
+    response = call("/plain/")
+    assert (response.status_code, response["Content-Type"]) == (401, "application/problem+json")
+    assert response.json() == {"title": "Unauthorized", "status": 401, **INVALID}

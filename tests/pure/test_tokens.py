@@ -66,7 +66,7 @@ def test_eight_characters_are_shown_of_a_token_of_ours_and_none_of_a_typed_one()
 
 
 LETTERS_AND_DIGITS = string.ascii_letters + string.digits
-DRAWN = random.Random(20261128)  # noqa: S311  always the same tokens
+DRAWN = random.Random(20261128)
 
 
 def drawn(length: int, characters: str) -> str:
