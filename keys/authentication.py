@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
@@ -15,10 +16,11 @@ from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from . import environment
 from .actor import Service, act_by_key, acting_key
 from .audit.places import number_in
 from .decisions import keep_out_of_caches
-from .keyrings import DatabaseKeyring, EnvironmentKey, EnvironmentKeyring, Holder, Keyring
+from .keyrings import DatabaseKeyring, EnvironmentKey, EnvironmentKeyring, Holder, Keyring, LegacyKey
 from .models import APIKey, owners
 from .verification import Guard, Use, use_of
 
@@ -42,8 +44,9 @@ class _NoRows(EmptyManager[Any]):
 class ServicePrincipal(Service):
     """`request.user` of a request with a key: a service. Authenticated, but no database user, with no permissions.
 
-    `pk` is a text that no user has, such as `key:7` or `env:INTERNAL_API_KEY`. It does not change when the key is
-    rotated, so counters by it, such as Django REST framework's own throttles, go on. `username`, which `str()` gives
+    `pk` is a text that no user has: `key:7`, `env:INTERNAL_API_KEY`, `legacy:tokens.token:7` for a key of another
+    system, and `name:` with the name of any other. It does not change when the key is rotated, so counters by it, such
+    as Django REST framework's own throttles, go on. `username`, which `str()` gives
     too, is `key:` and the key's name: Django allows no colon in the name of a user, so a key named `admin` is never
     taken for the user `admin`. Two principals of the same key are equal.
     """
@@ -56,7 +59,7 @@ class ServicePrincipal(Service):
 
     def __init__(self, holder: Holder) -> None:
         self.username = holder.actor_name if isinstance(holder, Service) else f"key:{holder.name}"
-        self.pk = self.id = f"key:{number_in(holder)}" if isinstance(holder, APIKey) else self.username
+        self.pk = self.id = _pk_of(holder)
 
     @property
     def actor_name(self) -> str:
@@ -129,6 +132,18 @@ class ServicePrincipal(Service):
 
     async def ahas_module_perms(self, app_label: str) -> bool:
         return False
+
+
+def _pk_of(holder: Holder) -> str:
+    """Return a text that the holder of no other key has. A name is chosen by people, and may look like a number."""
+    if isinstance(holder, APIKey):
+        return f"key:{number_in(holder)}"
+    if isinstance(holder, EnvironmentKey) and holder.name.startswith(environment.PREFIX):
+        return holder.name
+    # Not every cache takes a blank in its keys.
+    if isinstance(holder, LegacyKey):
+        return f"legacy:{quote(holder.number, safe=':')}"
+    return f"name:{quote(holder.name)}"
 
 
 def user_for(holder: Holder, guard: Guard) -> Any:
@@ -247,8 +262,9 @@ def _given(request: Request) -> tuple[Any, Holder] | None:
     if "_auth" not in held or "_authenticator" in held:
         return None
     user, holder = held.get("_user"), held["_auth"]
-    is_by_key = isinstance(user, ServicePrincipal) or bool(acting_key(user))
-    return (user, holder) if is_by_key and isinstance(holder, APIKey | EnvironmentKey) else None
+    is_of_key = isinstance(user, ServicePrincipal) and holder is not None
+    is_of_owner = isinstance(holder, APIKey | EnvironmentKey | LegacyKey) and bool(acting_key(user))
+    return (user, holder) if is_of_key or is_of_owner else None
 
 
 class APIKeyAuthentication(KeyringAuthentication):

@@ -17,7 +17,7 @@ from rest_framework.permissions import OperandHolder, SingleOperandHolder
 from rest_framework.views import APIView
 
 from .decorators import layers_of
-from .keyrings import EnvironmentKeyring, Keyring
+from .keyrings import EnvironmentKeyring, Keyring, LegacyKeyring
 from .permissions import HasAPIKey, HasResourceScope, HasScope
 from .verification import Guard
 
@@ -229,6 +229,12 @@ def environment_keyrings() -> list[tuple[Endpoint, EnvironmentKeyring]]:
         for ring in endpoint.keyrings
         if isinstance(ring, EnvironmentKeyring)
     ]
+
+
+def legacy_keyrings() -> dict[LegacyKeyring, Endpoint]:
+    """Return each keyring that asks another system, with a view that it opens."""
+    found = [(ring, endpoint) for endpoint in endpoints() for ring in endpoint.keyrings]
+    return {ring: endpoint for ring, endpoint in reversed(found) if isinstance(ring, LegacyKeyring)}
 
 
 def guard_of(authenticator: Any) -> Guard | None:

@@ -20,7 +20,7 @@ from .audit.places import Place
 from .conf import conf
 from .credentials import Credential, Wanted
 from .decisions import Decisions, decisions_on, keep_out_of_caches
-from .keyrings import DatabaseKeyring, EnvironmentKey, Holder, Keyring
+from .keyrings import DatabaseKeyring, EnvironmentKey, Holder, Keyring, LegacyKey
 from .models import APIKey, AuditEvent, owners
 from .models.audit_event import described
 from .networks import Address, contains
@@ -130,6 +130,7 @@ class Use:
     place: Place | None = None  # where the key was looked for, if a view may go to another tenant
     # Decided inside the view's transaction, which may roll the row back; `conclude` runs after it.
     in_transaction: bool = False
+    has_adopted: bool = False  # this use, or another one at the same moment, has made the key one of ours
     is_concluded: bool = False
     is_asked_for: bool = False  # by the view, which the middleware only expects to ask
     denial: str = ""  # why a permission or throttle denied this good key, which another half of `A | B` may allow
@@ -263,19 +264,25 @@ def _look_up(use: Use, token: str, can_record: bool) -> tuple[Holder | None, str
 
     for ring in use.guard.keyrings:
         find_and_record = getattr(ring, "find_and_record", None) if can_record else None
-        try:
-            if find_and_record is None:
-                holder = ring.find(token)
-            else:
-                holder, use.recorded = find_and_record(token, use.row, may_use)
-        except Error:
-            # Perhaps only the log is unavailable, which is handled when the row is written.
+        if find_and_record is None:
             holder = ring.find(token)
+        else:
+            try:
+                holder, use.recorded = find_and_record(token, use.row, may_use)
+            except Error:
+                # Perhaps only the log is unavailable, which is handled when the row is written.
+                holder = ring.find(token)
         if holder is not None and holder is checked and failure is not None:
             raise failure
         if holder is not None:
             # Always apply the rule, whatever the keyring has written.
-            return holder, objection if holder is checked else objection_to(holder, use.address)
+            objection = objection if holder is checked else objection_to(holder, use.address)
+            adopt = getattr(ring, "adopt", None)
+            if not objection and adopt is not None and (adopted := adopt(token, holder)) is not holder:
+                holder, use.has_adopted = adopted, adopted is not None
+                objection = objection_to(adopted, use.address) if adopted is not None else ""
+        if holder is not None:
+            return holder, objection
     return None, ""
 
 
@@ -318,7 +325,7 @@ def uses_of(request: HttpRequest, holder: object) -> list[Use]:
 def holder_of(request: Any) -> Holder | None:
     """Return `request.auth` if it is a key, of whichever keyring. The request may also be Django's own."""
     auth: Any = getattr(request, "auth", None)
-    is_key = isinstance(auth, APIKey | EnvironmentKey)
+    is_key = isinstance(auth, APIKey | EnvironmentKey | LegacyKey)
     return auth if is_key or (auth is not None and uses_of(getattr(request, "_request", request), auth)) else None
 
 
@@ -355,9 +362,19 @@ def conclude(use: Use, status: int) -> None:
         event = AuditEvent.Event.REFUSED if denied else AuditEvent.Event.USED
         outcome = {"event": event.value, "reason": str(denied), "status": status}
         row = {**use.row, **outcome, "duration_ms": _elapsed(use)}
+        if use.in_transaction and use.has_adopted and not _is_there(use.holder):
+            # The view's transaction has undone the adoption, and a database may give the id to another key.
+            row["api_key_id"] = None
         recording.add_outcome(use.recorded, row, may_be_gone=use.in_transaction)
         if denied:
             announcements.send_refusal(use.holder, row)
+
+
+def _is_there(holder: Any) -> bool:
+    try:
+        return bool(statements.find([str(holder.key)] * 2) == holder)
+    except Error:
+        return False
 
 
 def _elapsed(use: Use) -> int:

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..models import APIKey, AuditLog
+from ..models import APIKey, AuditLog, KeyOrigin
 from . import partitions
 from .places import beside_tables
 from .triggers import GROWING, LOG, NAME, SEALS, Guarded, TriggerError, Wanted, connection_to
 
 IDENTITY = AuditLog._meta.db_table  # which log it is
-KEYS = APIKey._meta.db_table
+KEYS, ORIGINS = APIKey._meta.db_table, KeyOrigin._meta.db_table
 
 # What the questions below are about: the tables of the log, the log itself among them; the views through which they can
 # be written with the rights of the view's owner, also views of views; the sequences that number their rows; and the
@@ -120,6 +120,10 @@ LOGINS = """
     SELECT rolname FROM pg_roles WHERE rolcanlogin AND NOT rolsuper
     AND oid <> (SELECT relowner FROM pg_class WHERE oid = to_regclass(%(parent)s)) ORDER BY 1
 """
+NUMBERING = """
+    SELECT pg_get_serial_sequence(name, 'id') FROM unnest(CAST(%(tables_of_keys)s AS text[])) AS name
+    WHERE pg_get_serial_sequence(name, 'id') IS NOT NULL ORDER BY 1
+"""
 NAMED = 3  # tables named in a sentence
 
 
@@ -135,8 +139,10 @@ class Excess:
         return f"{self.role} {self.text}."
 
 
-def grants(role: str) -> list[str]:
+def grants(role: str, *, adopts: bool = False) -> list[str]:
     """Return the SQL for a role of PostgreSQL that may write and read the log but not alter it: the web processes'.
+
+    With `adopts` it may also make keys, as web processes do of the keys of another system.
 
     It takes away what the role has been given so far, by name, as PUBLIC or as a member of another role, in the log,
     its partitions, its seals, the sequences, and the views through which the log can be written. Raises TriggerError
@@ -146,7 +152,7 @@ def grants(role: str) -> list[str]:
     if not role or '"' in role or "\0" in role:
         raise TriggerError("That is not the name of a role.")
     with beside_tables(alias) as connection:
-        return list(Rights(Guarded(connection)).granting(role))
+        return list(Rights(Guarded(connection)).granting(role, adopts))
 
 
 def excess(role: str | None = None) -> list[Excess]:
@@ -171,6 +177,7 @@ class Rights:
         values: dict[str, Any] = {
             "log": LOG, "seals": SEALS, "identity": IDENTITY, "parent": self.guarded.named(LOG),
             "schema": self.guarded.schema, "roles": list(roles), "growing": list(GROWING), "function": NAME,
+            "tables_of_keys": [self.guarded.named(KEYS), self.guarded.named(ORIGINS)],
             "columns": ["INSERT", "UPDATE", "REFERENCES"], "version": version,
             "whole": [*whole, "MAINTAIN"] if version >= 170000 else whole,
         }  # fmt: skip
@@ -183,7 +190,7 @@ class Rights:
         version: int = self.connection.pg_version  # type: ignore[attr-defined]
         return sorted(self._ask(POWERS + MAY_TURN_TRIGGERS_OFF if version >= 150000 else POWERS, roles))
 
-    def granting(self, role: str) -> Iterator[str]:
+    def granting(self, role: str, adopts: bool) -> Iterator[str]:
         """Yield the statements of `grants`."""
         powers = self._powers([role])
         if powers:
@@ -211,7 +218,12 @@ class Rights:
         yield f"{partitions.PartitionedTable(LOG, quote).close(log)};"
         written = ", ".join(quote(column) for column in self.guarded.columns[LOG] if column != "id")
         yield f"GRANT SELECT, INSERT ({written}), UPDATE ({', '.join(map(quote, GROWING))}) ON {log} TO {grantee};"
-        yield f"GRANT SELECT ON {named(KEYS)}, {named(IDENTITY)} TO {grantee};"
+        yield f"GRANT SELECT ON {named(KEYS)}, {named(ORIGINS)}, {named(IDENTITY)} TO {grantee};"
+        if adopts:
+            yield f"GRANT INSERT ON {named(KEYS)}, {named(ORIGINS)} TO {grantee};"
+            # A table of old may number its rows by a sequence that takes a right of its own.
+            numbering = ", ".join(name for (name,) in self._ask(NUMBERING))
+            yield f"GRANT USAGE ON SEQUENCE {numbering} TO {grantee};"
 
     def _owning(self, role: str) -> Iterator[str]:
         """Yield what gives the tables another owner, where the role owns them itself, or as a member of another."""

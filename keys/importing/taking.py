@@ -12,7 +12,7 @@ from django.db import router, transaction
 from ..models import APIKey
 from ..models.fields import Digest
 from ..models.querysets import unrecorded
-from ..redaction import has_control_characters, printable
+from ..models.validators import acceptable_name
 
 BATCH_SIZE = 500
 
@@ -32,7 +32,7 @@ class Found:
     def key(self, scopes: Sequence[str] | None) -> APIKey:
         """Return the key as it is saved here, with the default scopes if `scopes` is None."""
         key = APIKey(
-            name=_acceptable(self.name.strip() or self.prefix)[: APIKey._meta.get_field("name").max_length],
+            name=acceptable_name(self.name.strip() or self.prefix),
             key=Digest(self.digest),
             prefix=self.prefix,
             is_active=self.is_active,
@@ -78,8 +78,3 @@ def take_over(found: Iterable[Found], *, scopes: Sequence[str] | None = None, dr
             # Not in the log: each key has just got its created event.
             unrecorded(APIKey, using).bulk_update([key for _, key in new], ["created_at"], BATCH_SIZE)
     return Report(len(new), here_already, left)
-
-
-def _acceptable(name: str) -> str:
-    """Return the name, as the log would show it if it holds control characters, which no name here does."""
-    return printable(name) if has_control_characters(name) else name

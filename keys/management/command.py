@@ -19,6 +19,7 @@ from ..audit.log_identity import LogIdentityError
 from ..audit.partitions import PartitionError
 from ..audit.sealing import SealError
 from ..audit.triggers import TriggerError
+from ..keyrings import KeyStoreError
 from ..models import APIKey, RotationError, StaleKeyError
 from ..models.fields import stored
 from ..models.owners import OwnerUnknownError
@@ -32,7 +33,7 @@ PAGE = 2000  # lines of a table, or rows, that are held at once
 # Their texts are sentences for people.
 SENTENCES = (
     ImproperlyConfigured, RotationError, StaleKeyError, OwnerUnknownError, LogIdentityError, PartitionError, SealError,
-    TriggerError,
+    TriggerError, KeyStoreError,
 )  # fmt: skip
 
 

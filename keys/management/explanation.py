@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from .. import tokens
 from ..audit.reports import ago
-from ..endpoints import environment_keyrings
-from ..keyrings import DatabaseKeyring
+from ..endpoints import endpoints, environment_keyrings
+from ..keyrings import DatabaseKeyring, EnvironmentKeyring, Holder, Keyring, KeyStoreError, LegacyKey, LegacyKeyring
+from ..keyrings.legacy import has_come
 from ..models import APIKey, AuditEvent
 from ..models.audit_event import AuditEventQuerySet
 from ..models.owners import OwnerUnknownError
@@ -39,7 +40,7 @@ def explain(token: str, *, address: Address | None = None, scopes: Sequence[str]
         refusal = _refusal(key, address, scopes)
         sentence = f"Refused: {_label(key)} {refusal}." if refusal else f"Accepted: {_label(key)} {_powers(key)}."
         return Explanation(not refusal, sentence)
-    return _from_the_environment(token, scopes)
+    return _of_keyrings(token, address, scopes) or _from_the_environment(token, scopes)
 
 
 def _label(key: APIKey) -> str:
@@ -101,6 +102,62 @@ def _powers(key: APIKey) -> str:
     parts += [f"until {exactly(key.expires_at)} ({ago(key.expires_at)})"] if key.expires_at is not None else []
     parts += [f"and has been replaced by {_label(key.replaced_by)}"] if key.replaced_by is not None else []
     return ", ".join(parts)
+
+
+def _of_keyrings(token: str, address: Address | None, scopes: Sequence[str]) -> Explanation | None:
+    """Explain a key of another system, or of a keyring of the project's own, without adopting it; None if none has it.
+
+    Raises KeyStoreError if one cannot be asked.
+    """
+    asked: list[Keyring] = []
+    opened = [(endpoint.address, ring) for endpoint in endpoints() for ring in endpoint.keyrings]
+    for _, ring in opened:
+        if ring in asked or isinstance(ring, DatabaseKeyring | EnvironmentKeyring):
+            continue
+        asked.append(ring)
+        holder, name = _find(ring, token), f"{type(ring).__module__}.{type(ring).__qualname__}"
+        if holder is None:
+            continue
+        label = f"{printable(holder.name)} of {name}"
+        if isinstance(holder, LegacyKey) and has_come(holder):
+            gone = f"{label} has become a key here, which was deleted or has another secret"
+            return Explanation(False, f"Refused: {gone}. It does not come back.")
+        if refusal := _refusal_elsewhere(holder, address, scopes):
+            return Explanation(False, f"Refused: {label} {refusal}.")
+        routes = ", ".join(dict.fromkeys(route for route, other in opened if other == ring))
+        becomes = isinstance(ring, LegacyKeyring) and ring.adopts and bool(ring.origin)
+        end = ", and becomes a key here at its next use" if becomes else ""
+        return Explanation(True, f"Accepted: {label} {_held(holder)}, opens {routes}{end}.")
+    return None
+
+
+def _find(ring: Keyring, token: str) -> Holder | None:
+    if isinstance(ring, LegacyKeyring):
+        return ring.record_of(token)
+    try:
+        return ring.find(token)
+    except Exception as error:
+        # Without the text of a keyring of the project's own, which may hold the key.
+        sentence = f"{type(ring).__module__}.{type(ring).__qualname__} cannot be asked: {type(error).__name__}."
+        raise KeyStoreError(sentence) from None
+
+
+def _refusal_elsewhere(holder: Holder, address: Address | None, scopes: Sequence[str]) -> str:
+    """Return why a key that is none of ours is refused, to follow its name in a sentence; empty if it is accepted."""
+    try:
+        objection = objection_to(holder, address)
+    except OwnerUnknownError:
+        objection = Reason.OWNER
+    if objection == Reason.OWNER:
+        return f"belongs to {standing(holder.owner_ref).refusal}"
+    if objection and not (objection == Reason.ADDRESS and address is None):
+        return f"is refused: {Reason(objection).label if objection in Reason.values else printable(objection)}"
+    missing = first_missing(holder.scopes, scopes)
+    return "" if missing is None else f"lacks the scope {missing}; it {_held(holder)}"
+
+
+def _held(holder: Holder) -> str:
+    return f"holds the scopes {', '.join(holder.scopes)}" if holder.scopes else "holds no scopes"
 
 
 def _from_the_environment(token: str, scopes: Sequence[str]) -> Explanation:

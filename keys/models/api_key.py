@@ -19,6 +19,7 @@ from ..tokens import Secret
 from . import changes, owners
 from .audit_event import AuditEvent
 from .fields import (
+    CreationField,
     KeyField,
     ListField,
     MomentField,
@@ -31,7 +32,14 @@ from .fields import (
 )
 from .querysets import EXPIRES_SOON, APIKeyQuerySet, Rows, unrecorded
 from .recorded import RecordedModel, secrets_put_away
-from .validators import validate_name, validate_networks, validate_note, validate_rate, validate_scopes
+from .validators import (
+    LONGEST_NAME,
+    validate_name,
+    validate_networks,
+    validate_note,
+    validate_rate,
+    validate_scopes,
+)
 
 Event, Reason = AuditEvent.Event, AuditEvent.Reason
 
@@ -64,13 +72,14 @@ class APIKey(Service, RecordedModel):
     """
 
     name = models.CharField(
-        _("name"), max_length=100, validators=[validate_name], help_text=_("The service that will hold the key.")
-    )
+        _("name"), max_length=LONGEST_NAME, validators=[validate_name],
+        help_text=_("The service that will hold the key."),
+    )  # fmt: skip
     key = KeyField(_("key"))
     is_active = models.BooleanField(
         _("active"), default=True, help_text=_("Untick to refuse the key from the next request on.")
     )
-    created_at = MomentField(_("created at"), auto_now_add=True)
+    created_at = CreationField(_("created at"), auto_now_add=True)
     prefix = PrefixField(_("prefix"), max_length=tokens.LONGEST_VISIBLE, blank=True, default="", editable=False)
     typed_by_hand = TypedByHandField(_("typed by hand"), default=False, db_default=False, editable=False)
     scopes = ListField(
@@ -103,6 +112,9 @@ class APIKey(Service, RecordedModel):
     )  # fmt: skip
     # The id of the first key in a chain of rotations, which share it and so the bucket of their rate.
     family = models.BigIntegerField(null=True, editable=False)
+
+    # Set before a key is saved that another system made.
+    made_at: datetime | None = None
 
     objects: ClassVar[models.Manager[APIKey]] = models.Manager.from_queryset(APIKeyQuerySet)()
     # For Django itself, which follows relations, refreshes instances and sets references to NULL with it.

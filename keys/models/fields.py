@@ -278,6 +278,18 @@ class MomentField(_DateTimeColumn):
         return connection.ops.adapt_datetimefield_value(value)
 
 
+class CreationField(MomentField):
+    """When the row was made. What another system made before is as old as its instance says by `made_at`."""
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        value = super().pre_save(model_instance, add)
+        made_at = getattr(model_instance, "made_at", None)
+        if add and made_at is not None:
+            value = moments.kept(made_at)
+            setattr(model_instance, self.attname, value)
+        return value
+
+
 class InstantField(_DateTimeColumn):
     """A moment that is aware and kept in UTC whatever `USE_TZ` is, so that it outlives a change of that setting."""
 

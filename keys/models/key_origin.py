@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.apps import apps
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .fields import ExactTextField, InstantField
+from .. import tokens
+from ..conf import conf
+from ..redaction import printable
+from .fields import ExactTextField, InstantField, digest, digests, is_token
+from .owners import label_of
+
+LONGEST_SOURCE, LONGEST_REF = 100, 255
 
 
 class KeyOrigin(models.Model):
@@ -16,9 +23,13 @@ class KeyOrigin(models.Model):
     The row stays when the key is deleted, so that its record never becomes a key again.
     """
 
-    source = ExactTextField(_("source"), max_length=100, help_text=_("The other system, such as authtoken.Token."))
+    source = ExactTextField(
+        _("source"), max_length=LONGEST_SOURCE, help_text=_("The other system, such as authtoken.Token.")
+    )
     # Never the secret, also where that is the primary key of the other table.
-    ref = ExactTextField(_("reference"), max_length=255, help_text=_("The record there, such as its primary key."))
+    ref = ExactTextField(
+        _("reference"), max_length=LONGEST_REF, help_text=_("The record there, such as its primary key.")
+    )
     # Keeps the id of a deleted key, so there is no constraint and no cascade.
     api_key = models.ForeignKey(
         "keys.APIKey", on_delete=models.DO_NOTHING, db_constraint=False, related_name="origins",
@@ -36,3 +47,34 @@ class KeyOrigin(models.Model):
 
     def __str__(self) -> str:
         return f"{self.source} {self.ref}"
+
+
+def source_of(named: str | type[models.Model]) -> str:
+    """Return the name by which records of another system are known: of a model its label, such as `authtoken.token`.
+
+    A text that names no model is the name of a system that is no table here, in lower case.
+    """
+    try:
+        model = apps.get_model(named) if isinstance(named, str) else named
+    except (LookupError, ValueError):
+        return printable(str(named).strip().lower())[:LONGEST_SOURCE]
+    return label_of(model)[:LONGEST_SOURCE]
+
+
+def ref_of(pk: object, key: str) -> str:
+    """Return the reference of a record by its primary key there: the text of it, and never the key.
+
+    `key` is the record's token, or the digest of it. Where the primary key is the token or holds it, as authtoken's, or
+    is no short text, its own digest stands for it.
+    """
+    text = str(pk)
+    is_key = digest(text) == digest(key) if is_token(key) else key in digests(text)
+    bare = tokens.bare(key, conf.PREFIX) if is_token(key) else ""
+    holds_key = len(bare) >= tokens.PREFIX_LENGTH and bare in text
+    is_plain = 0 < len(text) <= LONGEST_REF and printable(text) == text
+    return text if is_plain and not (is_key or holds_key) else str(digest(text))
+
+
+def possible_refs(pk: object) -> tuple[str, str]:
+    """Return what may stand in `ref` for a record whose key nobody knows here: `ref_of` chooses one of the two."""
+    return ref_of(pk, ""), str(digest(str(pk)))

@@ -66,7 +66,7 @@ class RecordedQuerySet(WrittenQuerySet[Key]):
         with secrets_put_away(keys), transaction.atomic(using=self.db):
             created = super().bulk_create(keys, batch_size)
             for key in created:
-                key.in_row(key.computed_fields(), self.db).record_creation(using=self.db)
+                key.in_row(key.computed_fields(), self.db).record_creation(key.creation_note, using=self.db)
         for key in created:
             key.remember()
         return created

@@ -61,6 +61,8 @@ class RecordedModel(TrackedModel):
     key: Any
     prefix: Any
     is_active: Any
+    # What the event of a new key says of how it came here.
+    creation_note: str = ""
     # The rows whose deletion is on record while it goes on: nobody records it again.
     deleting: frozenset[Any] = frozenset()
 
@@ -112,7 +114,7 @@ class RecordedModel(TrackedModel):
             super().save(*args, **kwargs)
             row = self.in_row(self.computed_fields(), using)
             if held is None:
-                row.record_creation(using=using)
+                row.record_creation(self.creation_note, using=using)
             else:
                 row.record_changes(held, using=using)
         self.remember()

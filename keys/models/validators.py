@@ -9,9 +9,10 @@ from django.utils.translation import gettext as _
 
 from .. import networks, scopes
 from ..conf import conf
-from ..redaction import has_control_characters
+from ..redaction import has_control_characters, printable
 from .changes import MOST
 
+LONGEST_NAME = 100  # characters
 MALFORMED = "malformed"  # not "invalid", for which JSONField would show its own text
 
 _LINES = str.maketrans("", "", "\n\r\t")
@@ -22,6 +23,12 @@ def validate_name(value: str) -> None:
     """Accept a name without control characters: the log would show it in another form."""
     if has_control_characters(value):
         raise ValidationError(_("A name holds no control characters, such as a line break."), code=MALFORMED)
+
+
+def acceptable_name(name: str) -> str:
+    """Return the name of another system's key as a key here may have it: without control characters, and cut."""
+    name = name.strip()
+    return (printable(name) if has_control_characters(name) else name)[:LONGEST_NAME].strip()
 
 
 def validate_note(value: str) -> None:

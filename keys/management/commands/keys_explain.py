@@ -14,8 +14,9 @@ from keys.networks import parse_address
 class Command(KeysCommand):
     help = (
         "Read a key from standard input (on a terminal it is asked for and not shown) and say in one sentence why it is"
-        " refused, or what it may do. Knows the keys in the database and in the environment variables that the"
-        " project's views read. Writes nothing to the audit log. Exit status: 0 accepted, 1 refused, 2 no answer."
+        " refused, or what it may do. Knows the keys in the database, in the environment variables that the project's"
+        " views read, and of the other systems that they ask. Adopts none, and writes nothing to the audit log. Exit"
+        " status: 0 accepted, 1 refused, 2 no answer."
     )
 
     failure = 2

@@ -7,6 +7,7 @@ from django.core.management.base import CommandParser
 
 from keys.audit import grants, triggers
 from keys.audit.triggers import Fault
+from keys.endpoints import legacy_keyrings
 from keys.management import arguments
 from keys.management.command import KeysCommand
 
@@ -36,8 +37,8 @@ class Command(KeysCommand):
         status.add_argument("--role", help="Look at the rights of this role alone.")
         rights = actions.add_parser(
             "grants",
-            help="Write SQL for a role that can write the log but not alter it, whatever it was given before. To be run"
-            " by the owner of the tables.",
+            help="Write SQL for a role that can write the log but not alter it, whatever it was given before; where a"
+            " view adopts the keys of another system, it may make keys. To be run by the owner of the tables.",
         )
         rights.add_argument("--role", required=True, help="The role that the web processes log in as.")
 
@@ -57,7 +58,8 @@ class Command(KeysCommand):
             case "status":
                 self._report([*_faults(triggers.faults()), *self._excess()], "The audit log is append-only.")
             case "grants":
-                self.stdout.write("\n".join(grants.grants(options["role"])))
+                adopts = any(ring.adopts for ring in legacy_keyrings())
+                self.stdout.write("\n".join(grants.grants(options["role"], adopts=adopts)))
 
     def _excess(self) -> list[str]:
         if triggers.connection_to(*triggers.VENDORS).vendor != "postgresql":

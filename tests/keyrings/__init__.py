@@ -1,0 +1,1 @@
+"""Keyrings of projects, and other systems that they ask."""
