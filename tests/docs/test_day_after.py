@@ -10,15 +10,18 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
+from django.urls import path
 from django.utils import timezone
+from pytest_django import Settings
 from rest_framework.authtoken.models import Token
 
+from keys.keyrings import DatabaseKeyring, LegacyKey, LegacyKeyring
 from keys.models import APIKey, AuditEvent, KeyOrigin
 from keys.models.key_origin import ref_of, source_of
 from tests.docs.pages import blocks, section
 from tests.support.callers import opens
 from tests.support.commands import Run, run
-from tests.support.other_packages import authtoken
+from tests.support.other_packages import New, TokenHeader, authtoken, urlpatterns
 from tests.support.tables import execute, migrate
 
 PAGE = "docs/day-after.md"
@@ -82,6 +85,34 @@ def test_on_the_same_day_the_old_system_is_as_it_was(token: str, capsys: pytest.
     printed = capsys.readouterr().out.splitlines()
     assert sorted(printed[:2]) == sorted([str(successor), str(APIKey.objects.get(name="made here"))])
     assert printed[2:] == [str(key)]
+
+
+class Tokens(LegacyKeyring):
+    source = "authtoken.Token"
+    adopts = True
+
+    def look_up(self, token: str) -> LegacyKey | None:
+        row = Token.objects.filter(key=token).first()
+        return None if row is None else LegacyKey(row.pk, row.user.get_username(), scopes=["users:read"])
+
+
+class Adopting(TokenHeader):
+    keyrings = (DatabaseKeyring(), Tokens())
+
+
+@pytest.mark.urls("tests.support.other_packages")
+def test_an_adopted_key_is_good_in_the_old_system_as_before(settings: Settings) -> None:
+    token = authtoken().removeprefix("Token ")
+    before = execute("SELECT * FROM authtoken_token")
+    settings.ROOT_URLCONF = (*urlpatterns, path("adopting/", New.as_view(authentication_classes=[Adopting])))
+    headers = {"Authorization": f"Token {token}"}
+    assert [Client(headers=headers).get("/adopting/").status_code for _ in range(2)] == [200, 200]
+    key = APIKey.objects.get()
+    key.rotate()
+    key.deactivate()
+    assert Client(headers=headers).get("/adopting/").status_code == 401
+    assert execute("SELECT * FROM authtoken_token") == before
+    assert is_good_there(token)
 
 
 @pytest.mark.urls("tests.support.other_packages")
