@@ -15,13 +15,14 @@ from django.utils import timezone
 from pytest_django import Settings
 from rest_framework.authtoken.models import Token
 
+from keys.authentication import KeyringAuthentication
 from keys.keyrings import DatabaseKeyring, LegacyKey, LegacyKeyring
 from keys.models import APIKey, AuditEvent, KeyOrigin
 from keys.models.key_origin import ref_of, source_of
 from tests.docs.pages import blocks, section
 from tests.support.callers import opens
 from tests.support.commands import Run, run
-from tests.support.other_packages import New, TokenHeader, authtoken, urlpatterns
+from tests.support.other_packages import New, authtoken, urlpatterns
 from tests.support.tables import execute, migrate
 
 PAGE = "docs/day-after.md"
@@ -96,7 +97,8 @@ class Tokens(LegacyKeyring):
         return None if row is None else LegacyKey(row.pk, row.user.get_username(), scopes=["users:read"])
 
 
-class Adopting(TokenHeader):
+class Adopting(KeyringAuthentication):
+    keyword = "Token"
     keyrings = (DatabaseKeyring(), Tokens())
 
 

@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 from pytest_django import Settings
@@ -126,6 +127,19 @@ def test_what_is_not_in_the_way_stays(as_before: None) -> None:
     if VENDOR == "postgresql":
         assert execute("SELECT count(*) FROM pg_trigger WHERE tgname = 'watches' AND tgparentid = 0") == [(1,)]
     call_command("makemigrations", "keys", check=True, dry_run=True, verbosity=0)
+
+
+def test_servers_of_the_release_before_go_on_writing() -> None:
+    """Until they are restarted they know the tables as they were before the newest migration."""
+    loader = MigrationLoader(connection)
+    before = sorted(name for app, name in loader.disk_migrations if app == "keys")[-2]
+    models = loader.project_state(("keys", before)).apps
+    key = models.get_model("keys", "APIKey").objects.create(name="A", key="a" * 40)
+    assert opens("a" * 40)
+    events = models.get_model("keys", "AuditEvent").objects
+    row = {field.attname: getattr(events.get(method="GET"), field.attname) for field in events.model._meta.fields}
+    events.create(**{**row, "id": None, "api_key_id": key.pk, "ticket": None})
+    assert AuditEvent.objects.filter(event="used", key_name="A").count() == 2
 
 
 @pytest.mark.skipif(VENDOR != "postgresql", reason="Only PostgreSQL numbers the files of its tables.")
