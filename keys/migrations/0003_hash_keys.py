@@ -79,7 +79,7 @@ def forget_plain_keys(connection: Any) -> None:
 
 
 def make_unusable(apps: Any, schema_editor: Any) -> None:
-    """On the way back: no digest may become a working key, so each row gets one that no header can carry."""
+    """Every key ends for good. No digest may become a working key, so each row gets one that no header can carry."""
     rows = stored_keys(apps, schema_editor)
     for batch in batches(rows):
         for row in batch:

@@ -16,7 +16,7 @@ BATCH = 500
 
 
 def end_owned_keys(apps: Any, schema_editor: Any) -> None:
-    """On the way back: nobody asks for owners any more, and a key that was refused with its owner must not come back."""
+    """Every owned key ends: nobody asks for owners any more, and a key that was refused with its owner must not return."""
     using = schema_editor.connection.alias
     events = apps.get_model("keys", "AuditEvent").objects.using(using)
     owned = apps.get_model("keys", "APIKey").objects.using(using).filter(is_active=True).exclude(owner_ref="")
@@ -32,12 +32,28 @@ def end_owned_keys(apps: Any, schema_editor: Any) -> None:
         owned.filter(pk__in=[key.pk for key in batch]).update(is_active=False)
 
 
+NARROW_INDEXES = (
+    "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
+    " AND table_name IN ('keys_apikey', 'keys_auditevent') AND row_format IN ('Compact', 'Redundant')"
+)
+
+
+def widen_indexes(apps: Any, schema_editor: Any) -> None:
+    """Give tables from before MariaDB 10.2 today's row format, as theirs cannot have an index of 255 characters."""
+    if schema_editor.connection.vendor == "mysql":
+        with schema_editor.connection.cursor() as cursor:
+            cursor.execute(NARROW_INDEXES)
+            for (table,) in cursor.fetchall():
+                cursor.execute(f"ALTER TABLE {table} ROW_FORMAT = DYNAMIC")
+
+
 class Migration(migrations.Migration):
     dependencies = [
         ("keys", "0005_log_formats"),
     ]
 
     operations = [
+        migrations.RunPython(widen_indexes, migrations.RunPython.noop, hints={"model_name": "apikey"}),
         migrations.AddField(
             model_name="apikey",
             name="note",

@@ -1,9 +1,13 @@
-"""Where keys of other systems came from, a longer beginning of theirs to show, and which keys may be guessed."""
+"""Where keys of other systems came from, a longer beginning of theirs to show, and which keys may be guessed.
+
+The new column has a default in the database: servers of the release before go on writing until they are restarted.
+"""
 
 from typing import Any
 
 import django.db.models.deletion
 from django.db import migrations, models
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 import keys.models.fields
 
@@ -12,6 +16,21 @@ def mark_typed(apps: Any, schema_editor: Any) -> None:
     """Mark the keys of which nothing could be shown: until now that meant that a person typed them."""
     rows = apps.get_model("keys", "APIKey").objects.using(schema_editor.connection.alias)
     rows.filter(prefix="").update(typed_by_hand=True)
+
+
+class AddedField(migrations.AddField):
+    """Adds the column as every other database does on SQLite too, where Django would copy the table.
+
+    The copy would take away the project's own triggers, and fail where a view names the table.
+    """
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        if schema_editor.connection.vendor != "sqlite":
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+            return
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if self.allow_migrate_model(schema_editor.connection.alias, model):
+            BaseDatabaseSchemaEditor.add_field(schema_editor, model, model._meta.get_field(self.name))
 
 
 class WidenedField(migrations.AlterField):
@@ -32,7 +51,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(
+        AddedField(
             model_name="apikey",
             name="typed_by_hand",
             field=keys.models.fields.TypedByHandField(

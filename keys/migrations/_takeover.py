@@ -14,7 +14,7 @@ from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..conf import conf
-from ._dependents import dependents
+from ._dependents import dependents, mentions, uses
 
 TABLE = "keys_apikey"
 TAKES_OVER = "0002_scopes_expiry_rotation_audit"
@@ -69,6 +69,17 @@ SQLITE_WITHOUT_ROWID = (
 )
 
 
+# What later migrations change in a way that other things in the database may stop: columns that get another type, and on
+# SQLite tables that Django copies.
+RETYPED = {
+    "0007_foreign_keys": {"postgresql": [("keys_apikey", "prefix"), ("keys_auditevent", "key_prefix")]},
+}
+COPIED = {
+    "0005_log_formats": {"sqlite": ["keys_auditseal"]},
+    "0006_owners": {"sqlite": ["keys_apikey", "keys_auditevent"]},
+}
+
+
 class Column(NamedTuple):
     name: str
     type: str
@@ -80,8 +91,10 @@ def look_before_migrating(*, using: str, plan: Sequence[tuple[Any, bool]] = (), 
     """Receiver of `pre_migrate`: refuse before any app's first migration. Raises CommandError."""
     steps = {migration.name for migration, backwards in plan if migration.app_label == "keys" and not backwards}
     connection = connections[using]
-    is_ours = TAKES_OVER in steps and router.allow_migrate(using, "keys", model_name="apikey")
-    if not is_ours or connection.vendor not in TYPES:
+    if connection.vendor not in TYPES or not router.allow_migrate(using, "keys", model_name="apikey"):
+        return
+    if TAKES_OVER not in steps:
+        _refuse_change([clause for step in sorted(steps) for clause in _in_the_way_of(step, connection)])
         return
     conf.DEFAULT_SCOPES  # noqa: B018  which the rows will get: raises ImproperlyConfigured
     if "0001_initial" in steps and _is_free(connection, TABLE):
@@ -114,6 +127,25 @@ def _refuse(found: list[str]) -> None:
         raise CommandError(
             f"The keys app cannot take over this database: {'; '.join(found)}. Nothing of it has been changed. The"
             " manual says under “Upgrading from a table of plain keys” which table is expected."
+        )
+
+
+def _in_the_way_of(step: str, connection: BaseDatabaseWrapper) -> Iterator[str]:
+    """Yield a clause for each thing that would stop a later migration, or be lost by it."""
+    for table, column in RETYPED.get(step, {}).get(connection.vendor, []):
+        yield from uses(connection, table, column)
+    for table in COPIED.get(step, {}).get(connection.vendor, []):
+        yield from mentions(connection, table)
+        for (name,) in _rows(connection, SQLITE_TRIGGERS, table):
+            if not name.startswith(f"{table}_no_"):  # those of keys_guard come back
+                yield f"{table} has a trigger, {name}, which would be lost"
+
+
+def _refuse_change(found: list[str]) -> None:
+    if found:
+        raise CommandError(
+            f"The keys app cannot change its tables: {'; '.join(dict.fromkeys(found))}. Drop it before, and make it"
+            " again after. Nothing has been changed."
         )
 
 

@@ -48,6 +48,61 @@ def test_finds_what_the_orm_finds() -> None:
         assert (found.loaded, found._state.db, found._state.adding) == (expected.loaded, expected._state.db, False)
 
 
+class TestTwoDigestsInOneLookUp:
+    """The second digest is looked for by the same index, and only where the first finds nothing."""
+
+    @pytest.fixture
+    def digests(self) -> list[str]:
+        APIKey.objects.bulk_create([APIKey(name="other") for _ in range(300)])
+        return digests_of(APIKey.objects.create(name="A"))
+
+    @staticmethod
+    def plan(explain: str, digests: list[str]) -> str:
+        sql = statements._database(connection.alias, connection.vendor).sql.find
+        with connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                cursor.execute("ANALYZE keys_apikey")
+            cursor.execute(f"{explain} {sql}", digests)
+            return "\n".join(str(row) for row in cursor.fetchall())
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="As PostgreSQL tells it.")
+    @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+    def test_postgresql_does_not_begin_the_second(self, digests: list[str], mode: str) -> None:
+        sql = statements._database(connection.alias, connection.vendor).sql.find
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE keys_apikey")
+            cursor.execute(f"SET LOCAL plan_cache_mode = {mode}")
+            cursor.execute("SET LOCAL enable_seqscan = on")
+            for number, _ in enumerate(digests, 1):
+                sql = sql.replace("%s", f"${number}", 1)
+            cursor.execute(f"PREPARE two_digests (text, text) AS {sql}")
+            try:
+                for _ in range(6):
+                    cursor.execute("EXPLAIN (ANALYZE, TIMING OFF) EXECUTE two_digests (%s, %s)", digests)
+                plan = "\n".join(line for (line,) in cursor.fetchall())
+            finally:
+                cursor.execute("DEALLOCATE two_digests")
+        assert plan.count("Index Scan using") == 2, plan
+        assert plan.count("never executed") == 1, plan
+
+    @pytest.mark.skipif(connection.vendor != "sqlite", reason="As SQLite tells it.")
+    def test_sqlite_uses_the_index_for_both(self, digests: list[str]) -> None:
+        plan = self.plan("EXPLAIN QUERY PLAN", digests)
+        assert plan.count("SEARCH keys_apikey USING INDEX") == 2, plan
+        assert "SCAN" not in plan
+
+    @pytest.mark.skipif(connection.vendor != "mysql", reason="As MariaDB tells it.")
+    def test_mariadb_reads_one_row_by_the_index(self, digests: list[str]) -> None:
+        assert "'const'" in self.plan("EXPLAIN", digests)
+        with connection.cursor() as cursor:
+            cursor.execute("FLUSH LOCAL STATUS")
+            statements.find(digests)
+            cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%%'")
+            read = {name: int(count) for name, count in cursor.fetchall()}
+        assert read["Handler_read_key"] <= 3, read
+        assert read["Handler_read_next"] == 0, read
+
+
 def test_finds_a_key_that_can_be_changed_and_saved() -> None:
     key = APIKey.objects.create(name="A")
     found = statements.find(digests_of(key))

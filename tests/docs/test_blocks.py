@@ -54,6 +54,10 @@ def test_every_block_is_run_by_a_test() -> None:
         ("docs/calling.md", "# The calling side", "python"): 1,
         ("docs/calling.md", "## httpx", "python"): 1,
         ("docs/costs.md", "# What it costs", "sh"): 1,  # takes long, and peers that hold Django below 6
+        ("docs/day-after.md", "## Back on the same day", "sh"): 1,  # these by tests/docs/test_day_after.py
+        ("docs/day-after.md", "## Back with the tables", "sh"): 1,
+        ("docs/day-after.md", "## A month beside each other", "sh"): 4,
+        ("docs/day-after.md", "## The day on which the old one goes", "sh"): 1,
         ("docs/environment-keys.md", "# Keys from the environment", "python"): 1,
         ("docs/environment-keys.md", "## From a shared key to one of its own", "python"): 1,
         ("docs/guarding.md", "## In which header", "python"): 1,

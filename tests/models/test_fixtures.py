@@ -5,14 +5,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Permission
 from django.core import serializers
 from django.core.management import call_command
 from django.forms import model_to_dict
 from django.utils import timezone
 
 from keys import tokens
-from keys.models import APIKey
+from keys.models import APIKey, AuditEvent, KeyOrigin
 from tests.support.callers import opens
+from tests.support.commands import run
 from tests.support.keys import in_table
 
 pytestmark = pytest.mark.django_db
@@ -60,3 +63,39 @@ class TestFixtures:
         call_command("loaddata", str(fixture), verbosity=0)
         assert opens(TOKEN)
         assert not in_table(TOKEN)
+
+
+class TestOrigins:
+    """Where keys came from: whoever dumps, prunes or looks into the admin changes nothing of it."""
+
+    @pytest.fixture
+    def origins(self) -> list[dict[str, object]]:
+        here, gone = (APIKey.objects.create(name=name) for name in ("here", "gone"))
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        for ref, key in (("7", here), ("Ä", gone)):
+            KeyOrigin.objects.create(source="old.Token", ref=ref, api_key=key, at=at)
+        gone.delete()
+        return list(KeyOrigin.objects.order_by("pk").values())
+
+    @pytest.mark.parametrize("natural", [False, True])
+    @pytest.mark.parametrize("models", [["keys"], ["keys.KeyOrigin", "keys.APIKey"]])
+    def test_dumpdata_and_loaddata_keep_them(
+        self, tmp_path: Path, origins: list[dict[str, object]], models: list[str], natural: bool
+    ) -> None:
+        fixture, options = tmp_path / "keys.json", {"natural_foreign": natural, "natural_primary": natural}
+        call_command("dumpdata", *models, output=str(fixture), verbosity=0, **options)
+        KeyOrigin.objects.all().delete()
+        APIKey.objects.all().delete()
+        call_command("loaddata", str(fixture), verbosity=0)
+        loaded = list(KeyOrigin.objects.order_by("pk").values())
+        # Who asks for natural keys wants no ids of rows, and these have none.
+        assert [{**row, "id": 0} for row in loaded] == [{**row, "id": 0} for row in origins]
+
+    def test_retention_leaves_them(self, origins: list[dict[str, object]]) -> None:
+        AuditEvent.objects.update(at=timezone.now() - timedelta(days=900))
+        assert run("keys_prune", "--older-than", "1d", "--life-cycle").status == 0
+        assert list(KeyOrigin.objects.order_by("pk").values()) == origins
+
+    def test_nobody_changes_them_in_the_admin(self) -> None:
+        assert not admin.site.is_registered(KeyOrigin)
+        assert not Permission.objects.filter(content_type__model="keyorigin").exists()
