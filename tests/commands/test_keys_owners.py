@@ -222,7 +222,7 @@ class TestListing:
 
         (few, of_few), (many, of_many) = queries_for(range(440, 460)), queries_for(range(1980))
         assert (few, many) == (20, 2000)
-        assert of_few == of_many <= 7
+        assert of_few == of_many <= 8
 
     def test_a_name_cannot_hurt_the_terminal_nor_the_table(self, anna: User) -> None:
         User.objects.update(username=f"\x1b[2J\nforged  line{'n' * 100}")
