@@ -46,6 +46,7 @@ def finish(move: Move, expected: dict[str, Caller]) -> list[dict[str, Any]]:
     for name in move.callers.calls():
         move.callers.stop(name)
     calls = move.callers.calls()
+    print({name: Counter(call.status for call in of_client) for name, of_client in calls.items()})
     move.stop()
     rows = move.rows()
     known = Counter(row["request_id"] for row in rows if row["reason"] != "unknown")
