@@ -169,7 +169,8 @@ def find(digests: Sequence[str]) -> APIKey | None:
 
 
 def _find(cursor: Any, connection: BaseDatabaseWrapper, database: Database, digests: Sequence[str]) -> APIKey | None:
-    cursor.execute(database.sql.find, digests)
+    ours, other = digests
+    cursor.execute(database.sql.find, {"ours": ours, "other": other})
     values = cursor.fetchone()
     return None if values is None else database.key(connection, values)
 

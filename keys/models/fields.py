@@ -38,10 +38,9 @@ def digest(token: str) -> Digest:
     return Digest(tokens.digest(tokens.bare(token, conf.PREFIX)))
 
 
-def digests(token: str) -> tuple[Digest, Digest]:
+def digests(token: str) -> tuple[str, str]:
     """Return each digest by which the token may be stored, with or without `KEYS["PREFIX"]`; ours first."""
-    first, second = tokens.digests(tokens.bare(token, conf.PREFIX))
-    return Digest(first), Digest(second)
+    return tokens.digests(tokens.bare(token, conf.PREFIX))
 
 
 def visible_prefix(token: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from django.utils.functional import Promise
@@ -54,17 +55,17 @@ class Guard:
         """Whether one of the keyrings could hold a key at all."""
         return any(ring.is_configured() for ring in self.keyrings)
 
-    @property
+    @cached_property
     def vary(self) -> tuple[str, ...]:
         """The request headers on which the answer depends."""
         return (*self.wanted.headers, "Authorization") if self.wanted.keywords else self.wanted.headers
 
-    @property
+    @cached_property
     def challenge(self) -> str:
         """The header `WWW-Authenticate` of each 401: a list of all that may be sent (RFC 9110, 11.6.1)."""
         return ", ".join(self.challenges)
 
-    @property
+    @cached_property
     def challenges(self) -> tuple[str, ...]:
         """The challenge of each keyword; some header has to be there where no keyword is read (RFC 9110, 15.5.2)."""
         return tuple(map(_challenge, self.wanted.keywords or ("Api-Key",)))
