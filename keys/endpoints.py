@@ -231,10 +231,10 @@ def environment_keyrings() -> list[tuple[Endpoint, EnvironmentKeyring]]:
     ]
 
 
-def legacy_keyrings() -> dict[LegacyKeyring, Endpoint]:
-    """Return each keyring that asks another system, with a view that it opens."""
-    found = [(ring, endpoint) for endpoint in endpoints() for ring in endpoint.keyrings]
-    return {ring: endpoint for ring, endpoint in reversed(found) if isinstance(ring, LegacyKeyring)}
+def legacy_keyrings() -> list[LegacyKeyring]:
+    """Return the keyrings of the project's views that ask another system, each once."""
+    found = (ring for endpoint in endpoints() for ring in endpoint.keyrings)
+    return list(dict.fromkeys(ring for ring in found if isinstance(ring, LegacyKeyring)))
 
 
 def guard_of(authenticator: Any) -> Guard | None:

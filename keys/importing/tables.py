@@ -18,10 +18,11 @@ from .. import moments
 from ..models import owners
 from ..models.fields import Digest
 from ..models.key_origin import ref_of
+from ..models.validators import acceptable_name
 from ..redaction import printable
 from . import hashes, values
 from .granting import Grants
-from .taking import PAGE, Found, Left, acceptable
+from .taking import PAGE, Found, Left
 from .values import ObstacleError
 
 # The fields of which there may be one each, in the order in which they are told.
@@ -212,7 +213,7 @@ class Table:
         return Found(
             ref=self._ref(pk, stored.text, stored),
             shown=shown,
-            name=acceptable(name) or prefix or acceptable(shown),
+            name=acceptable_name(name) or prefix or acceptable_name(shown),
             digests=stored.digests,
             prefix=prefix,
             typed_by_hand=stored.typed_by_hand,

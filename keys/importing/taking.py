@@ -14,8 +14,6 @@ from django.utils import timezone
 from .. import moments
 from ..models import APIKey, KeyOrigin
 from ..models.fields import Digest, Sought
-from ..redaction import has_control_characters, printable
-from .values import has_passed
 
 PAGE = 500  # records that are held at once
 
@@ -119,13 +117,6 @@ def take_over(
         return taking.run(pages, progress)
 
 
-def acceptable(name: str) -> str:
-    """Return the name as a key may have it: as the log would show it if it holds control characters, and cut."""
-    name = name.strip()
-    longest: Any = APIKey._meta.get_field("name").max_length
-    return (printable(name) if has_control_characters(name) else name)[:longest].strip()
-
-
 class _Taking:
     def __init__(self, source: str, using: str, dry_run: bool, deactivates: bool) -> None:
         self._source, self._using = source, using
@@ -220,7 +211,8 @@ class _Taking:
         elif not record.is_active:
             what = INACTIVE
         else:
-            what = EXPIRED if has_passed(record.expires_at) else ""
+            has_expired = record.expires_at is not None and moments.has_passed(record.expires_at)
+            what = EXPIRED if has_expired else ""
         if what and not key.objection:
             self._has_changed(record.shown, what, key)
 

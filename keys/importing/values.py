@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 from .. import moments
@@ -132,8 +131,3 @@ def _number(text: str) -> Decimal | None:
     bare = text.replace(".", "", 1)
     # A year alone is no number of seconds.
     return Decimal(text) if bare.isascii() and bare.isdigit() and len(bare) > 4 else None
-
-
-def has_passed(at: datetime | None) -> bool:
-    """Tell whether there is such a moment and it is over."""
-    return at is not None and moments.instant(at) <= moments.instant(timezone.now())

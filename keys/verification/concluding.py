@@ -39,8 +39,10 @@ def conclude(use: Use, status: int) -> None:
 
 
 def _is_there(holder: Any) -> bool:
+    """Tell whether the key is in its table; also not if nobody can say."""
+    digest = str(holder.key)
     try:
-        return bool(statements.find([str(holder.key)] * 2) == holder)
+        return bool(statements.find([digest, digest]) == holder)
     except Error:
         return False
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -87,14 +88,10 @@ class Command(KeysCommand):
         self._source = source_of(options["system"] or table.model)
         self._dry_run = options["dry_run"]
         try:
-            if self._dry_run:
-                # Outside a transaction: it takes a while, and nobody is to wait for it.
+            # A dry run is in no transaction: it takes a while, and nobody is to wait for it.
+            with nullcontext() if self._dry_run else self.committed_once_written():
                 report = self._take(table, options)
                 self._tell(report, table, package, options["json"])
-            else:
-                with self.committed_once_written():
-                    report = self._take(table, options)
-                    self._tell(report, table, package, options["json"])
         except EmptyTableError as error:
             raise CommandError(str(error)) from error
         if report.left or len(report.changed) > report.deactivated:
@@ -149,7 +146,7 @@ class Command(KeysCommand):
             return
         verb = "would be imported" if self._dry_run else "imported"
         self.stdout.write(f"{report.imported} {verb}, with {_scopes_in_words(table.grants)}")
-        self.stdout.write(f"{report.here_already} {'was' if report.here_already == 1 else 'were'} here already")
+        self.stdout.write(f"{report.here_already} {_was(report.here_already)} here already")
         if report.deleted_here:
             self.stdout.write(f"{report.deleted_here} came before and {_was(report.deleted_here)} deleted here")
         if report.changed:
