@@ -43,14 +43,14 @@ def secrets_put_away(keys: Iterable[RecordedModel]) -> Iterator[None]:
 
 
 def refuse_twins(model: type[RecordedModel], using: str, keys: Iterable[Any], *, changed: Collection[Any] = ()) -> None:
-    """Raise IntegrityError if one of the tokens is that of a key here by its SHA-512; `changed` are ids not to look at.
+    """Raise IntegrityError if a token is that of a key here by another digest; `changed` are ids not to look at.
 
     No constraint can know that both are one secret, and whoever deactivates one key would leave the other.
     """
-    others = [Sought(digests(key)[1]) for key in keys if is_token(key)]
+    others = [Sought(digest) for key in keys if is_token(key) for digest in digests(key)[1:]]
     rows = root_of(model)._base_manager.using(using).exclude(pk__in=changed)
     if any(rows.filter(key__in=others[start : start + 500]).exists() for start in range(0, len(others), 500)):
-        raise IntegrityError("This key is here already, by its SHA-512.")
+        raise IntegrityError("This key is here already, by another digest.")
 
 
 class RecordedModel(TrackedModel):
