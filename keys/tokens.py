@@ -102,8 +102,11 @@ def _length_of_tag(token: str) -> int:
 
 
 def may_be_guessed(token: str) -> bool:
-    """Tell whether somebody may have thought the token up, or it is too short to be a secret."""
-    return not is_standard(token) and not looks_random(token)
+    """Tell whether somebody may have thought the token up, or it is too short to be a secret.
+
+    What stands before a point may be no secret, such as the name of a client.
+    """
+    return not is_standard(token) and not looks_random(token) and not looks_random(token.rpartition(".")[2])
 
 
 def looks_random(token: str, shown: int = 0) -> bool:

@@ -231,7 +231,7 @@ class _Taking:
             after = page[-1].pk
             for origin in page:
                 if _short(origin.ref) not in self._refs and not origin.api_key.objection:
-                    self._has_changed(f"{self._source} {_named(origin.ref)}".strip(), GONE, origin.api_key)
+                    self._has_changed(f"{self._source} {origin.told_ref}".strip(), GONE, origin.api_key)
 
     def _has_changed(self, shown: str, what: str, key: APIKey) -> None:
         self._report.changed.append(Changed(shown, what, key.pk, str(key)))
@@ -266,8 +266,3 @@ class _Known:
 
 def _short(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=16).digest()
-
-
-def _named(ref: str) -> str:
-    """Return the reference, and nothing where it is a digest, which tells nobody anything."""
-    return "" if ref.startswith(("sha256$", "sha512$")) else ref

@@ -10,13 +10,18 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection
+from django.test import Client
 from django.utils import timezone
+from knox.models import AuthToken
 from rest_framework.authtoken.models import Token
+from rest_framework_api_key.models import APIKey as OtherAPIKey
 
 from keys.models import APIKey, AuditEvent, KeyOrigin
 from keys.models.fields import digests
 from tests.oldkeys.models import PlainKey, TokenKey
+from tests.support.admin import page_of, text_of
 from tests.support.commands import Run, run
+from tests.support.other_packages import api_key, knox
 
 PLAIN = ("--model", "oldkeys.PlainKey", "--key", "token", "--digest", "plain", "--active", "state", "--name", "label")
 SECRETS = [f"sk_live_{number}1Hx9Qm2Zt7Lw4Rb8Vn3Kd6Pf0" for number in range(3)]
@@ -236,3 +241,22 @@ def test_a_terminal_shows_how_far_it_is_and_nothing_else_does(
         assert re.fullmatch(r"(\r\[#{24}\] 3 of 3 records, \d+/s )+\n", stream.getvalue())
     else:
         assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(("source", "make"), [("knox", knox), ("api-key", api_key)])
+@pytest.mark.django_db
+def test_a_primary_key_that_is_a_digest_is_shown_to_nobody(
+    admin_client: Client, source: str, make: Callable[[], str]
+) -> None:
+    make()
+    run("keys_import", source)
+    (origin,) = KeyOrigin.objects.all()
+    assert len(origin.ref) >= 128
+    assert str(origin) == origin.source
+    text = text_of(admin_client.get(page_of(origin.api_key)))
+    assert origin.source in text
+    assert origin.ref[:40] not in text
+    AuthToken.objects.all().delete()
+    OtherAPIKey.objects.all().delete()
+    said = run("keys_import", source)
+    assert f"{origin.source} is not there any more: key {origin.api_key_id}" in said.out
