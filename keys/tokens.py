@@ -174,13 +174,10 @@ def _unforeseen(text: str, start: int) -> int:
 
 def digest(token: str) -> str:
     """Return what is stored instead of the token: its SHA-256, tagged with the algorithm."""
-    return "sha256$" + hashlib.sha256(_octets(token)).hexdigest()
+    return "sha256$" + hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def digests(token: str) -> tuple[str, str]:
     """Return each digest by which a token may be stored: ours, and the SHA-512 that other systems keep."""
-    return digest(token), "sha512$" + hashlib.sha512(_octets(token)).hexdigest()
-
-
-def _octets(token: str) -> bytes:
-    return token.encode("utf-8", "surrogatepass")
+    octets = token.encode("utf-8", "surrogatepass")
+    return "sha256$" + hashlib.sha256(octets).hexdigest(), "sha512$" + hashlib.sha512(octets).hexdigest()

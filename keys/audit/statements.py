@@ -170,7 +170,8 @@ def find(digests: Sequence[str]) -> APIKey | None:
 
 def _find(cursor: Any, connection: BaseDatabaseWrapper, database: Database, digests: Sequence[str]) -> APIKey | None:
     for start in range(0, len(digests), 2):
-        cursor.execute(database.sql.find, digests[start : start + 2])
+        ours, other = digests[start : start + 2]
+        cursor.execute(database.sql.find, {"ours": ours, "other": other})
         if (values := cursor.fetchone()) is not None:
             return database.key(connection, values)
     return None

@@ -128,7 +128,8 @@ def _plain(value: Any, field: str) -> Stored:
     if not tokens.is_presentable(text):
         raise ObstacleError(f"{field} holds characters that no header can carry")
     told = fields.told_by(text)
-    return Stored(fields.digests(text), told["prefix"], told["typed_by_hand"], text, is_plain=True)
+    digests = tuple(map(Digest, fields.digests(text)))
+    return Stored(digests, told["prefix"], told["typed_by_hand"], text, is_plain=True)
 
 
 def _digest(value: Any, kind: str, field: str) -> Stored:

@@ -32,7 +32,7 @@ class DatabaseKeyring:
         return True
 
     def find(self, token: str) -> APIKey | None:
-        return statements.find(_digests(token))
+        return statements.find(fields.digests(token))
 
     def find_and_record(
         self, token: str, row: Row, may_use: Callable[[Holder], bool]
@@ -41,8 +41,4 @@ class DatabaseKeyring:
 
         The use may be recorded even if `may_use` refuses it: the caller must ask again, and correct the row.
         """
-        return statements.find_and_record(_digests(token), row, may_use)
-
-
-def _digests(token: str) -> list[str]:
-    return [*map(str, fields.digests(token))]
+        return statements.find_and_record(fields.digests(token), row, may_use)

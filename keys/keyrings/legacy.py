@@ -249,7 +249,7 @@ def _make_key(token: str, record: LegacyKey, using: str) -> APIKey | None:
 
 
 def _key_of(token: str) -> APIKey | None:
-    return statements.find([*map(str, fields.digests(token))])
+    return statements.find(fields.digests(token))
 
 
 def has_come(record: LegacyKey) -> bool:

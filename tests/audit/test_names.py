@@ -148,6 +148,6 @@ def test_the_use_of_a_name_that_needs_no_escaping_takes_one_statement(name: str)
         asked.append(found)
         return False
 
-    _, written = statements.find_and_record([*map(str, fields.digests(key.key))], row(), may_use)
+    _, written = statements.find_and_record(fields.digests(key.key), row(), may_use)
     assert (written is not None) == (printable(name) == name)
     assert not asked

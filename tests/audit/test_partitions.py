@@ -14,7 +14,7 @@ from keys.audit.outcomes import Batch, CountedRow, Outcome
 from keys.audit.partitions import Partition, PartitionError, missing, month_of, present, strays
 from keys.audit.retention import Pruning
 from keys.models import AuditEvent
-from keys.models.fields import digest
+from keys.models.fields import digests
 from tests.support import runs
 from tests.support.commands import found, run
 from tests.support.keys import make_key
@@ -353,7 +353,7 @@ def test_what_a_request_writes_touches_no_partition_but_that_of_its_month() -> N
     # PostgreSQL considers after five times whether a plan that is for every month is good enough.
     for _ in range(8):
         with transaction.atomic():
-            _, handle = statements.find_and_record(str(digest(key.key)), row(at=now), lambda key: True)
+            _, handle = statements.find_and_record(digests(key.key), row(at=now), lambda key: True)
             assert handle is not None
             outcome = Outcome("used", "", 200, 5, *handle)
             assert statements.write_outcome(outcome)

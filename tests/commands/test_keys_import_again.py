@@ -18,7 +18,7 @@ from rest_framework.authtoken.models import Token
 from rest_framework_api_key.models import APIKey as OtherAPIKey
 
 from keys.models import APIKey, AuditEvent, KeyOrigin
-from keys.models.fields import digests
+from keys.models.fields import Digest, digests
 from tests.oldkeys.models import PlainKey, TokenKey
 from tests.support.admin import page_of, text_of
 from tests.support.commands import Run, run
@@ -84,7 +84,7 @@ def test_what_was_here_without_an_origin_gets_one(rows: list[PlainKey]) -> None:
 
 @pytest.mark.django_db
 def test_what_is_here_by_the_other_digest_does_not_come_twice() -> None:
-    APIKey.objects.create(name="By SHA-512", key=digests(SECRETS[0])[1])
+    APIKey.objects.create(name="By SHA-512", key=Digest(digests(SECRETS[0])[1]))
     PlainKey.objects.create(token=SECRETS[0], state="1")
     assert counted(imported()) == ["0 imported", "1 was here already"]
 

@@ -25,7 +25,7 @@ from keys.models import APIKey, AuditEvent, RotationError, querysets
 from keys.models.api_key import STATES
 from keys.networks import Address
 from keys.ninja import APIKeyAuth
-from keys.verification import Guard
+from keys.verification import Guard, finding
 from tests.support.admin import text_of
 from tests.support.commands import run
 from tests.support.log import rows
@@ -58,7 +58,7 @@ def recall(monkeypatch: pytest.MonkeyPatch) -> None:
         is_recalled = holder.name in {RECALLED, "env:TEST_DEDICATED_KEY"}
         return "inactive" if is_recalled else decided(holder, address)
 
-    monkeypatch.setattr(verification, "objection_to", objection_to)
+    monkeypatch.setattr(finding, "objection_to", objection_to)
 
 
 @pytest.fixture

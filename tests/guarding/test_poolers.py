@@ -60,10 +60,10 @@ def another_client() -> Iterator[Executor]:
 def use_of(key: APIKey) -> int:
     """Use a key as a request does, check all that came of it, and return its row's id."""
     use = row(api_key_id=None, key_name="", key_prefix="")
-    found, handle = statements.find_and_record([*map(str, fields.digests(key.key))], use, lambda key: True)
+    found, handle = statements.find_and_record(fields.digests(key.key), use, lambda key: True)
     assert found == key
     assert handle is not None
-    assert statements.find([*map(str, fields.digests(key.key))]) == key
+    assert statements.find(fields.digests(key.key)) == key
     statements.write_batch(Batch([Outcome("used", "", 200, 1, *handle)]))
     assert statements.write_outcome(Outcome("used", "", 201, 1, *handle))
     return handle.number
@@ -72,7 +72,7 @@ def use_of(key: APIKey) -> int:
 def test_another_client_s_statements_are_never_taken_for_one_s_own(
     pooler: None, keys: list[APIKey], another_client: Executor
 ) -> None:
-    digests = [*map(str, fields.digests(keys[0].key))]
+    digests = fields.digests(keys[0].key)
     assert another_client.submit(statements.find, digests).result() == keys[0]
     with ThreadPoolExecutor(1) as third, transaction.atomic():
         # Holds the connection on which the other client ran its first statement; the third gets a second one.
@@ -116,7 +116,7 @@ def test_no_plan_is_made_through_a_pooler(pooler: None) -> None:
 
 def test_a_plan_that_the_project_threw_away_is_made_again(keys: list[APIKey]) -> None:
     for _ in range(2):
-        assert statements.find([*map(str, fields.digests(keys[0].key))]) == keys[0]
+        assert statements.find(fields.digests(keys[0].key)) == keys[0]
         with connection.cursor() as cursor:
             cursor.execute("DISCARD ALL")
 
