@@ -3,12 +3,14 @@
 import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from . import tokens
 
 MASK = "********"
 MOST_PARTS = 8  # a client may send thousands, and each costs a search
 MOST_SOUGHT = 100_000  # parts of one text that are compared with a key, in about a tenth of a second
+LONGEST_KEPT = 100  # characters of a text whose parts are remembered, for the next key
 SHORTEST_SOUGHT = 6  # characters; a shorter part is a key by chance
 
 
@@ -104,20 +106,36 @@ def _from_each(starts: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[int
 
 def without_token(text: str, digests: Collection[str], *, with_blanks: bool = False) -> str:
     """Return the text with each token masked that has one of these digests, as `tokens.digests` gives them."""
-    named = {algorithm for algorithm, _, _ in (one.partition("$") for one in digests)} & {"sha256", "sha512"}
-    found: list[tuple[int, int]] = []
-    for start, ends in possible_tokens(text, with_blanks=with_blanks) if named else ():
-        hashes = [hashlib.new(name) for name in named]
-        at = start
-        for end in ends:
-            for one in hashes:
-                one.update(text[at:end].encode())
-                if f"{one.name}${one.hexdigest()}" in digests:
-                    found.append((start, end))
-            at = end
+    named = frozenset(one.partition("$")[0] for one in digests) & {"sha256", "sha512"}
+    if len(text) <= LONGEST_KEPT:
+        parts = _parts_of(text, named, with_blanks)
+        found = [place for one in digests for place in parts.get(one, ())]
+    else:
+        found = [place for one, place in _parts(text, named, with_blanks) if one in digests]
     kept, at = [], 0
     for start, end in sorted(found):
         if start >= at:
             kept += [text[at:start], MASK]
             at = end
     return "".join([*kept, text[at:]])
+
+
+# An import asks for the same few texts, such as its scopes and who runs it, with each of a hundred thousand keys.
+@lru_cache(maxsize=32)
+def _parts_of(text: str, algorithms: frozenset[str], with_blanks: bool) -> Mapping[str, Sequence[tuple[int, int]]]:
+    parts: dict[str, list[tuple[int, int]]] = {}
+    for digest, place in _parts(text, algorithms, with_blanks):
+        parts.setdefault(digest, []).append(place)
+    return parts
+
+
+def _parts(text: str, algorithms: Collection[str], with_blanks: bool) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the digests of each part of the text that may be a token, with its place."""
+    for start, ends in possible_tokens(text, with_blanks=with_blanks) if algorithms else ():
+        hashes = [hashlib.new(name) for name in algorithms]
+        at = start
+        for end in ends:
+            for one in hashes:
+                one.update(text[at:end].encode())
+                yield f"{one.name}${one.hexdigest()}", (start, end)
+            at = end

@@ -102,8 +102,11 @@ def _length_of_tag(token: str) -> int:
 
 
 def may_be_guessed(token: str) -> bool:
-    """Tell whether somebody may have thought the token up, or it is too short to be a secret."""
-    return not is_standard(token) and not looks_random(token)
+    """Tell whether somebody may have thought the token up, or it is too short to be a secret.
+
+    What stands before a point may be no secret, such as the name of a client.
+    """
+    return not is_standard(token) and not looks_random(token) and not looks_random(token.rpartition(".")[2])
 
 
 def looks_random(token: str, shown: int = 0) -> bool:
@@ -120,7 +123,7 @@ def looks_random(token: str, shown: int = 0) -> bool:
         or " " in token
         or token.startswith("eyJ")  # JSON, of which most is known
         or _DATED_UUID.match(token)
-        or (_reads_like_words(text[_length_of_tag(token) :]) and not is_hex)
+        or (not is_hex and _reads_like_words(text[_length_of_tag(token) :]))
         or len({text[at : at + 8] for at in range(len(text) - 7)}) < len(text) - 7  # repeats itself
     ):
         return False
@@ -144,22 +147,29 @@ def _unforeseen(text: str, start: int) -> int:
 
     Foretold are words, what is in a row on the keyboard, dates, and repetitions.
     """
+    size = len(text)
+    threes = [text[at : at + 3] for at in range(size)]
+    every_other = [text[at : at + 5 : 2] for at in range(size)]
     foretold: set[int] = set()
-    before: set[str] = set()
     word = 0
-    for at in range(len(text)):
+    for at in range(size):
         word = word + 1 if text[at : at + 2] in _PAIRS else 0
         if word >= 5:
             foretold.update(range(at - word + 2, at + 2))
-        three = text[at : at + 3]
-        if three in _STEPS or three in before:
-            foretold.update((at + 1, at + 2))
-        before.add(three)
-        if text[at : at + 5 : 2] in _STEPS and text[at + 1 : at + 6 : 2] in _STEPS:  # such as `a1b2c3`
-            foretold.update(range(at + 2, at + 6))
+    # Most texts that a machine drew have neither: then there is no need to look for where they are.
+    if len({*threes}) < size or not _STEPS.isdisjoint(threes):
+        before: set[str] = set()
+        for at, three in enumerate(threes):
+            if three in _STEPS or three in before:
+                foretold.update((at + 1, at + 2))
+            before.add(three)
+    if not _STEPS.isdisjoint(every_other):
+        for at in range(size - 1):
+            if every_other[at] in _STEPS and every_other[at + 1] in _STEPS:  # such as `a1b2c3`
+                foretold.update(range(at + 2, at + 6))
     for date in _DATE.finditer(text):
         foretold.update(range(date.start() + 1, date.end()))
-    return sum(text[at].isalnum() and at not in foretold for at in range(start, len(text)))
+    return sum(map(str.isalnum, text[start:])) - sum(text[at].isalnum() for at in foretold if start <= at < size)
 
 
 def digest(token: str) -> str:

@@ -21,7 +21,7 @@ from .owner_lookup import OwnerLookup
 
 SPARKLINE_DAYS = 7
 A_DAY = 500  # rows counted of each key and day, so that fifty busy keys do not slow down the list
-NOTHING = "-"
+NOTHING = "—"
 CAME_FROM = "came_from"
 
 

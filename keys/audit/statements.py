@@ -164,19 +164,21 @@ def _run_on(connection: BaseDatabaseWrapper, work: Callable[[Any, BaseDatabaseWr
 
 
 def find(digests: Sequence[str]) -> APIKey | None:
-    """Return the key with either of the two digests, in whatever state it is, or None."""
+    """Return the key with one of the digests, two or four, in whatever state it is, or None."""
     return _run(lambda cursor, connection, database: _find(cursor, connection, database, digests))
 
 
 def _find(cursor: Any, connection: BaseDatabaseWrapper, database: Database, digests: Sequence[str]) -> APIKey | None:
-    ours, other = digests
-    cursor.execute(database.sql.find, {"ours": ours, "other": other})
-    values = cursor.fetchone()
-    return None if values is None else database.key(connection, values)
+    for start in range(0, len(digests), 2):
+        ours, other = digests[start : start + 2]
+        cursor.execute(database.sql.find, {"ours": ours, "other": other})
+        if (values := cursor.fetchone()) is not None:
+            return database.key(connection, values)
+    return None
 
 
 def find_and_record(digests: Sequence[str], row: Row, may_use: Callable[[APIKey], bool]) -> Found:
-    """Return the key with either of the two digests, and the handle of the row that records its use if one was written.
+    """Return the key with one of the digests, and the handle of the row that records its use if one was written.
 
     `may_use` decides whether a use is written. PostgreSQL's single statement writes before `may_use` can be called,
     so the caller may have to turn that row into a refusal.
@@ -188,9 +190,12 @@ def find_and_record(digests: Sequence[str], row: Row, may_use: Callable[[APIKey]
             if key is None or not may_use(key):
                 return key, None
             return key, _insert(cursor, connection, database, {**row, **described(key, key.pk)})
-        cursor.execute(database.sql.find_and_record, [*digests, *_parameters(connection, row, OWN_NAMES), row["at"]])
-        values = cursor.fetchone()
-        if values is None:
+        parameters = [*_parameters(connection, row, OWN_NAMES), row["at"]]
+        for start in range(0, len(digests), 2):
+            cursor.execute(database.sql.find_and_record, [*digests[start : start + 2], *parameters])
+            if (values := cursor.fetchone()) is not None:
+                break
+        else:
             return None, None
         key, place = database.key(connection, values), database.place(connection)
         return key, None if values[-1] is None else RowHandle(values[-1], row["at"], place)

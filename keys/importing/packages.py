@@ -126,7 +126,8 @@ PACKAGES = {
         (
             THE_USER,
             _header("Token"),
-            "The next token. No log-in makes one, and without AUTO_REFRESH a key expires when it does now.",
+            "The next token, which no log-in makes here.",
+            "AUTO_REFRESH. A key expires when its token would now, and no use puts that off.",
         ),
         is_of_users=True,
     ),

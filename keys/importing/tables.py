@@ -29,10 +29,15 @@ from .values import ObstacleError
 ROLES = ("key", "name", "active", "revoked", "created", "expires", "owner", "prefix", "scope_field")
 UNREADABLE = "the database cannot read it"
 NO_OWNER = "it has no owner: a run without --owner takes it"
+OWNER_GONE = "its owner is gone"
 
 
 class TableError(Exception):
     """A model or a field is not what an import can read; in a sentence."""
+
+
+class _KeyError(ObstacleError):
+    """What the record holds is no key, or no digest of one."""
 
 
 class _NameError(ObstacleError):
@@ -113,17 +118,16 @@ class Table:
             if role != "key" and path == self.paths["key"]:
                 raise TableError(f"{path} holds the key: --{role.replace('_', '-')} is another field.")
         self._owners = _Owners(self.model, self.paths["owner"], found["owner"]) if "owner" in found else None
-        self._columns = {role: self._column(role, path, found[role]) for role, path in self.paths.items()}
+        self._columns = dict(self.paths)
+        if self._owners is not None and found["owner"].is_relation:
+            # The key of the row that it leads to, whatever column it goes by, and what that column holds.
+            self._columns |= {"owner": f"{self.paths['owner']}{LOOKUP_SEP}pk", "owner_column": self.paths["owner"]}
         key = found["key"]
         self._pk_is_key = bool(getattr(key, "primary_key", False)) and LOOKUP_SEP not in self.paths["key"]
         columns = [*dict.fromkeys(self._columns.values())]
         self._followed = [column for column in columns if self._is_followed(column)]
         self._local = [column for column in columns if column not in self._followed]
         self._read_rows = 0
-
-    def _column(self, role: str, path: str, found: Any) -> str:
-        # The key of the row that a relation leads to, whatever column it goes by.
-        return f"{path}{LOOKUP_SEP}pk" if role == "owner" and found.is_relation else path
 
     def _is_followed(self, column: str) -> bool:
         first = column.partition(LOOKUP_SEP)[0]
@@ -193,13 +197,19 @@ class Table:
         except ObstacleError as obstacle:
             if isinstance(obstacle, _NameError):
                 value["name"] = None
-            return Left(self._ref(pk, text), self._shown(pk, text, value), str(obstacle))
+            has_no_key = isinstance(obstacle, _KeyError)
+            return Left(self._ref(pk, text), self._shown(pk, text, value), str(obstacle), has_no_key)
 
     def _found(self, pk: Any, value: dict[str, Any]) -> Found:
-        stored = hashes.read(value["key"], self.digest, self.paths["key"])
+        try:
+            stored = hashes.read(value["key"], self.digest, self.paths["key"])
+        except ObstacleError as obstacle:
+            raise _KeyError(str(obstacle)) from None
         name = _name(value.get("name"))
         if name and stored.is_in(name):
             raise _NameError(f"{self.paths['name']} holds the key or a part of it")
+        if value.get("owner_column") is not None and value["owner"] is None:
+            raise ObstacleError(OWNER_GONE)
         ends = values.moment(value.get("expires"), self.paths.get("expires", ""))
         is_active = "active" not in self.paths or values.is_active(value["active"], self.paths["active"])
         if "revoked" in self.paths:
@@ -252,7 +262,7 @@ class Table:
             return page
         there = owners.read(record.owner_ref for record in page if isinstance(record, Found))
         return [
-            Left(record.ref, record.shown, "its owner is gone")
+            Left(record.ref, record.shown, OWNER_GONE)
             if isinstance(record, Found) and record.owner_ref not in there
             else record
             for record in page

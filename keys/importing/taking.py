@@ -22,10 +22,11 @@ INACTIVE = "is inactive there"
 EXPIRED = "has expired there"
 ANOTHER = "has another key there"
 TWICE = "the same key as another record, which comes first"
+TWICE_ENDED = f"{TWICE} and is not good there"
 
 
-class EmptyTableError(Exception):
-    """Nothing is left in the other table, and that alone deactivates no key; in a sentence."""
+class StrangeTableError(Exception):
+    """No key of the other table is here, and that alone deactivates no key; in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,12 @@ class Found:
     owner_ref: str = ""
     scopes: Sequence[str] | None = None
 
+    @property
+    def is_good(self) -> bool:
+        """Whether the other system accepts the key."""
+        has_expired = self.expires_at is not None and moments.has_passed(self.expires_at)
+        return self.is_active and not has_expired
+
     def key(self) -> APIKey:
         """Return the key as it is saved here."""
         key = APIKey(
@@ -67,11 +74,17 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A record that cannot become a key, and why."""
+    """A record that cannot become a key, and why.
+
+    It `has_no_key` if what it holds of one is none; otherwise the other system may accept it all the same. Of one whose
+    key an earlier record has, `second` is what could be read.
+    """
 
     ref: str
     shown: str
     reason: str
+    has_no_key: bool = False
+    second: Found | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +120,7 @@ def take_over(
     """Make keys of the records that are not here yet, all or none, and return what became of each.
 
     `source` names the other system for KeyOrigin. With `dry_run` nothing is written. With `deactivates`, keys are
-    deactivated whose records are no longer good there. Raises EmptyTableError then, if there is no record at all.
+    deactivated whose records are no longer good there. Raises StrangeTableError then, if no key there is one of ours.
     """
     using = router.db_for_write(APIKey)
     taking = _Taking(source, using, dry_run, deactivates)
@@ -123,8 +136,12 @@ class _Taking:
         self._dry_run, self._deactivates = dry_run, deactivates
         self._report = Report()
         # 16 octets of each: of a million records, some 200 MB are held in all.
-        self._keys: set[bytes] = set()
+        self._keys: dict[bytes, bool] = {}  # whether a record is good that has it
         self._refs: set[bytes] = set()
+        self._has_met = False
+        # Keys here by their ids: those that a record has that is good, and those of records that are not.
+        self._good: set[int] = set()
+        self._doubted: dict[int, tuple[Changed, APIKey, bool]] = {}
 
     def run(self, pages: Iterable[Sequence[Found | Left]], progress: Callable[[int], None]) -> Report:
         origins = KeyOrigin.objects.using(self._using).filter(source=self._source)
@@ -134,11 +151,13 @@ class _Taking:
             self._take([*self._once(page)])
             progress(len(page))
         if last is not None:
-            if self._deactivates and not self._refs:
-                raise EmptyTableError(
-                    "There is no record left in that table, and for that alone no key is deactivated."
+            if self._deactivates and not self._has_met:
+                raise StrangeTableError(
+                    "No record of that table has a key that is here, and for that alone none is deactivated: is it"
+                    " another table, or another database?"
                 )
             self._look_for_gone(origins, last)
+            self._end()
         return self._report
 
     def _once(self, page: Sequence[Found | Left]) -> Iterator[Found | Left]:
@@ -146,9 +165,11 @@ class _Taking:
         for record in page:
             if isinstance(record, Found):
                 mark = _short(record.digests[0])
-                if mark in self._keys:
-                    record = Left(record.ref, record.shown, TWICE)
-                self._keys.add(mark)
+                was_good = self._keys.get(mark)
+                self._keys[mark] = record.is_good or was_good is True
+                if was_good is not None:
+                    reason = TWICE_ENDED if record.is_good and not was_good else TWICE
+                    record = Left(record.ref, record.shown, reason, second=record)
             yield record
 
     def _take(self, page: Sequence[Found | Left]) -> None:
@@ -171,7 +192,12 @@ class _Taking:
         known = _Known(self._source, self._using, page)
         new, unnamed = [], []
         for record in page:
-            row = known.key_of(record)
+            held, row = _held(record), known.key_of(record)
+            if (same := known.with_key_of(held)) is not None and held is not None and held.is_good:
+                self._good.add(same.pk)
+            # One of which something else cannot be read may have its key as before.
+            may_have_key = held is None and isinstance(record, Left) and not record.has_no_key and row is not None
+            self._has_met = self._has_met or same is not None or may_have_key
             if row is not None:
                 self._report.here_already += 1
                 self._compare(record, row)
@@ -203,34 +229,40 @@ class _Taking:
         return KeyOrigin(source=self._source, ref=record.ref, api_key_id=key_id, at=at)
 
     def _compare(self, record: Found | Left, key: APIKey) -> None:
-        """Report a key that is accepted here while its record is no longer good there."""
-        if isinstance(record, Left):
-            what = "" if record.reason == TWICE else f"cannot come any more: {record.reason}"
-        elif key.key not in record.digests:
+        """Doubt a key that is accepted here while its record is no longer good there."""
+        what, ends, held = "", True, _held(record)
+        if isinstance(record, Left) and held is None:
+            what, ends = f"cannot come any more: {record.reason}", record.has_no_key
+        elif held is not None and key.key not in held.digests:
             what = ANOTHER
-        elif not record.is_active:
-            what = INACTIVE
-        else:
-            has_expired = record.expires_at is not None and moments.has_passed(record.expires_at)
-            what = EXPIRED if has_expired else ""
-        if what and not key.objection:
-            self._has_changed(record.shown, what, key)
+        elif held is not None and not held.is_good:
+            what = EXPIRED if held.is_active else INACTIVE
+        if what:
+            self._doubt(record.shown, what, key, ends=ends)
 
     def _look_for_gone(self, origins: Any, last: int) -> None:
-        """Report the keys that are accepted here, and whose records are not there any more."""
+        """Doubt the keys that are accepted here, and whose records are not there any more."""
         rows, after = origins.filter(pk__lte=last, api_key__is_active=True).order_by("pk"), 0
         while page := list(rows.filter(pk__gt=after).select_related("api_key")[:PAGE]):
             after = page[-1].pk
             for origin in page:
-                if _short(origin.ref) not in self._refs and not origin.api_key.objection:
-                    self._has_changed(f"{self._source} {_named(origin.ref)}".strip(), GONE, origin.api_key)
+                if _short(origin.ref) not in self._refs:
+                    self._doubt(f"{self._source} {origin.told_ref}".strip(), GONE, origin.api_key, ends=True)
 
-    def _has_changed(self, shown: str, what: str, key: APIKey) -> None:
-        self._report.changed.append(Changed(shown, what, key.pk, str(key)))
-        if self._deactivates:
-            self._report.deactivated += 1
-            if not self._dry_run:
-                key.deactivate(f"its record in {self._source} {what}")
+    def _doubt(self, shown: str, what: str, key: APIKey, *, ends: bool) -> None:
+        if not key.objection:
+            self._doubted.setdefault(key.pk, (Changed(shown, what, key.pk, str(key)), key, ends))
+
+    def _end(self) -> None:
+        """Report the doubted keys that no other record has that is good there, and deactivate them."""
+        for changed, key, ends in self._doubted.values():
+            if key.pk in self._good:
+                continue
+            self._report.changed.append(changed)
+            if self._deactivates and ends:
+                self._report.deactivated += 1
+                if not self._dry_run:
+                    key.deactivate(f"its record in {self._source} {changed.what}")
 
 
 class _Known:
@@ -241,7 +273,7 @@ class _Known:
         refs = [record.ref for record in page]
         origins = KeyOrigin.objects.using(using).filter(source=source, ref__in=refs)
         self._origins: dict[str, int] = dict(origins.values_list("ref", "api_key_id"))
-        sought = [Sought(digest) for record in page if isinstance(record, Found) for digest in record.digests]
+        sought = [Sought(digest) for held in map(_held, page) if held is not None for digest in held.digests]
         self._by_digest = {str(key.key): key for key in keys.filter(key__in=sought)} if sought else {}
         self._by_id = keys.in_bulk(self._origins.values()) if self._origins else {}
 
@@ -252,14 +284,18 @@ class _Known:
         """Return the key that the record became, or else the one with its token; None if there is none."""
         if (key := self._by_id.get(self._origins.get(record.ref))) is not None:
             return key
-        digests = record.digests if isinstance(record, Found) else ()
+        return self.with_key_of(record if isinstance(record, Found) else None)
+
+    def with_key_of(self, record: Found | None) -> APIKey | None:
+        """Return the key with the token of the record; None if there is none."""
+        digests = () if record is None else record.digests
         return next((self._by_digest[digest] for digest in digests if digest in self._by_digest), None)
+
+
+def _held(record: Found | Left) -> Found | None:
+    """Return what could be read of a record, also of the second with a key; None if it cannot come for itself."""
+    return record if isinstance(record, Found) else record.second
 
 
 def _short(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=16).digest()
-
-
-def _named(ref: str) -> str:
-    """Return the reference, and nothing where it is a digest, which tells nobody anything."""
-    return "" if ref.startswith(("sha256$", "sha512$")) else ref

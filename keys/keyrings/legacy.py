@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import OperationalError, connections, models, router, transaction
 from django.utils import timezone
 
-from .. import actor, moments, scopes, tokens
+from .. import actor, environment, moments, scopes, tokens
 from ..actor import Service
 from ..audit import statements
 from ..conf import conf
@@ -304,7 +304,9 @@ def _name(name: Any, token: str) -> str:
         return ""
     if len(bare) >= tokens.PREFIX_LENGTH:
         text = text.replace(bare, MASK)
-    return acceptable_name(text)
+    name = acceptable_name(text)
+    # Without an id in the log, it would be taken for a key of that variable.
+    return acceptable_name(f"key:{name}") if name.startswith(environment.PREFIX) else name
 
 
 def _texts(what: str, value: Any) -> tuple[str, ...]:

@@ -68,8 +68,14 @@ def _decided_late(request: HttpRequest, decisions: Decisions) -> list[Use]:
 
 
 def _is_accepted(request: HttpRequest) -> bool:
-    """Tell whether another authenticator has accepted the request. What nobody has read is not read now."""
+    """Tell whether another authenticator has accepted the request. What nobody has read is not read now.
+
+    Whoever decides about a user sets `auth`, if only to None. Without it the user is that of a session that was asked
+    by nobody, and perhaps read by a middleware.
+    """
+    if not hasattr(request, "auth"):
+        return False
     user = getattr(request, "user", None)
     if isinstance(user, LazyObject) and user._wrapped is empty:
         user = None
-    return getattr(request, "auth", None) is not None or bool(getattr(user, "is_authenticated", False))
+    return request.auth is not None or bool(getattr(user, "is_authenticated", False))

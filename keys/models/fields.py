@@ -38,9 +38,13 @@ def digest(token: str) -> Digest:
     return Digest(tokens.digest(tokens.bare(token, conf.PREFIX)))
 
 
-def digests(token: str) -> tuple[str, str]:
-    """Return each digest by which the token may be stored, with or without `KEYS["PREFIX"]`; ours first."""
-    return tokens.digests(tokens.bare(token, conf.PREFIX))
+def digests(token: str) -> tuple[str, ...]:
+    """Return each digest by which the token may be stored, with or without `KEYS["PREFIX"]`; ours first.
+
+    Two, or four of a token that begins with it: another system's keys may begin so too, and are digested as a whole.
+    """
+    bare = tokens.bare(token, conf.PREFIX)
+    return tokens.digests(bare) if bare == token else (*tokens.digests(bare), *tokens.digests(token))
 
 
 def visible_prefix(token: str) -> str:

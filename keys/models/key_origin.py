@@ -18,6 +18,7 @@ from .fields import ExactTextField, InstantField, digest, digests, is_token
 from .owners import label_of
 
 LONGEST_SOURCE, LONGEST_REF = 100, 255
+LONGEST_TOLD = 40  # characters of a reference that people compare; a UUID has 36
 
 
 class KeyOrigin(models.Model):
@@ -49,10 +50,15 @@ class KeyOrigin(models.Model):
         constraints = (models.UniqueConstraint(fields=("source", "ref"), name="keys_origin_once"),)
 
     def __str__(self) -> str:
-        """Return the other system and the record there, for people; a digest tells them nothing."""
-        if not self.ref or tokens.is_digest(self.ref):
+        """Return the other system and the record there, for people."""
+        if not self.told_ref:
             return str(self.source)
-        return _now("%(source)s, record %(record)s") % {"source": self.source, "record": self.ref}
+        return _now("%(source)s, record %(record)s") % {"source": self.source, "record": self.told_ref}
+
+    @property
+    def told_ref(self) -> str:
+        """The reference, for people; empty if it tells them nothing, as a digest, which is a key of some packages."""
+        return self.ref if len(self.ref) <= LONGEST_TOLD else ""
 
 
 def has_origins() -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import pickle
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from copy import copy
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -43,14 +45,14 @@ def secrets_put_away(keys: Iterable[RecordedModel]) -> Iterator[None]:
 
 
 def refuse_twins(model: type[RecordedModel], using: str, keys: Iterable[Any], *, changed: Collection[Any] = ()) -> None:
-    """Raise IntegrityError if one of the tokens is that of a key here by its SHA-512; `changed` are ids not to look at.
+    """Raise IntegrityError if a token is that of a key here by another digest; `changed` are ids not to look at.
 
     No constraint can know that both are one secret, and whoever deactivates one key would leave the other.
     """
-    others = [Sought(digests(key)[1]) for key in keys if is_token(key)]
+    others = [Sought(digest) for key in keys if is_token(key) for digest in digests(key)[1:]]
     rows = root_of(model)._base_manager.using(using).exclude(pk__in=changed)
     if any(rows.filter(key__in=others[start : start + 500]).exists() for start in range(0, len(others), 500)):
-        raise IntegrityError("This key is here already, by its SHA-512.")
+        raise IntegrityError("This key is here already, by another digest.")
 
 
 class RecordedModel(TrackedModel):
@@ -229,8 +231,15 @@ class RecordedModel(TrackedModel):
     @classmethod
     def record_creations(cls, keys: Iterable[RecordedModel], note: str = "", *, using: str) -> None:
         """Write of each of the keys that it is new, with what it may do, in few statements."""
-        steps = [(key, changes.between(type(key), None, *key._told(), of=key)) for key in keys]
-        AuditEvent.record_steps(Event.CREATED, note, steps, using=using)
+        steps: list[tuple[RecordedModel, Changes]] = []
+
+        def each() -> Iterator[tuple[RecordedModel, Changes]]:
+            # One key after the other: what is found in a name is remembered for the next text that is the same.
+            for key in keys:
+                steps.append((key, changes.between(type(key), None, *key._told(), of=key)))
+                yield steps[-1]
+
+        AuditEvent.record_steps(Event.CREATED, note, each(), using=using)
         _send(Event.CREATED, note, steps, using)
 
     def record_deletion(self, note: str = "", *, using: str, keep_parents: bool = False) -> None:
@@ -283,14 +292,26 @@ def _send(event: str, detail: str, steps: Sequence[tuple[RecordedModel, Changes]
         signals.key_changed.send(sender=type(key), key=key, changes=changed, **told)
     if signals.key_life_cycle.receivers:
         told = {"event": str(event), "detail": detail, "actor": actor.current()}
-        # The copies have no secret; the instance that created a key still has it.
-        copies = [(copy(key), changed) for key, changed in steps]
+        kept = _kept(steps)
 
         def notify() -> None:
-            for key, changed in copies:
+            for key, changed in kept():
                 signals.key_life_cycle.send_robust(sender=type(key), key=key, changes=changed, **told)
 
         transaction.on_commit(notify, using=using, robust=True)
+
+
+def _kept(steps: Sequence[tuple[RecordedModel, Changes]]) -> Callable[[], Sequence[tuple[RecordedModel, Changes]]]:
+    """Return what returns copies of the keys after the commit, without secrets, which the instances still have.
+
+    Many are packed, as an import keeps a hundred thousand.
+    """
+    if len(steps) > 1:
+        with suppress(Exception):  # a field of the project's own may hold what cannot be
+            packed = zlib.compress(pickle.dumps(steps), 1)
+            return lambda: pickle.loads(packed)  # noqa: S301  of this process
+    copies = [(copy(key), changed) for key, changed in steps]
+    return lambda: copies
 
 
 def root_of(model: type[models.Model]) -> type[Any]:

@@ -4,19 +4,25 @@ import json
 import re
 from collections.abc import Callable
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection
+from django.test import Client
 from django.utils import timezone
+from knox.models import AuthToken
 from rest_framework.authtoken.models import Token
+from rest_framework_api_key.models import APIKey as OtherAPIKey
 
 from keys.models import APIKey, AuditEvent, KeyOrigin
 from keys.models.fields import Digest, digests
 from tests.oldkeys.models import PlainKey, TokenKey
+from tests.support.admin import page_of, text_of
 from tests.support.commands import Run, run
+from tests.support.other_packages import api_key, knox
 
 PLAIN = ("--model", "oldkeys.PlainKey", "--key", "token", "--digest", "plain", "--active", "state", "--name", "label")
 SECRETS = [f"sk_live_{number}1Hx9Qm2Zt7Lw4Rb8Vn3Kd6Pf0" for number in range(3)]
@@ -133,7 +139,7 @@ def test_a_table_that_has_been_emptied_ends_no_keys(rows: list[PlainKey]) -> Non
     assert imported().status == 1
     said = imported("--deactivate")
     assert (said.status, said.out) == (1, "")
-    assert "no record left" in said.err
+    assert "No record of that table has a key that is here" in said.err
     assert APIKey.objects.filter(is_active=True).count() == 3
 
 
@@ -236,3 +242,64 @@ def test_a_terminal_shows_how_far_it_is_and_nothing_else_does(
         assert re.fullmatch(r"(\r\[#{24}\] 3 of 3 records, \d+/s )+\n", stream.getvalue())
     else:
         assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(("source", "make"), [("knox", knox), ("api-key", api_key)])
+@pytest.mark.django_db
+def test_a_primary_key_that_is_a_digest_is_shown_to_nobody(
+    admin_client: Client, source: str, make: Callable[[], str]
+) -> None:
+    make()
+    run("keys_import", source)
+    (origin,) = KeyOrigin.objects.all()
+    assert len(origin.ref) >= 128
+    assert str(origin) == origin.source
+    text = text_of(admin_client.get(page_of(origin.api_key)))
+    assert origin.source in text
+    assert origin.ref[:40] not in text
+    AuthToken.objects.all().delete()
+    OtherAPIKey.objects.all().delete()
+    said = run("keys_import", source)
+    assert f"{origin.source} is not there any more: key {origin.api_key_id}" in said.out
+
+
+class TestWhatIsGoodThereIsNotEnded:
+    def test_where_it_is_another_table_with_the_same_primary_keys(self, rows: list[PlainKey]) -> None:
+        for row in rows:
+            PlainKey.objects.filter(pk=row.pk).update(token=f"another key, number {row.pk}")
+        assert "is it another table" in imported("--deactivate").err
+        assert APIKey.objects.filter(is_active=True).count() == 3
+
+    def test_where_every_record_has_another_primary_key(self, rows: list[PlainKey]) -> None:
+        for row in PlainKey.objects.all():
+            PlainKey.objects.filter(pk=row.pk).update(id=row.pk + 1000)
+        for options in ([], ["--deactivate"], ["--deactivate"]):
+            said = imported(*options)
+            assert (said.status, counted(said)) == (0, ["0 imported", "3 were here already"])
+        assert APIKey.objects.filter(is_active=True).count() == 3
+
+    @pytest.mark.parametrize("change", [{"state": "0"}, {"token": "another key"}, {"is_deleted": True}])
+    def test_where_a_later_record_has_the_same_key(self, rows: list[PlainKey], change: dict[str, Any]) -> None:
+        PlainKey.objects.create(token=SECRETS[0], state="1")
+        PlainKey.objects.filter(pk=rows[0].pk).update(**change)
+        for options in ([], ["--deactivate"], ["--deactivate"]):
+            imported(*options)
+        assert APIKey.objects.get(key=SECRETS[0]).is_active
+
+    def test_where_our_reading_of_it_fails(self, rows: list[PlainKey], tmp_path: Path) -> None:
+        PlainKey.objects.filter(pk=rows[0].pk).update(state="perhaps", label=SECRETS[0])
+        (file := tmp_path / "scopes.json").write_text('{"Key": []}')
+        said = imported("--deactivate", "--scope-map", str(file))
+        assert said.status == 1
+        assert "3 changed there since, and were accepted here" in said.out
+        assert "0 of them" not in said.out
+        assert APIKey.objects.filter(is_active=True).count() == 3
+
+
+def test_of_two_with_one_key_it_is_said_that_the_first_is_not_good(db: None) -> None:
+    for state in ("0", "1"):
+        PlainKey.objects.create(token=SECRETS[0], state=state)
+    for _ in range(2):
+        said = imported()
+        assert said.status == 1
+        assert "the same key as another record, which comes first and is not good there" in said.out

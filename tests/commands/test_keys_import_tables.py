@@ -315,6 +315,13 @@ class TestOwners:
         assert reason(imported("--owner", "whose")) == "its owner is gone"
         assert "user__username leads to" not in imported("--name", "user__username").err
 
+    def test_one_who_is_gone_by_another_column_than_the_primary_key(self) -> None:
+        self.made()
+        User.objects.all().delete()
+        for options in ([], ["--name", "holder__username"]):
+            assert "gone" in reason(imported("--owner", "holder", *options))
+        assert not APIKey.objects.exists()
+
     def test_none(self) -> None:
         self.made(user=None)
         assert "no owner" in reason(imported("--owner", "user"))

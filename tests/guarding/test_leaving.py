@@ -214,6 +214,16 @@ def theirs(request: HttpRequest) -> str | None:
     return request.headers.get("X-Theirs")
 
 
+def reads_user(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Return a middleware that asks who is logged in."""
+
+    def respond(request: HttpRequest) -> Any:
+        assert request.user.is_authenticated
+        return get_response(request)
+
+    return respond
+
+
 class TestNinja:
     @pytest.fixture(autouse=True)
     def urls(self, settings: Settings) -> None:
@@ -238,7 +248,9 @@ class TestNinja:
         assert send("/sync/own-401", **{"X-Theirs": "anna"})[0] == 401
         assert rows() == []
 
-    def test_a_session_that_nobody_asked_for_accepts_nothing(self) -> None:
+    @pytest.mark.parametrize("reader", [[], [f"{__name__}.reads_user"]], ids=["unread", "read by a middleware"])
+    def test_a_session_that_nobody_asked_for_accepts_nothing(self, settings: Settings, reader: list[str]) -> None:
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, *reader]
         browser = Client(headers={"X-API-Key": UNKNOWN})
         browser.force_login(User.objects.create(username="anna"))
         assert (browser.get("/sync/").status_code, rows()) == (401, STRANGER)

@@ -87,7 +87,8 @@ class TestARecord:
     @pytest.mark.parametrize(
         ("name", "shown"),
         [("Billing\n", "Billing"), ("a\x00b", "a\\x00b"), ("x" * 200, "x" * 100), (7, "7"),
-         ("", "old_4f9c2b7d"), (None, "old_4f9c2b7d"), (TOKEN, "old_4f9c2b7d"), (f"key {TOKEN}", "key ********")],
+         ("", "old_4f9c2b7d"), (None, "old_4f9c2b7d"), (TOKEN, "old_4f9c2b7d"), (f"key {TOKEN}", "key ********"),
+         ("env:WEBHOOK_API_KEY", "key:env:WEBHOOK_API_KEY"), ("env:" + "x" * 96, "key:env:" + "x" * 92)],
     )  # fmt: skip
     def test_has_a_name_that_a_key_may_have(self, old: type[OldTokens], name: Any, shown: str) -> None:
         old.known = LegacyKey(name=name)

@@ -159,6 +159,23 @@ class TestPrefix:
             older = APIKey.objects.create(name="B")
         assert opens(older.key)
 
+    @pytest.mark.parametrize("number", [0, 1], ids=["sha256", "sha512"])
+    def test_a_key_of_another_system_that_begins_with_it_was_digested_as_a_whole(self, number: int) -> None:
+        whole = f"auth_live_{TOKEN}"
+        key = APIKey.objects.create(name="came", key=Digest(tokens.digests(whole)[number]))
+        assert opens(whole)
+        assert not opens(TOKEN)
+        assert APIKey.objects.get(key=whole) == APIKey.objects.get(key__in=[OTHER, whole]) == key
+        with pytest.raises(IntegrityError, match="here already"), transaction.atomic():
+            APIKey.objects.create(name="twin", key=whole)
+        key.deactivate()
+        assert not opens(whole)
+
+    def test_a_key_that_begins_with_it_was_here_before_it(self) -> None:
+        with override_settings(KEYS={}):
+            key = APIKey.objects.create(name="came", key=f"auth_live_{TOKEN}")
+        assert opens(key.key)
+
     def test_it_is_not_stripped_from_a_typed_key(self) -> None:
         APIKey.objects.create(name="A", key="auth_live_hunter2-hunter2")
         assert opens("auth_live_hunter2-hunter2")

@@ -36,7 +36,7 @@ LEFT = {
     "postgresql": [
         "SELECT relname FROM pg_class WHERE relname LIKE 'keys\\_%%'",
         "SELECT proname FROM pg_proc WHERE proname LIKE 'keys\\_%%'",
-        "SELECT typname FROM pg_type WHERE typname LIKE '%%keys\\_%%'",
+        "SELECT typname FROM pg_type WHERE typname LIKE 'keys\\_%%' OR typname LIKE '\\_keys\\_%%'",
     ],
 }
 

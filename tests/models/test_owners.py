@@ -416,7 +416,11 @@ def test_the_log_takes_the_rows_of_a_server_of_the_release_before() -> None:
     """It goes on writing after the migration, until it is restarted."""
     at = connection.ops.adapt_datetimefield_value(timezone.now())
     tables: list[tuple[Any, set[str], dict[str, Any]]] = [
-        (APIKey, {"owner_ref", "note"}, {"scopes": "[]", "allowed_ips": "[]", "is_active": True, "created_at": at}),
+        (
+            APIKey,
+            {"owner_ref", "note", "typed_by_hand"},
+            {"scopes": "[]", "allowed_ips": "[]", "is_active": True, "created_at": at},
+        ),
         (AuditEvent, {"owner"}, {"at": at, "count": 1}),
     ]
     for model, new, values in tables:

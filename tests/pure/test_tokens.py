@@ -168,3 +168,8 @@ def test_any_text_has_a_digest_that_is_no_token_of_ours(text: str) -> None:
 )
 def test_what_only_begins_like_a_digest_is_none(text: str) -> None:
     assert not tokens.is_digest(text)
+
+
+@pytest.mark.parametrize("name", ["customer-000000000012", "billing", "hunter2.prod", "0000000000000000"])
+def test_a_name_before_a_secret_makes_it_no_easier_to_guess(name: str) -> None:
+    assert not tokens.may_be_guessed(f"{name}.6p5x5wNBzlARsHk1eNMP5M1NoIAVggwpP071P1F1KX8")

@@ -4,12 +4,12 @@ import sys
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import router, transaction
+from django.db import router
 
 from keys.audit.reach import reach
 from keys.audit.reports import retirement
 from keys.management import arguments, ownership
-from keys.management.command import KeysCommand
+from keys.management.command import KeysCommand, transaction_of_a_writer
 from keys.models import APIKey
 from keys.models.querysets import APIKeyQuerySet
 from keys.redaction import printable
@@ -84,7 +84,7 @@ class Command(KeysCommand):
         if options["interactive"] and not self._confirmed(f"Deactivate {which}?"):
             raise CommandError("Nothing was changed.")
         # All or none, and those that were made meanwhile, too.
-        with transaction.atomic(using=router.db_for_write(APIKey)):
+        with transaction_of_a_writer(router.db_for_write(APIKey)):
             ended = list(keys.all())
             for key in ended:
                 key.deactivate(reason)

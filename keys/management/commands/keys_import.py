@@ -11,7 +11,7 @@ from keys.conf import conf
 from keys.importing import granting, hashes, packages, tables, taking
 from keys.importing.granting import Grants, ScopeMapError
 from keys.importing.tables import Table, TableError
-from keys.importing.taking import EmptyTableError, Report
+from keys.importing.taking import Report, StrangeTableError
 from keys.management.command import KeysCommand
 from keys.management.output import Progress
 from keys.models.key_origin import source_of
@@ -92,7 +92,7 @@ class Command(KeysCommand):
             with nullcontext() if self._dry_run else self.committed_once_written():
                 report = self._take(table, options)
                 self._tell(report, table, package, options["json"])
-        except EmptyTableError as error:
+        except StrangeTableError as error:
             raise CommandError(str(error)) from error
         if report.left or len(report.changed) > report.deactivated:
             sys.exit(1)
