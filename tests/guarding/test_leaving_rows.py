@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -56,18 +55,13 @@ def counting() -> None:
 class TestTheLog:
     pytestmark = pytest.mark.django_db(transaction=True)
 
-    @contextmanager
-    def without_log(self) -> Iterator[None]:
-        with renamed(AuditEvent._meta.db_table):
-            yield
-
     @SENDERS
     def test_that_is_away_is_missed_where_a_row_is_owed(
         self, atomic_requests: bool, settings: Settings, sent: Callable[..., Any]
     ) -> None:
         views = [guarded_by(Ours, Nobody), function(api_key_required(guard=LEAVES)), guarded_by(Ours, Anybody)]
         serve(settings, *views, guarded_by(Nobody, Ours))
-        with self.without_log():
+        with renamed(AuditEvent._meta.db_table):
             assert [sent(f"/{number}/") for number in (0, 1, 3)] == [(503, UNAVAILABLE)] * 3
             assert sent("/2/")[0] == 200
             settings.KEYS = {"AUDIT_FAIL_OPEN": True}
@@ -76,7 +70,7 @@ class TestTheLog:
     def test_that_is_away_without_the_middleware(self, settings: Settings) -> None:
         settings.MIDDLEWARE = [each for each in settings.MIDDLEWARE if not each.startswith("keys.")]
         serve(settings, guarded_by(Ours, Nobody), function(api_key_required(guard=LEAVES)), guarded_by(Ours, Anybody))
-        with self.without_log():
+        with renamed(AuditEvent._meta.db_table):
             assert [send("/0/"), send("/1/")] == [(503, UNAVAILABLE)] * 2
             assert send("/2/")[0] == 200
 

@@ -16,6 +16,7 @@ from pytest_django import Settings
 from keys.models import APIKey, AuditEvent
 from tests.support.callers import UNAVAILABLE, UNKNOWN, get
 from tests.support.log import errors
+from tests.support.tables import renamed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,12 +27,8 @@ TEAPOT = {"/guarded/?status=404": 404, "/plain/": 200, "/after-session/?status=4
 @pytest.fixture
 def no_log(key: APIKey) -> Iterator[None]:
     """The log's table is not there."""
-    table = connection.ops.quote_name(AuditEvent._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.execute(f"ALTER TABLE {table} RENAME TO away")
-    yield
-    with connection.cursor() as cursor:
-        cursor.execute(f"ALTER TABLE away RENAME TO {table}")
+    with renamed(AuditEvent._meta.db_table):
+        yield
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, StreamingHttpResponse
 from django.template.response import SimpleTemplateResponse
 from django.test import AsyncClient, Client
@@ -19,6 +18,7 @@ from keys.models import APIKey, AuditEvent
 from tests.docs.pages import block, run
 from tests.support.callers import UNKNOWN
 from tests.support.log import errors, rows
+from tests.support.tables import renamed
 
 pytestmark = pytest.mark.django_db
 
@@ -158,12 +158,8 @@ def test_what_makes_no_answer_is_told_once_and_answered_with_json(
 @pytest.fixture
 def no_log(key: APIKey) -> Iterator[None]:
     """The log's table is not there."""
-    table = connection.ops.quote_name(AuditEvent._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.execute(f"ALTER TABLE {table} RENAME TO away")
-    yield
-    with connection.cursor() as cursor:
-        cursor.execute(f"ALTER TABLE away RENAME TO {table}")
+    with renamed(AuditEvent._meta.db_table):
+        yield
 
 
 @pytest.mark.django_db(transaction=True)

@@ -25,6 +25,7 @@ from tests.support.callers import get
 from tests.support.commands import run
 from tests.support.log import all_events, errors, rows
 from tests.support.servers import GUNICORN, Server, serving
+from tests.support.tables import renamed
 
 FIRST, OTHER = TOKEN, f"{TOKEN}0"
 
@@ -200,14 +201,8 @@ class TestWhatCannotBeAdopted:
 
     def test_without_the_tables_there_is_no_answer(self, old: type[OldTokens]) -> None:
         """Nobody could tell whether the key was deleted here."""
-        table = connection.ops.quote_name(KeyOrigin._meta.db_table)
-        with connection.cursor() as cursor:
-            cursor.execute(f"ALTER TABLE {table} RENAME TO away")
-        try:
+        with renamed(KeyOrigin._meta.db_table):
             assert get("/orders/", TOKEN).status_code == 503
-        finally:
-            with connection.cursor() as cursor:
-                cursor.execute(f"ALTER TABLE away RENAME TO {table}")
 
 
 @pytest.mark.django_db(transaction=True)
