@@ -309,7 +309,7 @@ def _kept(steps: Sequence[tuple[RecordedModel, Changes]]) -> Callable[[], Sequen
     if len(steps) > 1:
         with suppress(Exception):  # a field of the project's own may hold what cannot be
             packed = zlib.compress(pickle.dumps(steps), 1)
-            return lambda: pickle.loads(packed)  # noqa: S301  of this process
+            return lambda: pickle.loads(zlib.decompress(packed))  # noqa: S301  of this process
     copies = [(copy(key), changed) for key, changed in steps]
     return lambda: copies
 

@@ -16,8 +16,10 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
+from rest_framework.authtoken.models import Token
 
 from keys.models import APIKey, AuditEvent, KeyOrigin
+from keys.signals import key_life_cycle
 from tests.docs.pages import block
 from tests.oldkeys.models import ForeignTable, OctetsKey, PartnerKey, PersonalKey, PlainKey, TokenKey
 from tests.support.commands import Run, run
@@ -522,3 +524,33 @@ class TestMistakes:
     def test_a_relation_to_whom_may_own_no_keys(self, settings: Settings) -> None:
         settings.KEYS = {**settings.KEYS, "OWNERS": ["ownership.Team"]}
         assert 'auth.User, which is not in KEYS["OWNERS"]' in imported("--owner", "user").err
+
+
+def test_a_receiver_of_the_life_cycle_is_told_of_each_key_after_the_commit_without_its_secret(
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    told: list[tuple[str, str, Any]] = []
+
+    def tell(*, key: APIKey, event: str, changes: Any, **kwargs: object) -> None:
+        told.append((key.name, str(key.key), changes["name"]))
+
+    key_life_cycle.connect(tell)
+    try:
+        with django_capture_on_commit_callbacks(execute=True):
+            for number in range(3):
+                PlainKey.objects.create(token=f"{SECRET}{number}", label=f"Number {number}")
+            imported("--name", "label")
+            assert told == []
+            keys = [APIKey(name="Given a key", key=f"{SECRET}-own{number}") for number in range(2)]
+            APIKey.objects.bulk_create(keys)
+    finally:
+        key_life_cycle.disconnect(tell)
+    assert told == [(key.name, str(key.key), [None, key.name]) for key in APIKey.objects.order_by("pk")]
+    assert keys[0].key == f"{SECRET}-own0"
+
+
+def test_a_token_that_somebody_typed_is_marked() -> None:
+    Token.objects.create(key="letmein-please", user=User.objects.create(username="anna"))
+    Token.objects.create(user=User.objects.create(username="bob"))
+    assert run("keys_import", "authtoken").status == 0
+    assert [*APIKey.objects.order_by("name").values_list("name", "typed_by_hand")] == [("anna", True), ("bob", False)]
