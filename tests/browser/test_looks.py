@@ -90,6 +90,7 @@ def test_every_page_fits_its_window_is_accessible_and_keeps_to_the_policy(
     assert problems == []
 
 
+@pytest.mark.matrix
 def test_the_colours_follow_the_scheme(new_page: Callable[..., Page], transactional_db: None) -> None:
     APIKey.objects.create(name="TTS")
     page = new_page(color_scheme="light")
@@ -101,6 +102,7 @@ def test_the_colours_follow_the_scheme(new_page: Callable[..., Page], transactio
         expect(badge).not_to_have_css(name, value)
 
 
+@pytest.mark.matrix
 def test_the_chosen_theme_wins_over_the_systems(new_page: Callable[..., Page], transactional_db: None) -> None:
     APIKey.objects.create(name="TTS")
     page = new_page(color_scheme="light")
@@ -116,6 +118,7 @@ def colour(element: Locator, name: str) -> str:
     return str(element.evaluate("(element, name) => getComputedStyle(element).getPropertyValue(name)", name))
 
 
+@pytest.mark.matrix
 def test_what_the_keyboard_is_on_can_be_seen(new_page: Callable[..., Page], transactional_db: None) -> None:
     page = new_page()
     _makes_a_key(page)

@@ -11,6 +11,7 @@ from tests.support.keys import make_key
 from tests.support.log import record
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("address", [LIST, LOG])
 def test_no_column_of_a_list_is_out_of_sight(page: Any, transactional_db: None, address: str) -> None:
     from playwright.sync_api import expect

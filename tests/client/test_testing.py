@@ -74,6 +74,7 @@ def test_a_scope_that_nobody_registered_is_a_clear_error(
     assert not APIKey.objects.exists()
 
 
+@pytest.mark.matrix
 def test_another_project_has_the_fixture_without_an_import(tmp_path: Path) -> None:
     (tmp_path / "test_orders.py").write_text(
         "def test_orders(api_key_client):\n"
@@ -82,11 +83,13 @@ def test_another_project_has_the_fixture_without_an_import(tmp_path: Path) -> No
     assert_passes(tmp_path, "--ds=tests.settings", "--no-migrations")
 
 
+@pytest.mark.matrix
 def test_projects_without_django_do_not_notice(tmp_path: Path) -> None:
     (tmp_path / "test_sum.py").write_text("def test_sum():\n    assert 1 + 1 == 2\n")
     assert_passes(tmp_path, "-p", "no:django")
 
 
+@pytest.mark.matrix
 def test_pytest_is_not_needed() -> None:
     program = "import sys; sys.modules['pytest'] = None; import django; django.setup(); import keys.testing"
     environment = {"DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONPATH": str(ROOT)}

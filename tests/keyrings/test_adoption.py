@@ -231,7 +231,7 @@ def test_an_adoption_that_the_view_undoes_is_done_again(
     assert uses()[-1] == ("used", key.pk)
 
 
-@pytest.fixture(params=["", pytest.param("views", marks=pytest.mark.matrix), "repeatable"])
+@pytest.fixture(params=["", *(pytest.param(name, marks=pytest.mark.matrix) for name in ("views", "repeatable"))])
 def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """Two processes with four threads each; views in transactions without the middleware; and another isolation."""
     if request.param == "repeatable" and connection.vendor == "sqlite":

@@ -234,6 +234,7 @@ class TestTheWayBack:
         APIKey.objects.update(is_active=True)
         assert not any(map(opens, (self.plain, self.owned, FOREIGN, NORMAL * 2, *self.digests)))
 
+    @pytest.mark.matrix
     def test_zero_leaves_nothing_of_ours_but_what_django_keeps(self) -> None:
         plan = run("migrate", "keys", "zero", "--plan").out
         assert "Every key ends for good" in plan
