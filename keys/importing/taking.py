@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from .. import moments
 from ..models import APIKey, KeyOrigin
+from ..models.api_key import objection_of
 from ..models.fields import Digest, Sought
 
 PAGE = 500  # records that are held at once
@@ -53,8 +54,7 @@ class Found:
     @property
     def is_good(self) -> bool:
         """Whether the other system accepts the key."""
-        has_expired = self.expires_at is not None and moments.has_passed(self.expires_at)
-        return self.is_active and not has_expired
+        return not objection_of(self.is_active, self.expires_at)
 
     def key(self) -> APIKey:
         """Return the key as it is saved here."""

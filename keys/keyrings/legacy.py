@@ -17,15 +17,13 @@ from ..actor import Service
 from ..audit import statements
 from ..conf import conf
 from ..models import APIKey, KeyOrigin, fields, owners
-from ..models.audit_event import AuditEvent
+from ..models.api_key import objection_of
 from ..models.key_origin import LONGEST_SOURCE, ref_of, source_of
 from ..models.validators import LONGEST_NAME, acceptable_name
 from ..redaction import MASK, redacted
 from .protocol import KeyStoreError
 
 logger = logging.getLogger("api_keys")
-
-Reason = AuditEvent.Reason
 
 
 @dataclass(frozen=True)
@@ -61,10 +59,7 @@ class LegacyKey(Service):
     @property
     def objection(self) -> str:
         """Why the key is refused, by a reason of AuditEvent; empty if it is accepted."""
-        if not self.is_active:
-            return Reason.INACTIVE
-        has_expired = self.expires_at is not None and moments.has_passed(moments.kept(self.expires_at))
-        return Reason.EXPIRED if has_expired else ""
+        return objection_of(self.is_active, None if self.expires_at is None else moments.kept(self.expires_at))
 
     @property
     def actor_name(self) -> str:

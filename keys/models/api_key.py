@@ -63,6 +63,17 @@ def _after(moment: datetime, span: timedelta) -> datetime | None:
         return None
 
 
+def objection_of(is_active: bool, expires_at: datetime | None) -> str:
+    """Return why such a key is refused from any address: a reason of AuditEvent; empty if it is accepted.
+
+    It may be one of ours or of another system. `querysets.accepted_at` applies the same rules to many keys: change both
+    together.
+    """
+    if not is_active:
+        return Reason.INACTIVE
+    return Reason.EXPIRED if expires_at is not None and moments.has_passed(expires_at) else ""
+
+
 class APIKey(Service, RecordedModel):
     """A service's key. `key` can be read only from the instance that created it.
 
@@ -202,13 +213,8 @@ class APIKey(Service, RecordedModel):
 
     @property
     def objection(self) -> str:
-        """Why the key is refused from any address: a reason of AuditEvent; empty if it is accepted.
-
-        `querysets.accepted_at` applies the same rules to many keys: change both together.
-        """
-        if not self.is_active:
-            return Reason.INACTIVE
-        return Reason.EXPIRED if self.has_expired else ""
+        """Why the key is refused from any address: a reason of AuditEvent; empty if it is accepted."""
+        return objection_of(self.is_active, self.expires_at)
 
     @property
     def state(self) -> str:
