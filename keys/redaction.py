@@ -110,6 +110,8 @@ def without_token(text: str, digests: Collection[str], *, with_blanks: bool = Fa
     if len(text) <= LONGEST_KEPT:
         parts = _parts_of(text, named, with_blanks)
         found = [place for one in digests for place in parts.get(one, ())]
+        if found:
+            _parts_of.cache_clear()  # no text is kept that holds a key
     else:
         found = [place for one, place in _parts(text, named, with_blanks) if one in digests]
     kept, at = [], 0
