@@ -113,6 +113,7 @@ def test_ids_with_commas_between_them_are_several_keys_and_all_are_shown(
 
 
 # Two that separate in other ways: each visits every page.
+@pytest.mark.matrix
 @pytest.mark.parametrize("language", ["de", "hi"], indirect=True)
 def test_every_page_has_plain_numbers_and_its_links_lead_somewhere(
     admin_client: Client, language: str, keys: dict[int, APIKey]

@@ -166,6 +166,7 @@ def test_slow_requests_of_long_ago_get_no_rows_of_their_own() -> None:
     assert counts() == [1] * 5 + [23]
 
 
+@pytest.mark.matrix
 def test_memory_is_bounded_whatever_comes(quiet: None) -> None:
     tracemalloc.start()
     try:

@@ -225,6 +225,7 @@ print(status)
 """
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     "lock",
     [

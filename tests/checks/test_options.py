@@ -124,6 +124,7 @@ def test_the_grace_of_a_rotation_is_a_length_of_time(settings: Settings, grace: 
     assert not found("keys.E008")
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("value", NONSENSE, ids=lambda value: type(value).__name__)
 def test_nonsense_of_any_type_is_an_error_and_no_crash(settings: Settings, value: Any) -> None:
     settings.ROOT_URLCONF = "tests.urls"  # whose checks meet the options too

@@ -25,6 +25,7 @@ def project(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     return tmp_path, environment
 
 
+@pytest.mark.matrix
 def test_five_minutes_from_an_empty_project_to_a_guarded_view(project: tuple[Path, dict[str, str]]) -> None:
     folder, environment = project
     steps = blocks("README.md", "## Five minutes: guard a view of your own")

@@ -64,6 +64,7 @@ def start(database: Path, *options: str, **environment: str) -> Iterator[subproc
             demo.kill()
 
 
+@pytest.mark.matrix
 def test_plays_and_serves_whatever_the_environment_holds_and_leaves_nothing_behind(tmp_path: Path) -> None:
     database = tmp_path / "db.sqlite3"
     with start(database, "--serve", **ODD) as demo:

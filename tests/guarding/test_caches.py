@@ -163,6 +163,7 @@ def ask(key: APIKey | None, client: type[Any], **headers: str) -> Any:
     return get("/", headers=headers if key is None else {"X-API-Key": str(key.key), **headers})
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("client", [Client, AsyncClient])
 @pytest.mark.parametrize("name", VIEWS)
 def test_each_key_gets_its_own_answer_and_a_stranger_none(

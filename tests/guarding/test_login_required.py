@@ -114,6 +114,7 @@ GUARDED: dict[str, Any] = {
 }
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("client", [Client, AsyncClient])
 @pytest.mark.parametrize("name", GUARDED)
 def test_a_guarded_view_is_left_to_its_guard(

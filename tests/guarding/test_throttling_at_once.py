@@ -71,6 +71,7 @@ def shared_cache(request: pytest.FixtureRequest, settings: Settings) -> Any:
         cursor.execute(f"DROP TABLE {connection.ops.quote_name(name)}")
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("rate", [1, 5])
 def test_sixty_requests_at_once_in_two_processes(shared_cache: dict[str, Any], rate: int) -> None:
     key = APIKey.objects.create(name="TTS", rate=f"{rate}/hour")
