@@ -165,9 +165,13 @@ KEYS = {
         "users:read": "Read the details of users.",
         "employees:read": "Read the details of employees.",
         "tracking:write": "Send clicks to the tracking ingest.",
+        "keys:introspect": "Ask whether a key that was presented elsewhere is good.",
+        "orders:read": "Read orders, in a service behind the gateway.",
     },
     # What a key gets when nobody names its scopes. Writing is never among them.
     "DEFAULT_SCOPES": ["users:read", "employees:read"],
+    # How many proxies stand before this service, the gateway among them. Their X-Forwarded- headers are believed.
+    "TRUSTED_PROXIES": config("TRUSTED_PROXIES", default=0, cast=int),
     # Users have keys of their own, at /account/keys/ and by the API, and look after those of their department.
     "OWNERS": ["auth.User", "accounts.Department"],
     "SELF_SERVICE": {"MOST_KEYS": 5, "OWNERS_OF": "example_project.accounts.owners.owners_of"},

@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from example_project.accounts.views import LogoutView
 from example_project.views import WhoAmIView
+from keys.gateway import ForwardAuthView, IntrospectionView
 
 urlpatterns = [
     path("admin/", admin.site.urls),
@@ -15,7 +16,9 @@ urlpatterns = [
     path("account/login/", LoginView.as_view(template_name="accounts/login.html"), name="login"),
     path("account/logout/", LogoutView.as_view(), name="logout"),
     path("account/keys/", include("keys.selfservice.pages")),
+    path("gateway/", ForwardAuthView.as_view(), name="gateway"),
     path("api/v1/keys/whoami/", WhoAmIView.as_view(), name="whoami"),
+    path("api/v1/keys/introspect/", IntrospectionView.as_view(), name="introspect"),
     # Behind it, as a key might else be looked for by the id `whoami`.
     path("api/v1/keys/", include("example_project.accounts.own_keys")),
     path("api/v1/", include("example_project.accounts.urls")),

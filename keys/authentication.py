@@ -19,10 +19,10 @@ from rest_framework.request import Request
 from . import denials, environment
 from .actor import Service, act_by_key, acting_key
 from .audit.places import number_in
-from .decisions import keep_out_of_caches
 from .keyrings import DatabaseKeyring, EnvironmentKey, EnvironmentKeyring, Holder, Keyring, LegacyKey
 from .models import APIKey, owners
 from .verification import Guard, Use, use_of
+from .verification.decisions import keep_out_of_caches
 
 CODES = {400: "conflict", 401: exceptions.AuthenticationFailed.default_code, 503: "unavailable"}
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import urlsplit
 
-from .keychain import KeyChain, Secret, folder_of_caller
+from .calling.keychain import KeyChain, Secret, folder_of_caller
 
 try:
     import requests

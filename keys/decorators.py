@@ -20,8 +20,8 @@ from rest_framework.views import APIView
 from .actor import Service, is_person
 from .authentication import set_user, user_for
 from .conf import conf
-from .decisions import keep_out_of_caches
 from .verification import Guard, Use, refuse_left, scope_denial, use_of
+from .verification.decisions import keep_out_of_caches
 
 logger = logging.getLogger("api_keys")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 
-from .keychain import KeyChain, folder_of_caller
+from .calling.keychain import KeyChain, folder_of_caller
 
 try:
     import httpx

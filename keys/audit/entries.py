@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from django.db import models
 from django.db.backends.base.operations import BaseDatabaseOperations
 
-from .. import moments
+from .. import environment, moments
 from ..models.audit_event import (
     BLANK,
     DENIALS,
@@ -125,7 +125,9 @@ def _look_at_event(row: Row) -> None:
         raise EntryError("It is neither a use nor a refusal.")
     is_refusal = row["event"] == Event.REFUSED
     is_of_many = is_refusal and row["detail"] == MANY_NETWORKS
-    if row["actor"] or (row["detail"] and not is_of_many):
+    # A service that asked about a key is the actor of its use. It had a key itself.
+    is_by_service = row["actor"].startswith(("key:", environment.PREFIX))
+    if (row["actor"] and not is_by_service) or (row["detail"] and not is_of_many):
         raise EntryError("It has a column that no request has.")
     is_of_stranger = row["reason"] in STRANGERS and row["api_key_id"] is None and not (row["key_name"] or row["owner"])
     is_blank = all(row[name] == BLANK[name] for name in ("key_prefix", *OF_ONE_REQUEST))

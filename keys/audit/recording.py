@@ -1,7 +1,7 @@
 """Writes a request's rows into the audit log: the use of a key or its refusal, and the outcome."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from django.db import Error
 from django.db.models.signals import post_migrate
@@ -22,15 +22,20 @@ from .sinks import backlog, sink
 
 logger = logging.getLogger("api_keys")
 
+_NOTHING: Mapping[str, str] = {}
+
 
 class AuditUnavailable(Exception):  # noqa: N818  not a programming error
     """The row could not be written, so the action that it records must not happen."""
 
 
-def describe(request: HttpRequest, presented: Collection[str], address: Address | None) -> Row:
+def describe(
+    request: HttpRequest, presented: Collection[str], address: Address | None, told: Mapping[str, str] = _NOTHING
+) -> Row:
     """Return the row of a use without the key: what is known of the request before the decision.
 
-    It holds two headers, the user agent and the request id, and no query string. Presented secrets are masked.
+    It holds two headers, the user agent and the request id, and no query string. `told` has other values for some
+    columns of text, where a request asks about another one. Presented secrets are masked.
     """
     match, meta = request.resolver_match, request.META
     endpoint = (match.view_name or match._func_path) if match is not None else ""
@@ -46,6 +51,7 @@ def describe(request: HttpRequest, presented: Collection[str], address: Address 
         "path": request.path,
         "user_agent": meta.get("HTTP_USER_AGENT", ""),
         "request_id": meta.get("HTTP_X_REQUEST_ID", ""),
+        **told,
     }
     for name, text in redacted(sent, presented, conf.PREFIX).items():
         row[name] = text[: WIDTHS[name]]

@@ -21,9 +21,9 @@ from .. import actor, credentials
 from ..audit import statements
 from ..audit.recording import AuditUnavailable
 from ..conf import conf
-from ..decisions import Decisions, current, decisions_on
 from ..decorators import refusal
 from ..verification import UNAVAILABLE_DETAIL, Guard, Use, check, conclude
+from ..verification.decisions import Decisions, current, decisions_on
 from .ahead import foresight_of
 from .settling import is_unauthenticated, settle
 

@@ -12,8 +12,8 @@ from django.http.response import HttpResponseBase
 from django.utils.functional import LazyObject, empty
 
 from ..audit import places
-from ..decisions import Decisions
 from ..verification import Use, check
+from ..verification.decisions import Decisions
 
 
 def is_unauthenticated(response: HttpResponseBase) -> bool:

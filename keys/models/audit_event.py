@@ -315,7 +315,7 @@ EVENT_FIELDS = tuple(
 )
 WIDTHS: Mapping[str, int] = {field.attname: field.max_length for field in EVENT_FIELDS if field.max_length}
 # What a row that counts refusals from many networks leaves blank; its `detail` says what it is.
-OF_ONE_REQUEST = ("method", "path", "endpoint", "duration_ms", "address", "user_agent", "request_id")
+OF_ONE_REQUEST = ("method", "path", "endpoint", "duration_ms", "address", "user_agent", "request_id", "actor")
 MANY_NETWORKS = "from many networks"
 BLANK: Row = {field.attname: field.get_default() if field.has_default() else None for field in EVENT_FIELDS}
 

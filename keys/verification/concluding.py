@@ -7,8 +7,8 @@ from django.db import Error
 from django.http import HttpRequest
 
 from ..audit import announcements, places, recording, statements
-from ..decisions import decisions_on
 from ..models import AuditEvent
+from .decisions import decisions_on
 from .use import Reason, Use
 
 _STATUS_OF_DENIAL: dict[str, int] = {Reason.SCOPE: 403, Reason.RATE: 429}  # usual answers of denials of good keys

@@ -10,11 +10,13 @@ from .. import credentials
 from ..audit import announcements, recording, sinks, statements
 from ..conf import conf
 from ..credentials import Credential
-from ..decisions import Decisions, decisions_on, keep_out_of_caches
 from ..models import APIKey, AuditEvent
-from ..models.audit_event import described
+from ..models.audit_event import Row, described
+from ..networks import Address
+from ..tokens import Secret
+from .decisions import Decisions, decisions_on, keep_out_of_caches
 from .finding import is_of_stranger, look_up
-from .guard import Guard
+from .guard import Guard, Subject
 from .use import Reason, Use
 
 CONFLICT_DETAIL = "More than one API key was presented."
@@ -73,10 +75,34 @@ def check(
     if credential is None:
         return None if is_guess else _answer_without_key(guard)
     use = Use(guard, credentials.client_address(request.META), in_transaction=in_transaction)
+    use.subject = None if guard.subject is None else guard.subject(request)
+    return _decide_and_record(use, request, credential, is_guess, leaves or guard.leaves_unknown)
+
+
+def check_for_other(request: HttpRequest, guard: Guard, token: str, address: Address | None, subject: Subject) -> Use:
+    """Decide about a key that somebody else has presented to the caller, who asks about it.
+
+    The guard says in which keyrings it is, and where the caller's own key is, which is masked too. `address` is that
+    of whoever presented it, if known. `conclude` has to follow. Raises ImproperlyConfigured.
+    """
+    callers = guard.wanted.read(request.META)
+    secret = Secret(token)
+    credential = Credential((secret,), (secret,), False, callers.secrets if callers is not None else ())
+    use = Use(guard, address, subject=subject, in_transaction=statements.is_in_view_transaction())
+    with statements.despite_rollback():
+        _decide_and_record(use, request, credential)
+    return use
+
+
+def _decide_and_record(
+    use: Use, request: HttpRequest, credential: Credential, is_guess: bool = False, leaves: bool = False
+) -> Use | None:
+    """Decide, and write down what was decided, unless it is a guess about a key that is not good."""
+    in_transaction = use.in_transaction
     use.place = statements.changing_place()
     try:
         reason = _decide(use, request, credential, is_guess)
-        if reason and (leaves or guard.leaves_unknown) and is_of_stranger(use, credential):
+        if reason and leaves and is_of_stranger(use, credential):
             _leave(use, request, credential, reason)
             return use
         if reason and is_guess:
@@ -114,12 +140,12 @@ def _answer_without_key(guard: Guard) -> Use | None:
 
 def _decide(use: Use, request: HttpRequest, credential: Credential, is_guess: bool) -> str:
     """Find the holder of the key, and return why it is refused; empty if it is accepted."""
-    if credential.in_conflict:
+    if credential.in_conflict or (use.subject is not None and use.subject.contradiction):
         return Reason.CONFLICT
     if not credential.may_be_a_key:
         return Reason.CONFLICT if credential.looks_repeated else Reason.MALFORMED
     # Built before the look-up, because a keyring may write it in the same statement.
-    use.row = recording.describe(request, credential.secrets, use.address)
+    use.row = _describe(use, request, credential)
     # The one statement that also writes the use may write one that is refused.
     use.holder, objection = look_up(use, credential.token, not is_guess and sinks.sink().shares_key_database)
     if use.holder is None:
@@ -140,7 +166,8 @@ def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str)
     if not use.guard.is_configured:
         use.status, use.detail = 503, use.guard.not_configured_detail
     elif reason == Reason.CONFLICT:
-        use.status, use.detail = 400, CONFLICT_DETAIL
+        contradiction = use.subject.contradiction if use.subject is not None else ""
+        use.status, use.detail = 400, contradiction or CONFLICT_DETAIL
     else:
         use.status, use.detail = 401, use.guard.refused_detail
     use.is_concluded = not use.in_transaction
@@ -150,6 +177,11 @@ def _refuse(use: Use, request: HttpRequest, credential: Credential, reason: str)
 
 
 def _describe_refusal(use: Use, request: HttpRequest, credential: Credential, reason: str) -> None:
-    row = use.row or recording.describe(request, credential.secrets, use.address)
+    row = use.row or _describe(use, request, credential)
     refused = {"event": AuditEvent.Event.REFUSED.value, "reason": str(reason), "status": use.status}
     use.row = {**row, **refused, "duration_ms": use.duration_ms}
+
+
+def _describe(use: Use, request: HttpRequest, credential: Credential) -> Row:
+    told = {} if use.subject is None else use.subject.texts
+    return recording.describe(request, credential.secrets, use.address, told)

@@ -1,15 +1,27 @@
 """What guards a view, and what is wrong with a guard."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from django.http import HttpRequest
 from django.utils.functional import Promise
 
 from .. import credentials
 from ..credentials import Wanted
 from ..keyrings import DatabaseKeyring, Keyring
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the row of a request says of the one that it asks about: texts, by column, instead of its own.
+
+    `contradiction` says why nobody can tell which request that is. Then it is refused as several keys are.
+    """
+
+    texts: Mapping[str, str]
+    contradiction: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,8 @@ class Guard:
     acts_as_owner: bool = field(default=False, compare=False)
     # A key that no keyring knows is left to the authenticators that follow. If the answer is 401, it was refused.
     leaves_unknown: bool = False
+    # Returns which request is asked about, where that is another one: a proxy's, or a service's.
+    subject: Callable[[HttpRequest], Subject] | None = None
     # Where the key is read, by `header` and `keyword`.
     wanted: Wanted = field(init=False, repr=False)
     # Why the guard cannot work; empty if it can. `check` says so, and each request is answered with an error.
@@ -103,4 +117,7 @@ def _mistake_of(guard: Guard) -> str:
     for name in ("answers_missing", "acts_as_owner", "leaves_unknown"):
         if not isinstance(switch := getattr(guard, name), bool):
             return f"{name} = {switch!r} is no switch."
+    subject: Any = guard.subject
+    if subject is not None and not callable(subject):
+        return f"subject = {subject!r} cannot be called."
     return ""

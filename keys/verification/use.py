@@ -15,7 +15,7 @@ from ..audit.places import Place
 from ..keyrings import EnvironmentKey, Holder, LegacyKey
 from ..models import APIKey, AuditEvent
 from ..networks import Address
-from .guard import Guard
+from .guard import Guard, Subject
 
 Reason = AuditEvent.Reason
 
@@ -32,6 +32,7 @@ class Use:
     holder: Holder | None = None
     status: int = 200  # 200 if the key is good, else the status of the answer, whose text is `detail`
     detail: str = ""
+    subject: Subject | None = None  # the request that is asked about, if it is another one
     recorded: RowHandle | None = None  # the row that records the use; None if there is none yet
     place: Place | None = None  # where the key was looked for, if a view may go to another tenant
     # Decided inside the view's transaction, which may roll the row back; `conclude` runs after it.

@@ -6,7 +6,19 @@ from tests.docs.pages import table
 from tests.support.processes import ROOT
 
 NOT_ON_THE_MAP = {"__init__.py", "__pycache__", "py.typed"}
-ROOMS = ("models", "keyrings", "verification", "importing", "audit", "admin", "selfservice", "checks", "management")
+ROOMS = (
+    "models",
+    "keyrings",
+    "verification",
+    "gateway",
+    "calling",
+    "importing",
+    "audit",
+    "admin",
+    "selfservice",
+    "checks",
+    "management",
+)
 
 
 def test_the_map_has_a_row_for_every_place() -> None:

@@ -12,11 +12,11 @@ from django.test import RequestFactory
 from django.utils import timezone
 from pytest_django import Settings
 
-from keys.decisions import Decisions
 from keys.keyrings import EnvironmentKey
 from keys.models import APIKey, AuditEvent
 from keys.networks import Address
 from keys.verification import Guard, Use, check, conclude, objection_to, scope_denial, use_of, uses_of
+from keys.verification.decisions import Decisions
 from tests.support.callers import UNKNOWN
 from tests.support.log import rows
 

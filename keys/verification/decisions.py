@@ -9,12 +9,13 @@ from weakref import ref
 
 from django.http import HttpRequest
 
-from .audit import statements
-from .audit.places import Place
-from .credentials import Presented
+from ..audit import statements
+from ..audit.places import Place
+from ..credentials import Presented
 
 if TYPE_CHECKING:
-    from .verification import Guard, Use
+    from .guard import Guard
+    from .use import Use
 
 
 class Foresight(Protocol):
