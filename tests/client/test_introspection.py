@@ -119,19 +119,17 @@ def test_an_address_that_nobody_knows_is_not_sent(service: RecordingService, ask
     assert fields(service) == {"token": [TOKEN]}
 
 
-@pytest.mark.parametrize("request_id", ["é", "a\nX-Forwarded-For: 192.0.2.1", "\udcff", " ", ""])
-def test_a_request_id_that_no_header_can_carry_is_not_sent(
-    service: RecordingService, ask: Ask, request_id: str
-) -> None:
-    assert ask(TOKEN, request_id=request_id).is_active
-    assert not service.received[0].headers["X-Request-ID"]
+def test_a_request_id_that_no_header_can_carry_is_not_sent(service: RecordingService, ask: Ask) -> None:
+    for request_id in ("é", "a\nX-Forwarded-For: 192.0.2.1", "\udcff", " ", ""):
+        assert ask(TOKEN, request_id=request_id).is_active
+        assert not service.received[-1].headers["X-Request-ID"]
 
 
-@pytest.mark.parametrize("token", ["", " ", "é", "key\0", "a&active=true+%", "line\nline", "🔑", TOKEN + "\n"])
-def test_whatever_was_sent_as_a_key_is_asked_about(service: RecordingService, ask: Ask, token: str) -> None:
+def test_whatever_was_sent_as_a_key_is_asked_about(service: RecordingService, ask: Ask) -> None:
     service.answers[PATH] = [NO]
-    assert not ask(token).is_active
-    assert fields(service) == {"token": [token]}
+    for token in ("", " ", "é", "key\0", "a&active=true+%", "line\nline", "🔑", TOKEN + "\n"):
+        assert not ask(token).is_active
+        assert fields(service) == {"token": [token]}
 
 
 def test_what_is_no_text_is_asked_about(service: RecordingService, ask: Ask) -> None:
@@ -207,31 +205,31 @@ def test_which_scopes_it_holds(answer: dict[str, Any], granted: set[str]) -> Non
     assert {scope for scope in asked if Introspection(answer).has_scope(scope)} == granted
 
 
-@pytest.mark.parametrize(
-    ("status", "text"),
-    [
-        (400, "was not understood"),
-        (403, "needs the scope keys:introspect"),
-        (404, "nothing is there"),
-        (429, "asked too often"),
-        (500, "answered 500."),
-        (503, "cannot be checked there right now"),
-        (204, "answered 204."),
-        (201, "answered 201."),
-        (302, "leads elsewhere"),
-    ],
-)
-def test_any_other_status_is_an_error(service: RecordingService, ask: Ask, status: int, text: str) -> None:
-    service.answers[PATH] = [Answer(status, body=b"" if status == 204 else YES.body)]
-    with pytest.raises((requests.HTTPError, httpx.HTTPStatusError), match=text) as caught:
-        ask(TOKEN, max_age=60)
-    error: Any = caught.value
-    assert type(error) in (requests.HTTPError, httpx.HTTPStatusError)
-    assert error.response.status_code == status
-    assert str(error).startswith(f"{service.url}{PATH} answered {status}")
-    assert len(service.received) == 1  # a question is not repeated
-    service.answers[PATH] = [NO]
+STATUSES = [
+    (400, "was not understood"),
+    (403, "needs the scope keys:introspect"),
+    (404, "nothing is there"),
+    (429, "asked too often"),
+    (500, "answered 500."),
+    (503, "cannot be checked there right now"),
+    (204, "answered 204."),
+    (201, "answered 201."),
+    (302, "leads elsewhere"),
+]
+
+
+def test_any_other_status_is_an_error(service: RecordingService, ask: Ask) -> None:
+    answers = [Answer(status, body=b"" if status == 204 else YES.body) for status, _ in STATUSES]
+    service.answers[PATH] = [*answers, NO]
+    for status, text in STATUSES:
+        with pytest.raises((requests.HTTPError, httpx.HTTPStatusError), match=text) as caught:
+            ask(TOKEN, max_age=60)
+        error: Any = caught.value
+        assert type(error) in (requests.HTTPError, httpx.HTTPStatusError)
+        assert error.response.status_code == status
+        assert str(error).startswith(f"{service.url}{PATH} answered {status}")
     assert not ask(TOKEN, max_age=60).is_active
+    assert len(service.received) == len(STATUSES) + 1  # no question is repeated
 
 
 NO_ANSWERS = [
@@ -376,14 +374,12 @@ def test_the_time_begins_with_the_question(service: RecordingService, ask: Ask, 
     [(2_000_000_010, True), (2_000_000_000, False), (0, False), (10**400, True), ("soon", False), (True, False),
      (float("nan"), False), (float("inf"), True), ([], False), (None, False)],
 )  # fmt: skip
-def test_no_answer_outlives_the_key(
-    service: RecordingService, ask: Ask, monkeypatch: pytest.MonkeyPatch, exp: object, is_remembered: bool
-) -> None:
+def test_no_answer_outlives_the_key(monkeypatch: pytest.MonkeyPatch, exp: object, is_remembered: bool) -> None:
     monkeypatch.setattr(introspection, "time", lambda: 2_000_000_000.0)
-    service.answers[PATH] = [Answer(body=json.dumps({**ACTIVE, "exp": exp}).encode())]
-    assert ask(TOKEN, max_age=5).is_active
-    assert ask(TOKEN, max_age=5).is_active
-    assert len(service.received) == (1 if is_remembered else 2)
+    memory, answer = Memory(), question(TOKEN).read(200, json.dumps({**ACTIVE, "exp": exp}).encode())
+    assert answer.is_active
+    memory.keep(question(TOKEN), answer, 5)
+    assert (memory.recall(question(TOKEN), 5) is not None) == is_remembered
 
 
 def test_a_key_is_forgotten_at_its_end(
@@ -505,7 +501,8 @@ def test_tasks_ask_with_one_client(service: RecordingService) -> None:
     service.answers[PATH] = [YES]
 
     async def ask() -> list[Introspection]:
-        async with httpx.AsyncClient(auth=APIKeyAuth(service.url, KEY)) as client:
+        auth, few = APIKeyAuth(service.url, KEY), httpx.Limits(max_connections=4)
+        async with httpx.AsyncClient(auth=auth, limits=few, verify=TLS) as client:
             first = await asyncio.gather(*(aintrospect(client, f"{TOKEN}{n}", max_age=60) for n in range(20)))
             return first + await asyncio.gather(*(aintrospect(client, f"{TOKEN}{n}", max_age=60) for n in range(20)))
 

@@ -52,6 +52,8 @@ def test_every_block_is_run_by_a_test() -> None:
         ("README.md", "## The manual", "sh"): 1,  # run by .ci/run
         ("docs/building.md", "## Other people's settings", "sh"): 1,
         ("docs/calling.md", "# The calling side", "python"): 1,
+        ("docs/calling.md", "## A service in FastAPI", "python"): 1,  # by tests/client/test_fastapi.py
+        ("docs/calling.md", "## Asking about a key", "python"): 1,
         ("docs/calling.md", "## httpx", "python"): 1,
         ("docs/costs.md", "# What it costs", "sh"): 1,  # takes long, and peers that hold Django below 6
         ("docs/day-after.md", "## Back on the same day", "sh"): 1,  # these by tests/docs/test_day_after.py
@@ -194,6 +196,21 @@ def test_the_calling_side_calls(monkeypatch: pytest.MonkeyPatch) -> None:
             (names["session"] if text is by_requests else names["client"]).close()
         assert service.received_keys == [key, key]
         assert {received.body.replace(b" ", b"") for received in service.received} == {b'{"ids":[1,2]}'}
+
+
+def test_the_calling_side_asks_about_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RecordingService() as service:
+        service.answers["/api/v1/keys/introspect/"] = [
+            Answer(body=b'{"active": true, "scope": "orders:read"}'),
+            Answer(body=b'{"active": true, "scope": "users:read"}'),
+            Answer(body=b'{"active": false}'),
+        ]
+        monkeypatch.setenv("AUTH_SERVICE_URL", service.url)
+        monkeypatch.setenv("AUTH_API_KEY", "0" * 40)
+        names = run(block("docs/calling.md", "## Asking about a key", "python"))
+        assert [names["may_read_orders"]("a-key", "192.0.2.7") for _ in range(3)] == [True, False, False]
+        names["session"].close()
+        assert service.received[0].body == b"token=a-key&address=192.0.2.7"
 
 
 @pytest.mark.django_db
