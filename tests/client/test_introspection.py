@@ -24,6 +24,7 @@ from keys.calling import introspection
 from keys.calling.introspection import MOST_REMEMBERED, PATH, Introspection, Memory, Question
 from keys.client import APIKeySession, KeyRefused
 from keys.httpx_client import APIKeyAuth, aintrospect, introspect
+from tests.docs.pages import PAGES
 from tests.support.processes import ROOT
 from tests.support.recording_service import KEY, NEW, OLD, Answer, RecordingService, redirect
 
@@ -48,7 +49,7 @@ def by_httpx(url: str, key: str = KEY, **options: Any) -> Ask:
     auth = APIKeyAuth(url, key, **options)
 
     def ask(token: str, **details: Any) -> Introspection:
-        with httpx.Client(auth=auth, verify=TLS) as client:
+        with httpx.Client(auth=auth, verify=TLS, follow_redirects=True) as client:
             return introspect(client, token, **details)
 
     return ask
@@ -59,7 +60,7 @@ def by_async_httpx(url: str, key: str = KEY, **options: Any) -> Ask:
 
     def ask(token: str, **details: Any) -> Introspection:
         async def call() -> Introspection:
-            async with httpx.AsyncClient(auth=auth, verify=TLS) as client:
+            async with httpx.AsyncClient(auth=auth, verify=TLS, follow_redirects=True) as client:
                 return await aintrospect(client, token, **details)
 
         return asyncio.run(call())
@@ -330,6 +331,16 @@ def test_the_token_is_in_no_text(
         assert secret not in "\n".join([*texts, caplog.text])
 
 
+@pytest.mark.parametrize("caller", [by_httpx, by_async_httpx], indirect=True)
+def test_an_error_shows_no_frames_of_httpx(service: RecordingService, ask: Ask) -> None:
+    """Those that write hold the body in plain text."""
+    service.answers[PATH] = [None]
+    with pytest.raises(httpx.TransportError) as caught:
+        ask(TOKEN)
+    assert caught.traceback[-1].path == ROOT / "keys" / "httpx_client.py"
+    assert caught.value.__suppress_context__
+
+
 # What is remembered
 
 
@@ -463,6 +474,7 @@ def test_so_many_answers_are_remembered_and_no_more() -> None:
     known = [number for number in range(MOST_REMEMBERED + 10) if memory.recall(question(f"{number}"), 60)]
     assert known == [*range(10, MOST_REMEMBERED + 10)]
     assert len(memory._answers) == MOST_REMEMBERED
+    assert f"remembers {MOST_REMEMBERED} answers" in " ".join(PAGES["docs/calling.md"].split())
 
 
 def test_the_memory_holds_no_token() -> None:
