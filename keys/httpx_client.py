@@ -28,7 +28,7 @@ class APIKeyAuth(httpx.Auth):
     requires_request_body = True  # to send a stream again
 
     def __init__(self, base_url: str, key: str, *, next_key: str | None = None, variable: str = "AUTH_API_KEY") -> None:
-        self._url = httpx.URL(base_url)
+        self._url = httpx.URL(base_url).copy_with(userinfo=b"")
         self._keys = KeyChain(key, next_key, variable, folder_of_caller())
         self._memory = Memory()
 

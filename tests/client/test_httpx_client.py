@@ -85,6 +85,12 @@ def test_a_refused_key_names_the_variable_and_is_not_shown(
 
 
 @either
+def test_a_password_in_the_address_is_not_shown(service: RecordingService, call: Call) -> None:
+    with pytest.raises(KeyRefused, match=r"^http://127.0.0.1:\d+ answered 401: the API key was refused"):
+        call(APIKeyAuth(service.url.replace("//", "//anna:secret@"), OLD), "GET", f"{service.url}/x")
+
+
+@either
 def test_both_keys_refused(service: RecordingService, call: Call) -> None:
     with pytest.raises(KeyRefused, match="both API keys were refused"):
         call(APIKeyAuth(service.url, OLD, next_key="2" * 40), "GET", f"{service.url}/x")
