@@ -1,10 +1,12 @@
-"""A service that knows two keys, and sessions that call it."""
+"""A service that knows two keys, sessions that call it, and those who ask it about keys."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from keys.calling.introspection import PATH
 from keys.client import APIKeySession
+from tests.support.asking import YES, Ask, by_async_httpx, by_httpx, by_requests
 from tests.support.recording_service import KEY, NEW, OLD, RecordingService
 
 
@@ -26,3 +28,17 @@ def rotating(service: RecordingService) -> Iterator[APIKeySession]:
     """A session that begins with the old key, and knows the new one."""
     with APIKeySession(service.url, OLD, next_key=NEW) as session:
         yield session
+
+
+@pytest.fixture(params=[by_requests, by_httpx, by_async_httpx])
+def caller(request: pytest.FixtureRequest) -> Callable[..., Ask]:
+    """Makes what asks a service, with a key of its own."""
+    made: Callable[..., Ask] = request.param
+    return made
+
+
+@pytest.fixture
+def ask(service: RecordingService, caller: Callable[..., Ask]) -> Ask:
+    """Asks a service that calls every key active."""
+    service.answers[PATH] = [YES]
+    return caller(service.url)
