@@ -13,7 +13,7 @@ from ..gateway import ForwardAuthView
 from ..gateway.doors import KeyView, declared_scopes
 from .views import once_for_each_view
 
-_CAPTURED = re.compile(r"<(\w+:)?path>")
+_CAPTURED = re.compile(r"(\(\?P)?<(\w+:)?path>")
 
 
 @checks.register("keys")
@@ -43,6 +43,24 @@ def check_captured_paths_ask_for_scopes(**kwargs: object) -> list[checks.CheckMe
         for endpoint in _of_kind(ForwardAuthView)
         if _CAPTURED.search(endpoint.route) and _scopes_of(endpoint) == ()
     )
+
+
+@checks.register("keys")
+def check_captured_paths_have_their_prefix(**kwargs: object) -> list[checks.CheckMessage]:
+    doors = list(_of_kind(ForwardAuthView))
+    captured = [(each, found.start()) for each in doors if (found := _CAPTURED.search(each.address))]
+    plain = {each.address.rstrip("$"): each for each in doors if not _CAPTURED.search(each.address)}
+    return [
+        checks.Error(
+            f"A proxy that appends the path asks another gateway about its root: {plain[prefix]} reads the scopes from "
+            "the query, which is the client's then.",
+            hint="Give the two addresses of which neither begins as the other does.",
+            obj=each,
+            id="keys.E043",
+        )
+        for each, start in captured
+        if (prefix := each.address[:start]) in plain
+    ]
 
 
 @checks.register("keys", deploy=True)

@@ -61,6 +61,17 @@ def test_a_captured_path_without_scopes(settings: Settings) -> None:
     assert not found("keys.W015")
 
 
+def test_a_captured_path_has_its_prefix_to_itself(settings: Settings) -> None:
+    door, asking = ForwardAuthView.as_view(), ForwardAuthView.as_view(scopes="orders:read")
+    for captured in (path("a/<path:path>", asking), re_path("^a/(?P<path>.*)$", watched(asking))):
+        settings.ROOT_URLCONF = (path("a/", door), captured)
+        assert len(found("keys.E043")) == 1
+        settings.ROOT_URLCONF = (re_path("^a/$", door), captured)
+        assert len(found("keys.E043")) == 1
+        settings.ROOT_URLCONF = (path("b/", door), path("a/b/", door), captured)
+        assert not found("keys.E043")
+
+
 def test_guards_that_cannot_work(settings: Settings) -> None:
     wrong: Any = Guard(header=7)  # type: ignore[arg-type]
     serve(settings, ForwardAuthView.as_view(guard=wrong))
