@@ -27,8 +27,8 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*", re.IGNORECASE)
 _QUERY = re.compile("[?#]")
 _CONTRADICTION = "The headers that name the request contradict each other."
 _UNTOLD = (
-    "The gateway does not say which request it asks about: it has to send X-Forwarded-Method and X-Forwarded-Uri, or "
-    "X-Original-Method and X-Original-URI."
+    "A gateway does not say which request it asks about, so rows name the question. It has to send X-Forwarded-Method "
+    "and X-Forwarded-Uri, or X-Original-Method and X-Original-URI."
 )
 
 _told: set[str] = set()
@@ -37,9 +37,9 @@ _told: set[str] = set()
 def asked_about(request: HttpRequest) -> Subject:
     """Return the method, the path and the guarded host of the request that a proxy asks about.
 
-    Without `KEYS["TRUSTED_PROXIES"]` nothing that is sent is believed, and the row names the question itself. With it,
-    two headers that contradict each other are a contradiction: the proxy has set one, and a client the other. So is a
-    request that no pair of headers names: a client may make some proxies drop what they have set themselves.
+    Without `KEYS["TRUSTED_PROXIES"]` nothing that is sent is believed, and the row names the question itself, as it
+    does with what is not sent. Headers of two customs that say different things are a contradiction, and so are two
+    halves: the proxy has set one, and a client the other.
     """
     if conf.TRUSTED_PROXIES <= 0:
         return Subject({"endpoint": ENDPOINT + _host_in(_own_host(request))})
@@ -51,10 +51,12 @@ def asked_about(request: HttpRequest) -> Subject:
     # A header that came twice is joined by a comma, which is in no method.
     if len(methods) > 1 or len(addresses) > 1 or not all(map(credentials.is_header, methods)):
         return Subject(told, _CONTRADICTION)
-    if not any(map(all, sent)):
-        say_once(_UNTOLD)
-        return Subject(told, _UNTOLD)
-    return Subject({**told, "method": methods.pop(), "path": _path_in(addresses.pop())})
+    if any(map(all, sent)):
+        return Subject({**told, "method": methods.pop(), "path": _path_in(addresses.pop())})
+    if methods and addresses:
+        return Subject(told, _CONTRADICTION)
+    say_once(_UNTOLD)
+    return Subject({**told, "path": _path_in(addresses.pop())} if addresses else told)
 
 
 def is_path_captured(request: HttpRequest) -> bool:
