@@ -1,9 +1,10 @@
 """OpenTelemetry: span attributes of a request, and counters. Loaded if `opentelemetry-api` is installed.
 
 The attributes are `api_key.name`, `api_key.prefix`, `api_key.owner` of a key that has one, and, for a refusal,
-`api_key.reason`. The counters are `api_key.uses`, `api_key.refusals` and `api_key.changes`, without an address or an
-owner, as a label should have few values. With a stream, the gauges `api_key.audit.backlog` and `api_key.audit.lag` give
-its number of entries, and the age of the oldest in seconds.
+`api_key.reason`. Of a key that a service asked about they begin with `api_key.introspected.`, as the span is that of
+the service's own request. The counters are `api_key.uses`, `api_key.refusals` and `api_key.changes`, without an address
+or an owner, as a label should have few values. With a stream, the gauges `api_key.audit.backlog` and
+`api_key.audit.lag` give its number of entries, and the age of the oldest in seconds.
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,14 +39,16 @@ def count_refusal(*, row: Mapping[str, Any], **kwargs: object) -> None:
     """Count a refusal by its reason, and add the reason to the request's span."""
     reason = {"api_key.name": row["key_name"], "api_key.reason": row["reason"]}
     _refusals.add(1, {**reason, "api_key.endpoint": row["endpoint"]})
-    _name_on_span(row, reason)
+    _name_on_span(row, {"reason": row["reason"]})
 
 
 def _name_on_span(row: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> None:
-    known = {"api_key.name": row["key_name"], "api_key.prefix": row["key_prefix"], **(more or {})}
+    known = {"name": row["key_name"], "prefix": row["key_prefix"], **(more or {})}
     if row["owner"]:
-        known["api_key.owner"] = row["owner"]
-    trace.get_current_span().set_attributes(known)
+        known["owner"] = row["owner"]
+    # Only a use that somebody else asked about has an actor.
+    whose = "api_key.introspected" if row["actor"] else "api_key"
+    trace.get_current_span().set_attributes({f"{whose}.{name}": value for name, value in known.items()})
 
 
 @receiver(signals.key_life_cycle)
