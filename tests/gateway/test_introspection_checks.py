@@ -24,7 +24,7 @@ class Subclass(IntrospectionView):
 
 class OldTokens(LegacyKeyring):
     def look_up(self, token: str) -> LegacyKey | None:
-        return LegacyKey(name="Old") if token == "an-old-token" else None  # noqa: S105
+        return LegacyKey(name="Old") if token == "an-old-token" else None
 
 
 def serve(settings: Settings, **options: Any) -> None:
@@ -115,7 +115,7 @@ class TestKeyringsThatAreOnlyAskedAbout:
         assert "OldTokens" in said("keys.W041")
 
     def test_are_known_to_the_commands(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-        secret = "a-key-from-the-environment-of-32-characters"  # noqa: S105
+        secret = "a-key-from-the-environment-of-32-characters"
         monkeypatch.setenv("TEST_ASKED_KEY", secret)
         serve(settings, keyrings=[DatabaseKeyring(), EnvironmentKeyring("TEST_ASKED_KEY"), OldTokens()])
         assert run("keys_usage", "--key", "env:TEST_ASKED_KEY").status == 0
