@@ -213,12 +213,12 @@ def hide_from_reports(request: HttpRequest) -> None:
 def drop_form(request: HttpRequest) -> None:
     """Leave no form on the request, which may hold a key: error reports and what logs forms then find none.
 
-    What nobody has read yet is not read.
+    What nobody has read yet is not read any more.
     """
     request.POST = QueryDict()
-    request._files = MultiValueDict()  # type: ignore[attr-defined]  # else Django reads both again
-    if hasattr(request, "_body"):
-        request._body = b""
+    # Else Django reads them again, or for the first time.
+    request._files = MultiValueDict()  # type: ignore[attr-defined]
+    request._body = b""  # type: ignore[attr-defined]
 
 
 @cache

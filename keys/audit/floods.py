@@ -57,7 +57,8 @@ class Room:
 
 @dataclass
 class Bucket:
-    """The refusals of one place, network, asking service, reason and minute; or those of all networks, without `room` and whole rows.
+    """The refusals of one place, network, asking service, reason and minute; or those of all networks, without `room`
+    and whole rows.
 
     Its lock is held while a thread decides what to write, never while it writes: whoever waits for the lock may hold
     the connection that the write would need.

@@ -1,14 +1,12 @@
 """Checks of the view that services ask about keys: it can work, and not everybody may ask."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from django.core import checks
 
 from ..conf import conf, self_service, unusable
 from ..endpoints import Endpoint, endpoints
 from ..gateway import IntrospectionView
-from ..permissions import scopes_named
 from ..scopes import first_missing
 from .views import once_for_each_view
 
@@ -24,20 +22,6 @@ def check_keys_can_be_looked_for(**kwargs: object) -> list[checks.CheckMessage]:
         )
         for endpoint in _doors()
         if endpoint.view.api_key_asked.mistake
-    )
-
-
-@checks.register("keys")
-def check_scopes_can_be_asked_for(**kwargs: object) -> list[checks.CheckMessage]:
-    return once_for_each_view(
-        checks.Error(
-            f"scopes = {_scopes_of(endpoint)!r} of this view is neither a scope nor a list of scopes: no key may ask.",
-            hint='Write scopes = ("keys:introspect",), which is what IntrospectionView has.',
-            obj=endpoint,
-            id="keys.E045",
-        )
-        for endpoint in _doors()
-        if _scopes_of(endpoint) and scopes_named(_scopes_of(endpoint)) is None
     )
 
 
@@ -69,7 +53,7 @@ def check_asking_takes_a_scope(**kwargs: object) -> list[checks.CheckMessage]:
             id="keys.W046",
         )
         for endpoint in _doors()
-        if not _scopes_of(endpoint)
+        if endpoint.view.view_initkwargs.get("scopes", endpoint.source.scopes) in ([], ())
     )
 
 
@@ -77,11 +61,6 @@ def _doors() -> Iterator[Endpoint]:
     for endpoint in endpoints():
         if isinstance(endpoint.source, type) and issubclass(endpoint.source, IntrospectionView):
             yield endpoint
-
-
-def _scopes_of(endpoint: Endpoint) -> Any:
-    """Return what the view declares, of whatever type."""
-    return endpoint.view.view_initkwargs.get("scopes", endpoint.source.scopes)
 
 
 def _given_to_many() -> Iterator[tuple[str, Sequence[str]]]:

@@ -15,7 +15,7 @@ from tests.support.introspecting import ask
 from tests.support.keys import make_key
 
 SCOPES = {"keys:introspect": "Ask.", "users:read": "Read."}
-IDS = ("keys.E044", "keys.E045", "keys.W045", "keys.W046")
+IDS = ("keys.E044", "keys.W045", "keys.W046")
 
 
 class Subclass(IntrospectionView):
@@ -39,7 +39,7 @@ def test_nothing_is_said_of_a_view_that_can_work(settings: Settings) -> None:
     settings.KEYS = {"SCOPES": SCOPES, "DEFAULT_SCOPES": ["users:read"]}
     for options in ({}, {"keyrings": [DatabaseKeyring(), OldTokens()]}, {"guard": Guard(header="X-Service")}):
         serve(settings, **options)
-        assert [found(check_id) for check_id in (*IDS, "keys.E009", "keys.E023", "keys.W010")] == [[]] * 7
+        assert [found(check_id) for check_id in (*IDS, "keys.E009", "keys.E023", "keys.W010")] == [[]] * 6
 
 
 @pytest.mark.django_db
@@ -51,19 +51,10 @@ def test_keyrings_of_a_wrong_type(settings: Settings, keyrings: Any) -> None:
     assert answer.status_code == 500  # and no "active": false
 
 
-@pytest.mark.django_db
-@pytest.mark.parametrize("scopes", [7, [7], {"keys:introspect": 1}])
-def test_scopes_of_a_wrong_type_open_to_nobody(settings: Settings, scopes: Any) -> None:
-    serve(settings, scopes=scopes)
-    assert "no key may ask" in said("keys.E045")
-    assert ask(make_key("Orders", scopes=["*"]), "0" * 40, path="/ask/").status_code == 403
-
-
-@pytest.mark.parametrize("scopes", [(), None, ""])
+@pytest.mark.parametrize("scopes", [(), []])
 def test_without_scopes_everybody_may_ask(settings: Settings, scopes: Any) -> None:
     serve(settings, scopes=scopes)
     assert "Every key may ask" in said("keys.W046")
-    assert not found("keys.E045")
 
 
 def test_a_scope_that_is_not_registered(settings: Settings) -> None:
@@ -100,7 +91,7 @@ def test_a_scope_that_many_get(settings: Settings, options: dict[str, Any], opti
 def test_options_of_a_wrong_type_stop_no_check(settings: Settings, options: dict[str, Any]) -> None:
     settings.KEYS = options
     serve(settings)
-    assert [found(check_id) for check_id in IDS] == [[]] * 4
+    assert [found(check_id) for check_id in IDS] == [[]] * 3
 
 
 @pytest.mark.django_db
