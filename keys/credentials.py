@@ -218,7 +218,7 @@ def drop_form(request: HttpRequest) -> None:
     request.POST = QueryDict()
     # Else Django reads them again, or for the first time.
     request._files = MultiValueDict()  # type: ignore[attr-defined]
-    request._body = b""  # type: ignore[attr-defined]
+    request._body = b""
 
 
 @cache

@@ -26,6 +26,15 @@ _uses = _meter.create_counter("api_key.uses", unit="{use}", description="Request
 _refusals = _meter.create_counter("api_key.refusals", unit="{refusal}", description="Refused API keys.")
 _changes = _meter.create_counter("api_key.changes", unit="{change}", description="Steps in the lives of API keys.")
 
+# The attributes of a span, by the column of the log that they show.
+_OF_CALLER = {
+    "key_name": "api_key.name", "key_prefix": "api_key.prefix", "owner": "api_key.owner", "reason": "api_key.reason"
+}  # fmt: skip
+_OF_ANOTHER = {
+    "key_name": "api_key.introspected.name", "key_prefix": "api_key.introspected.prefix",
+    "owner": "api_key.introspected.owner", "reason": "api_key.introspected.reason",
+}  # fmt: skip
+
 
 @receiver(signals.key_used)
 def count_use(*, row: Mapping[str, Any], **kwargs: object) -> None:
@@ -39,16 +48,14 @@ def count_refusal(*, row: Mapping[str, Any], **kwargs: object) -> None:
     """Count a refusal by its reason, and add the reason to the request's span."""
     reason = {"api_key.name": row["key_name"], "api_key.reason": row["reason"]}
     _refusals.add(1, {**reason, "api_key.endpoint": row["endpoint"]})
-    _name_on_span(row, {"reason": row["reason"]})
+    _name_on_span(row)
 
 
-def _name_on_span(row: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> None:
-    known = {"name": row["key_name"], "prefix": row["key_prefix"], **(more or {})}
-    if row["owner"]:
-        known["owner"] = row["owner"]
+def _name_on_span(row: Mapping[str, Any]) -> None:
     # Only a use that somebody else asked about has an actor.
-    whose = "api_key.introspected" if row["actor"] else "api_key"
-    trace.get_current_span().set_attributes({f"{whose}.{name}": value for name, value in known.items()})
+    names = _OF_ANOTHER if row["actor"] else _OF_CALLER
+    known = {name: row[column] for column, name in names.items() if row[column] or column.startswith("key_")}
+    trace.get_current_span().set_attributes(known)
 
 
 @receiver(signals.key_life_cycle)
