@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from django.core.exceptions import BadRequest, ImproperlyConfigured, SuspiciousOperation
-from django.http import HttpRequest, JsonResponse, UnreadablePostError
+from django.http import HttpRequest, JsonResponse, RawPostDataException, UnreadablePostError
 from django.http.response import HttpResponseBase
 
 from .. import credentials, moments
@@ -27,6 +27,7 @@ logger = logging.getLogger("api_keys")
 SCOPE = "keys:introspect"
 
 _FORM = "application/x-www-form-urlencoded"
+_LONGEST_FORM = 65_536  # bytes; strangers could have longer ones decoded, as the caller's key is looked at afterwards
 _LONGEST_ADDRESS = 100  # characters; parse_address remembers what it has read
 _SCOPE_TOKEN = re.compile(r"[!#-\[\]-~]+")  # RFC 6749, 3.3: a blank would make two of one
 
@@ -142,8 +143,10 @@ def _question(request: HttpRequest) -> _Question:
         return _Question(mistake=f"Send the token as {_FORM}.")
     request.encoding = "utf-8"  # whatever else it is said to be in (RFC 6749, B)
     try:
-        form = request.POST
-    except (BadRequest, SuspiciousOperation, UnreadablePostError):
+        form = request.POST if _is_short(request) else None
+    except (BadRequest, SuspiciousOperation, UnreadablePostError, RawPostDataException):
+        form = None
+    if form is None:
         return _Question(mistake="The form is too long, or it cannot be read.")
     # What has no value counts as omitted, and whatever else is sent is ignored (RFC 6749, 3.2).
     sent = {name: [value for value in form.getlist(name) if value] for name in ("token", "token_type_hint", "address")}
@@ -156,6 +159,12 @@ def _question(request: HttpRequest) -> _Question:
     if sent["address"] and address is None:
         return _Question(tokens, mistake="The address is none.")
     return _Question(tokens, address)
+
+
+def _is_short(request: HttpRequest) -> bool:
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    # It may be missing under ASGI.
+    return length.isdecimal() and int(length) <= _LONGEST_FORM and len(request.body) <= _LONGEST_FORM
 
 
 def _address(text: str) -> Address | None:

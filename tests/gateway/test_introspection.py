@@ -76,7 +76,7 @@ class TestAnswers:
             "\0",
             "😀",
             " ",
-            "x" * 10**6,
+            "x" * 60_000,
         ]
         answers = [ask(orders, token) for token in refused]
         answers.append(ask(orders, limited, address="203.0.113.7"))
@@ -182,6 +182,7 @@ class TestRequests:
             ("token=a&address=192.0.2.1&address=192.0.2.1", "The form repeats address."),
             ("token=a&" + "x=1&" * 2000, "The form is too long, or it cannot be read."),
             ("token=a&x=" + "x" * 3_000_000, "The form is too long, or it cannot be read."),
+            ("token=" + "%41" * 350_000, "The form is too long, or it cannot be read."),
         ],
     )
     def test_with_a_mistake_are_told_which(self, orders: APIKey, body: str, mistake: str) -> None:
@@ -229,6 +230,21 @@ class TestRequests:
         answer = client.generic(method, f"{ADDRESS}?token={billing.key}", f"token={billing.key}", FORM)
         assert (answer.status_code, answer["Allow"], answer["Cache-Control"]) == (405, "POST", "no-store")
         assert [use[2:] for use in uses()] == [("Orders", "", "introspect", 405)]
+
+
+def test_a_form_that_something_else_has_read_is_a_mistake(settings: Settings, orders: APIKey, billing: APIKey) -> None:
+    settings.MIDDLEWARE = [f"{__name__}.reading", *settings.MIDDLEWARE]
+    assert ask(orders, billing).json()["error"] == "invalid_request"
+
+
+def reading(get_response: Any) -> Any:
+    """Be a middleware that reads what is sent, and leaves nothing."""
+
+    def answer(request: Any) -> Any:
+        request.read()
+        return get_response(request)
+
+    return answer
 
 
 class TestCallers:

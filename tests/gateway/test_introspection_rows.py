@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ import time_machine
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.http import HttpRequest
-from django.test import AsyncClient, TestCase
+from django.test import AsyncClient, Client, TestCase
 from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from pytest_django import Settings
@@ -23,6 +23,7 @@ from keys.models import APIKey, AuditEvent
 from keys.models.audit_event import MANY_NETWORKS
 from keys.verification import Guard
 from tests.support.callers import UNAVAILABLE
+from tests.support.commands import run
 from tests.support.introspecting import ADDRESS, FORM, INACTIVE, ask, uses
 from tests.support.keys import make_key
 from tests.support.log import errors
@@ -385,3 +386,28 @@ class TestTheStream:
         kept = sorted(uses())
         assert [row for row in kept if row[3]] == sorted([ACTIVE[1], *[UNKNOWN[1]] * (WHOLE_ROWS + 1)])
         assert sum(AuditEvent.objects.filter(event="refused").values_list("count", flat=True)) == WHOLE_ROWS + 3
+
+
+def test_the_pages_of_the_log_name_who_asked(admin_client: Client, orders: APIKey, billing: APIKey) -> None:
+    ask(orders, billing, address="203.0.113.7")
+    page = admin_client.get("/admin/keys/auditevent/").text
+    assert "203.0.113.7" in page
+    assert "key:Orders" in page
+    asked = AuditEvent.objects.get(endpoint=ASKED)
+    shown = admin_client.get(f"/admin/keys/auditevent/{asked.pk}/change/").text
+    assert "key:Orders" in shown
+    assert ASKED in shown
+    assert ASKED in admin_client.get("/admin/keys/auditevent/usage/").text
+    for form in ("csv", "jsonl"):
+        export = b"".join(admin_client.get(f"/admin/keys/auditevent/export/{form}/").streaming_content)  # type: ignore[attr-defined]
+        assert b"key:Orders" in export
+
+
+def test_seals_close_over_who_asked(orders: APIKey, billing: APIKey, seal_key: str, settings: Settings) -> None:
+    settings.KEYS = {"SEAL_AFTER": timedelta(0)}
+    ask(orders, billing)
+    assert run("keys_seal").status == 0
+    assert run("keys_verify").status == 0
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE keys_auditevent SET actor = 'key:Shop' WHERE endpoint = %s", [ASKED])
+    assert run("keys_verify").status == 1

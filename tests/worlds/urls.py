@@ -3,11 +3,13 @@
 from django.apps import apps
 from django.urls import URLPattern, URLResolver, path
 
+from keys.gateway import IntrospectionView
 from tests.worlds import views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("orders/", views.Orders.as_view(), name="orders"),
     path("plain-orders/", views.plain_orders, name="plain-orders"),
+    path("introspect/", IntrospectionView.as_view(), name="introspect"),
 ]
 
 if apps.is_installed("django.contrib.admin"):
