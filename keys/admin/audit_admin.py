@@ -42,7 +42,7 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
         css = {"all": ("keys/admin.css",)}
 
     def get_fields(self, request: HttpRequest, obj: AuditEvent | None = None) -> Any:
-        """Return the fields of the event's kind: a life-cycle event has no path, and a request no actor."""
+        """Return the fields of the event's kind: a life-cycle event has no path, and few requests have an actor."""
         # All are read-only, as nobody has the permission to change.
         has_owner = owners.are_on() and obj is not None and obj.owner
         subject = ["of_key", "key_prefix", *(["owner_shown"] if has_owner else [])]
@@ -53,8 +53,9 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
         reason = ["reason"] if obj is not None and obj.reason else []
         if obj is not None and obj.is_from_many_networks:
             return ["moment", "event", *reason, "status", "count", "detail"]
+        asked = ["actor"] if obj is not None and obj.actor else []
         answer = ["method", "path", "endpoint", "status", "duration_ms"]
-        return ["moment", "event", *reason, *subject, *answer, "address", "user_agent", "request_id", "count"]
+        return ["moment", "event", *reason, *subject, *asked, *answer, "address", "user_agent", "request_id", "count"]
 
     def get_list_display(self, request: HttpRequest) -> Any:
         columns = super().get_list_display(request)
@@ -161,6 +162,8 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
     def who(self, event: AuditEvent) -> str | None:
         if event.is_from_many_networks:
             return str(_("many networks"))
-        if event.actor or event.address is None:
+        if event.address is None:
             return event.actor or None
-        return format_html('{}<div class="keys-agent">{}</div>', event.address, event.user_agent)
+        # Of a key that a service asked about: who presented it to the service.
+        beside = event.actor or event.user_agent
+        return format_html('{}<div class="keys-agent">{}</div>', event.address, beside)

@@ -105,6 +105,8 @@ def variables(used: Iterable[KeyUsage], only: str | None = None) -> list[KeyUsag
         name = logged_name(ring.name)
         holder = found.setdefault(name, KeyUsage(name))
         holder.is_read, holder.is_set = True, EnvironmentKeyring(ring.variable).is_configured()
+        if ring not in endpoint.keyrings:
+            continue  # services ask about its keys there
         row = holder.rows.setdefault(endpoint.name, ApiLine(endpoint.name, endpoint.address))
         if holder.is_set and not ring.is_configured():
             row.switched_off_by = ring.enabled_by or ""

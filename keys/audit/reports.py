@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 
 from .. import environment, moments
 from ..models import APIKey, AuditEvent, owners
-from ..models.audit_event import TRAFFIC, AuditEventQuerySet
+from ..models.audit_event import INTROSPECTION, TRAFFIC, AuditEventQuerySet
 from .reach import FIRST, SLACK, Reach, day, has_dead_clock, reach
 
 Event = AuditEvent.Event
@@ -52,6 +52,11 @@ class Usage:
     last_at: datetime
     last_used_at: datetime | None
     owner: str = ""
+
+    @property
+    def called(self) -> str:
+        """What it called: the path, or which service has asked about the key."""
+        return self.endpoint if self.endpoint.startswith(INTROSPECTION) else self.path
 
     @property
     def came_from(self) -> str:

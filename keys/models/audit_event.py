@@ -317,6 +317,7 @@ WIDTHS: Mapping[str, int] = {field.attname: field.max_length for field in EVENT_
 # What a row that counts refusals from many networks leaves blank; its `detail` says what it is.
 OF_ONE_REQUEST = ("method", "path", "endpoint", "duration_ms", "address", "user_agent", "request_id", "actor")
 MANY_NETWORKS = "from many networks"
+INTROSPECTION = "introspection:"  # begins the endpoint of a use about which a service has asked, whose key follows
 BLANK: Row = {field.attname: field.get_default() if field.has_default() else None for field in EVENT_FIELDS}
 
 

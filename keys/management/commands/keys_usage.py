@@ -102,7 +102,7 @@ class Command(KeysCommand):
     def _line(self, line: Usage) -> Line:
         owner = [str(Standing(line.owner, self._names.get(line.owner, "")))] if ownership.are_shown() else []
         cells: list[str | int] = [
-            line.key_name or "(unknown key)", line.key_prefix, *owner, line.path, line.came_from or "?",
+            line.key_name or "(unknown key)", line.key_prefix, *owner, line.called, line.came_from or "?",
             line.user_agent, line.uses, line.died, line.refusals, ago(line.last_at),
         ]  # fmt: skip
         return Line(cells, self.style.WARNING if line.refusals or line.died else str)
