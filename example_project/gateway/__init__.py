@@ -1,1 +1,1 @@
-"""Configurations of proxies that ask the auth service about each request, and what runs them: tests, demo, benchmark."""
+"""Configurations of proxies that ask the auth service about each request, and what runs them."""

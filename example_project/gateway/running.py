@@ -51,7 +51,7 @@ def configured(text: str, **addresses: str) -> str:
 
 def program(name: str) -> str | None:
     """Return the path of a program, also of one for administrators; None if it is not installed."""
-    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"]))
+    return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin")
 
 
 def program_of(configuration: str) -> str | None:
