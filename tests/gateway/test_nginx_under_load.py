@@ -286,9 +286,11 @@ def check_rows(all_told: list[Told], cases: dict[str, Case], log_away: Incident)
     for row in AuditEvent.objects.filter(event__in=["used", "refused"]):
         rows.setdefault(row.request_id, []).append(row)
     for reason in STRANGERS:
-        counted = sum(row.count for told_rows in rows.values() for row in told_rows if row.reason == reason)
-        refused = [told for told in all_told if cases[told.case].reason == reason and told.status != 503]
-        assert counted == len(refused), reason
+        strangers = [row for told_rows in rows.values() for row in told_rows if row.reason == reason]
+        statuses = Counter(told.status == 503 for told in all_told if cases[told.case].reason == reason)
+        # One that was told 503 may have been counted in memory, and written when the log was back.
+        counted = sum(row.count for row in strangers)
+        assert statuses[False] <= counted <= statuses.total(), (reason, [(row.at, row.count) for row in strangers])
     for told in all_told:
         case, found = cases[told.case], rows.get(told.request_id, [])
         if is_strangers(case):
