@@ -23,11 +23,6 @@ from tests.support.servers import WSGI
 PACKAGES = {"nginx.conf": "nginx-light", "Caddyfile": "caddy", "haproxy.cfg": "haproxy"}
 
 
-def missing_packages() -> list[str]:
-    """Return Debian's packages for the proxies that are not here."""
-    return sorted(package for configuration, package in PACKAGES.items() if program_of(configuration) is None)
-
-
 def require_proxy(configuration: str) -> None:
     """Skip the test, or fail in CI, if the proxy of the configuration is not installed."""
     if program_of(configuration) is not None:
