@@ -60,7 +60,8 @@ def test_every_block_is_run_by_a_test() -> None:
         ("docs/day-after.md", "## The day on which the old one goes", "sh"): 1,
         ("docs/environment-keys.md", "# Keys from the environment", "python"): 1,
         ("docs/environment-keys.md", "## From a shared key to one of its own", "python"): 1,
-        ("docs/gateway.md", "## nginx", "nginx"): 3,  # by tests/gateway/test_nginx.py
+        # By tests/gateway/test_nginx.py. Pygments cannot read nginx's expressions with braces.
+        ("docs/gateway.md", "## nginx", "text"): 3,
         ("docs/gateway.md", "### What the question costs", "sh"): 1,  # takes long
         ("docs/guarding.md", "## In which header", "python"): 1,
         ("docs/guarding.md", "## Answers in your own form", "python"): 1,  # by tests/guarding/test_refusal_response.py
