@@ -73,7 +73,7 @@ class AuthService:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.terminate()
+            self._process.send_signal(signal.SIGQUIT)  # without patience for kept connections
             self._ended()
 
     def said(self) -> str:
