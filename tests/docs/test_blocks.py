@@ -67,6 +67,9 @@ def test_every_block_is_run_by_a_test() -> None:
         ("docs/gateway.md", "## A service asks about a key", "python"): 1,
         ("docs/gateway.md", "## A service asks about a key", "sh"): 1,
         ("docs/gateway.md", "## A service asks about a key", "json"): 1,
+        # By tests/gateway/test_nginx.py. Pygments cannot read nginx's expressions with braces.
+        ("docs/gateway.md", "## nginx", "text"): 3,
+        ("docs/gateway.md", "### What the question costs", "sh"): 1,  # takes long
         ("docs/guarding.md", "## In which header", "python"): 1,
         ("docs/guarding.md", "## Answers in your own form", "python"): 1,  # by tests/guarding/test_refusal_response.py
         ("docs/guarding.md", "## Django Ninja", "python"): 2,  # one of them by tests/guarding/test_login_required.py
