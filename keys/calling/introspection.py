@@ -46,11 +46,12 @@ class Question:
     """One question about a token, whose text is nowhere shown.
 
     Whatever was sent as a key can be asked about, so that the service has every attempt on its log. Of a text that is
-    too long for a key no more is sent than shows that.
+    too long for a key no more is sent than shows that. Nothing at all is a key to nobody, and no form can ask about it
+    (RFC 6749, 3.2).
     """
 
     def __init__(self, base_url: str, path: str, token: str, address: str | None, request_id: str | None) -> None:
-        self.asked_at = monotonic()
+        self.asked_at, self.is_blank = monotonic(), not token
         self.url = f"{base_url.rstrip('/')}/{path.lstrip('/')}"
         fields = {"token": token[: MAX_PRESENTED_LENGTH + 1]} | ({"address": address} if address else {})
         self.form = Secret(urlencode(fields, errors="surrogatepass"))
@@ -88,7 +89,9 @@ class Memory:
         return Memory, ()
 
     def recall(self, question: Question, max_age: float) -> Introspection | None:
-        """Return what was answered to this question within the last `max_age` seconds; None if nothing was."""
+        """Return what was answered to this question within the last `max_age` seconds; None if it has to be asked."""
+        if question.is_blank:
+            return Introspection(active=False)
         asked_at, end, answer = self._answers.get(question.digest, (0.0, 0.0, None))
         is_fresh = max_age > 0 and question.asked_at < asked_at + max_age and question.asked_at < end
         return deepcopy(answer) if is_fresh else None

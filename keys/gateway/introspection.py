@@ -3,12 +3,15 @@
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 
 from django.core.exceptions import BadRequest, ImproperlyConfigured, SuspiciousOperation
+from django.core.files.uploadhandler import FileUploadHandler, SkipFile
 from django.http import HttpRequest, JsonResponse, RawPostDataException, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 
 from .. import credentials, moments
@@ -26,7 +29,8 @@ logger = logging.getLogger("api_keys")
 
 SCOPE = "keys:introspect"
 
-_FORM = "application/x-www-form-urlencoded"
+# The first is that of the RFC. Many a tool sends the other.
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _LONGEST_FORM = 65_536  # bytes; strangers could have longer ones decoded, as the caller's key is looked at afterwards
 _LONGEST_ADDRESS = 100  # characters; parse_address remembers what it has read
 _SCOPE_TOKEN = re.compile(r"[!#-\[\]-~]+")  # RFC 6749, 3.3: a blank would make two of one
@@ -39,6 +43,17 @@ class _Question:
     tokens: tuple[Secret, ...] = ()
     address: Address | None = None
     mistake: str = ""
+
+
+class _NoFile(FileUploadHandler):
+    """Passes over the files of a form, which could hold a key and be written to the disk."""
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        raise SkipFile
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> None: ...
+
+    def file_complete(self, file_size: int) -> None: ...
 
 
 def _as_asked(request: HttpRequest) -> Subject:
@@ -138,13 +153,14 @@ def _question_in(request: HttpRequest) -> _Question:
 def _question(request: HttpRequest) -> _Question:
     if request.method != "POST":
         return _Question()
-    # Of any other kind nothing is read: files of a multipart form would be written to the disk.
-    if request.content_type != _FORM:
-        return _Question(mistake=f"Send the token as {_FORM}.")
+    if request.content_type not in _FORMS:
+        return _Question(mistake=f"Send the token as {_FORMS[0]}.")
     request.encoding = "utf-8"  # whatever else it is said to be in (RFC 6749, B)
+    with suppress(AttributeError):  # a middleware has read the form
+        request.upload_handlers = [_NoFile(request)]
     try:
         form = request.POST if _is_short(request) else None
-    except (BadRequest, SuspiciousOperation, UnreadablePostError, RawPostDataException):
+    except (BadRequest, SuspiciousOperation, MultiPartParserError, UnreadablePostError, RawPostDataException):
         form = None
     if form is None:
         return _Question(mistake="The form is too long, or it cannot be read.")

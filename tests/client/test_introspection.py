@@ -60,9 +60,14 @@ def test_a_request_id_that_no_header_can_carry_is_not_sent(service: RecordingSer
 
 def test_whatever_was_sent_as_a_key_is_asked_about(service: RecordingService, ask: Ask) -> None:
     service.answers[PATH] = [NO]
-    for token in ("", " ", "é", "key\0", "a&active=true+%", "line\nline", "🔑", TOKEN + "\n"):
+    for token in (" ", "é", "key\0", "a&active=true+%", "line\nline", "🔑", TOKEN + "\n"):
         assert not ask(token).is_active
         assert fields(service) == {"token": [token]}
+
+
+def test_nothing_is_no_key_and_cannot_be_asked_about(service: RecordingService, ask: Ask) -> None:
+    assert ask("") == {"active": False}
+    assert not service.received
 
 
 def test_what_is_no_text_is_asked_about(service: RecordingService, ask: Ask) -> None:

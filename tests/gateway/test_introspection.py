@@ -194,10 +194,7 @@ class TestRequests:
         assert uses() == [("used", "", "Orders", "", "introspect", 400)]
 
     def test_of_another_kind_are_not_read(self, orders: APIKey, billing: APIKey) -> None:
-        multipart = b'--b\r\nContent-Disposition: form-data; name="token"\r\n\r\n%s\r\n--b--\r\n' % billing.key.encode()
         for body, kind in (
-            (multipart, "multipart/form-data; boundary=b"),
-            (multipart, "multipart/form-data"),
             (f'{{"token": "{billing.key}"}}', "application/json"),
             ("[" * 100_000, "application/json"),
             (f"token={billing.key}", "text/plain"),
@@ -206,6 +203,12 @@ class TestRequests:
             answer = send(orders, body, kind)
             assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request"), kind
             assert FORM in answer.json()["error_description"]
+
+    def test_in_parts_are_read_too(self, orders: APIKey, billing: APIKey) -> None:
+        multipart = b'--b\r\nContent-Disposition: form-data; name="token"\r\n\r\n%s\r\n--b--\r\n' % billing.key.encode()
+        assert is_active(send(orders, multipart, "multipart/form-data; boundary=b"))
+        for body, kind in ((multipart, "multipart/form-data"), (multipart[:40], "multipart/form-data; boundary=b")):
+            assert send(orders, body, kind).json()["error"] == "invalid_request"
 
     @pytest.mark.parametrize("charset", ["utf-8", "UTF8", "latin-1", "utf-16", "hex", "no-such", "rot13"])
     def test_are_utf_8_whatever_they_say(self, orders: APIKey, billing: APIKey, charset: str) -> None:
