@@ -89,6 +89,11 @@ class Endpoint:
         return [*decorated, *(guard for guard in map(guard_of, self.authenticators) if guard is not None)]
 
     @property
+    def is_gateway(self) -> bool:
+        """Whether requests ask it about others, which the log names instead."""
+        return any(guard.subject is not None for guard in self._all_guards)
+
+    @property
     def acts_as_owner(self) -> bool:
         """Whether `request.user` may be the owner of the key."""
         return any(guard.acts_as_owner for guard in self._all_guards)

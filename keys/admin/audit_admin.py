@@ -17,21 +17,21 @@ from ..models import APIKey, AuditEvent, owners
 from ..templatetags.keys_admin import event_badge, event_subject
 from . import export
 from .finding import BEFORE, SecretSafeSearch
-from .log_filters import KeyFilter, ReasonFilter, StatusFilter, WhenFilter
+from .log_filters import EndpointFilter, KeyFilter, ReasonFilter, StatusFilter, WhenFilter
 from .log_list import LOOKED_AT, AuditChangeList
 from .owner_filters import EventOwnerFilter
 from .owner_lookup import OwnerLookup
 from .pages import OWNER, address
 from .usage_page import UsagePage
 
-ADDRESSABLE = {"key", OWNER, "when", "status", "event__exact", "reason__exact"}
+ADDRESSABLE = {"key", OWNER, "when", "status", EndpointFilter.parameter_name, "event__exact", "reason__exact"}
 
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("moment", "what", "of_key", "owner_shown", "subject", "who")
     readonly_fields = ("moment", "of_key", "owner_shown", "pruned", "changed")
-    list_filter = (WhenFilter, "event", ("reason", ReasonFilter), StatusFilter, KeyFilter, EventOwnerFilter)
+    list_filter = (WhenFilter, "event", ("reason", ReasonFilter), StatusFilter, KeyFilter, EndpointFilter, EventOwnerFilter)
     list_per_page = 50
     sortable_by = ()
     show_full_result_count = False
@@ -42,7 +42,7 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
         css = {"all": ("keys/admin.css",)}
 
     def get_fields(self, request: HttpRequest, obj: AuditEvent | None = None) -> Any:
-        """Return the fields of the event's kind: a life-cycle event has no path, and a request no actor."""
+        """Return the fields of the event's kind: a life-cycle event has no path, and few requests have an actor."""
         # All are read-only, as nobody has the permission to change.
         has_owner = owners.are_on() and obj is not None and obj.owner
         subject = ["of_key", "key_prefix", *(["owner_shown"] if has_owner else [])]
@@ -54,7 +54,8 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
         if obj is not None and obj.is_from_many_networks:
             return ["moment", "event", *reason, "status", "count", "detail"]
         answer = ["method", "path", "endpoint", "status", "duration_ms"]
-        return ["moment", "event", *reason, *subject, *answer, "address", "user_agent", "request_id", "count"]
+        actor = ["actor"] if obj is not None and obj.actor else []
+        return ["moment", "event", *reason, *subject, *answer, *actor, "address", "user_agent", "request_id", "count"]
 
     def get_list_display(self, request: HttpRequest) -> Any:
         columns = super().get_list_display(request)
@@ -161,6 +162,6 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
     def who(self, event: AuditEvent) -> str | None:
         if event.is_from_many_networks:
             return str(_("many networks"))
-        if event.actor or event.address is None:
+        if event.address is None or not event.is_request:
             return event.actor or None
-        return format_html('{}<div class="keys-agent">{}</div>', event.address, event.user_agent)
+        return format_html('{}<div class="keys-agent">{}</div>', event.address, event.actor or event.user_agent)

@@ -11,9 +11,8 @@ from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
 from ..conf import conf
+from ..models.audit_event import GATEWAY
 from ..verification import Subject
-
-ENDPOINT = "gateway:"
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*", re.IGNORECASE)
 _CONTRADICTION = "The headers that name the request contradict each other."
@@ -26,8 +25,8 @@ def asked_about(request: HttpRequest) -> Subject:
     two headers that contradict each other are a contradiction: the proxy has set one, and a client the other.
     """
     if conf.TRUSTED_PROXIES <= 0:
-        return Subject({"endpoint": ENDPOINT + _own_host(request)})
-    told = {"endpoint": ENDPOINT + (_forwarded_host(request) or _own_host(request))}
+        return Subject({"endpoint": GATEWAY + _own_host(request)})
+    told = {"endpoint": GATEWAY + (_forwarded_host(request) or _own_host(request))}
     if is_path_captured(request):
         return Subject({**told, "path": f"/{_captured(request)}"})
     methods, addresses = _sent(request, "METHOD"), _sent(request, "URI")

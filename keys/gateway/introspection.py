@@ -8,12 +8,12 @@ from django.http.response import HttpResponseBase
 from .. import moments
 from ..authentication import ServicePrincipal
 from ..keyrings import DatabaseKeyring, Holder, Keyring
+from ..models.audit_event import INTROSPECTION
 from ..networks import Address, parse_address
 from ..verification import UNAVAILABLE_DETAIL, Guard, Subject, check_for_other, conclude
 from .doors import KeyView
 
 SCOPE = "keys:introspect"
-ENDPOINT = "introspection:"
 
 
 class IntrospectionView(KeyView):
@@ -47,7 +47,7 @@ class IntrospectionView(KeyView):
         actor = ServicePrincipal(caller).actor_name
         guard = Guard(self.guard.header, self.guard.keyword, self.keyrings)
         use = check_for_other(
-            request, guard, token, address, Subject({"actor": actor, "endpoint": ENDPOINT + caller.name})
+            request, guard, token, address, Subject({"actor": actor, "endpoint": INTROSPECTION + caller.name})
         )
         if use.is_unavailable:
             return self.refuse(request, 503, UNAVAILABLE_DETAIL)
