@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import urlsplit
 
+from .calling.introspection import PATH, Introspection, Memory, Question
 from .calling.keychain import KeyChain, Secret, folder_of_caller
 
 try:
@@ -74,7 +75,7 @@ class APIKeySession(requests.Session):
     Raises ValueError if `base_url` is no plain http(s) URL, or a key cannot be a header. A pickle holds the keys.
     """
 
-    __attrs__ = [*requests.Session.__attrs__, "base_url", "timeout", "_origin", "_keys", "_bearer"]
+    __attrs__ = [*requests.Session.__attrs__, "base_url", "timeout", "_origin", "_keys", "_bearer", "_memory"]
     _owns_connections = True
 
     def __init__(
@@ -87,6 +88,7 @@ class APIKeySession(requests.Session):
         self.base_url, self.timeout = base_url.rstrip("/"), timeout
         self._origin = origin_of(requests.Request("GET", base_url).prepare().url)
         self._keys, self._bearer = KeyChain(key or "", next_key, variable, folder_of_caller()), Secret("")
+        self._memory = Memory()
         policy = CarefulRetry(retries, status_forcelist=(502, 503, 504), backoff_factor=0.5, raise_on_status=False)
         for scheme in ("https://", "http://"):
             self.mount(scheme, requests.adapters.HTTPAdapter(max_retries=policy))
@@ -114,6 +116,31 @@ class APIKeySession(requests.Session):
         session._bearer, session._owns_connections = Secret(f"Bearer {token.strip()}", "The user's JWT"), False
         return session
 
+    def introspect(
+        self, token: str, *, address: str | None = None, max_age: float = 0, path: str = PATH,
+        request_id: str | None = None,
+    ) -> Introspection:  # fmt: skip
+        """Ask the service about a key that somebody has sent to us, as it was sent. This session's own key asks.
+
+        `address` and `request_id` are those of whoever sent it: keys may be limited to networks, and the service's log
+        names both. An answer that a key is active is remembered, and repeated to the same question for `max_age`
+        seconds: so long a key goes on here that was ended there.
+
+        Raises KeyRefused if our own key is refused, and another `requests.RequestException` if the service does not
+        say whether the key is active. Nothing is repeated, and no redirect is followed.
+        """
+        question = Question(self.base_url, path, token, address, request_id)
+        del token  # error reports show the variables of this frame
+        if (known := self._memory.recall(question, max_age)) is not None:
+            return known
+        response = self.post(question.url, data=question.form, headers=question.headers, allow_redirects=False)
+        try:
+            answer = question.read(response.status_code, response.content)
+        except ValueError as error:
+            raise requests.HTTPError(str(error), response=response) from None
+        self._memory.keep(question, answer, max_age)
+        return answer
+
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
         request, url = copy.copy(request), str(request.url)
         if not re.match(r"[a-z][a-z0-9+.-]*://", url, re.IGNORECASE):
@@ -124,6 +151,17 @@ class APIKeySession(requests.Session):
             credentials = {HEADER: self._keys.current, "Authorization": self._bearer}
             prepared.headers.update({name: value for name, value in credentials.items() if value})
         return prepared
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Called for each answer, followed or not. What is no address is an error of requests, as any other."""
+        try:
+            target: str | None = super().get_redirect_target(resp)
+            urlsplit(target or "")
+        except ValueError:
+            resp.close()
+            text = f"{self.base_url} answered {resp.status_code}, and leads to what is no address."
+            raise requests.exceptions.InvalidURL(text, response=resp) from None
+        return target
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Called for each redirect; requests itself would send X-API-Key to any host."""

@@ -124,6 +124,17 @@ def test_the_next_hop_of_a_redirect(
     assert following.headers.get("X-API-Key") == (KEY if is_origin else None)
 
 
+@pytest.mark.parametrize("location", ["http://[/", "caf\xe9"])
+@pytest.mark.parametrize("follow", [True, False])
+def test_a_redirect_to_what_is_no_address_is_an_error_of_requests(
+    service: RecordingService, session: APIKeySession, location: str, follow: bool
+) -> None:
+    service.answers["/away"] = [redirect(location)]
+    with pytest.raises(requests.exceptions.InvalidURL, match=f"{service.url} answered 302") as caught:
+        session.get("/away", allow_redirects=follow)
+    assert caught.value.response is not None
+
+
 def test_a_request_whose_address_was_changed_takes_no_key_along(
     stranger: RecordingService, session: APIKeySession
 ) -> None:
