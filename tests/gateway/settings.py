@@ -1,0 +1,7 @@
+"""The tests' settings, for the example behind one proxy."""
+
+from tests.settings import *  # noqa: F403
+from tests.settings import KEYS
+
+ROOT_URLCONF = "example_project.urls"
+KEYS = {**KEYS, "TRUSTED_PROXIES": 1}
