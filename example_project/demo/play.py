@@ -169,6 +169,6 @@ class Play:
         self.page.write(f"  own keys     {self.auth.url}/account/keys/  with the same")
         if self.gateway is not None:
             self.page.write(f"  gateway      {self.gateway.url}/orders/7/  opens to a key with orders:read:")
-            self.page.write(f'  {MAKE_A_KEY} \\')
+            self.page.write(f"  {MAKE_A_KEY} \\")
             self.page.write(f"       {self.gateway.url}/orders/7/")
         self.page.write(f"  TTS backend  {self.tts.url}/greetings/?user={anna.pk}")

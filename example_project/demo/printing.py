@@ -60,7 +60,8 @@ class Page:
             what += f" ({event.count})"
         key = _fit(f"{event.key_name} {event.key_prefix}", 27).strip()
         if not event.method:
-            self.write(f"{event.at:%H:%M:%S} {_fit(what, 20)} {_fit(key, 27)} {_fit(event.detail or f'by {event.actor}', 42).rstrip()}")
+            note = _fit(event.detail or f"by {event.actor}", 42).rstrip()
+            self.write(f"{event.at:%H:%M:%S} {_fit(what, 20)} {_fit(key, 27)} {note}")
             return
         status = "---" if event.status is None else str(event.status)
         duration = "" if event.duration_ms is None else f"{event.duration_ms}ms"

@@ -8,7 +8,8 @@ import requests
 from django.conf import settings
 from django.http import HttpRequest
 
-from keys.client import APIKeySession, Introspection
+from keys.calling.introspection import Introspection
+from keys.client import APIKeySession
 
 
 @dataclass(frozen=True)

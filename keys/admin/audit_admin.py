@@ -31,7 +31,15 @@ ADDRESSABLE = {"key", OWNER, "when", "status", EndpointFilter.parameter_name, "e
 class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("moment", "what", "of_key", "owner_shown", "subject", "who")
     readonly_fields = ("moment", "of_key", "owner_shown", "pruned", "changed")
-    list_filter = (WhenFilter, "event", ("reason", ReasonFilter), StatusFilter, KeyFilter, EndpointFilter, EventOwnerFilter)
+    list_filter = (
+        WhenFilter,
+        "event",
+        ("reason", ReasonFilter),
+        StatusFilter,
+        KeyFilter,
+        EndpointFilter,
+        EventOwnerFilter,
+    )
     list_per_page = 50
     sortable_by = ()
     show_full_result_count = False

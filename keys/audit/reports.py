@@ -69,9 +69,7 @@ def _came_from(address: str | None, path: str) -> str:
     return address or ("" if path else _("many networks"))
 
 
-def usage(
-    *, since: datetime, key: APIKey | str | None = None, owner: str = "", endpoint: str = ""
-) -> list[Usage]:
+def usage(*, since: datetime, key: APIKey | str | None = None, owner: str = "", endpoint: str = "") -> list[Usage]:
     """Return who used what, from where, since that time: by key, the latest use first.
 
     `key` limits the report to one key or, as text, to all keys of that name or prefix, or to `env:VARIABLE`; `owner`

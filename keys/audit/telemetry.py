@@ -2,8 +2,8 @@
 
 The attributes are `api_key.name`, `api_key.prefix`, `api_key.owner` of a key that has one, and, for a refusal,
 `api_key.reason`. The counters are `api_key.uses`, `api_key.refusals` and `api_key.changes`, without an address or an
-owner, as a label should have few values: beyond `MOST_HOSTS` the hosts of a gateway share one. With a stream, the gauges `api_key.audit.backlog` and `api_key.audit.lag` give
-its number of entries, and the age of the oldest in seconds.
+owner, as a label should have few values: beyond `MOST_HOSTS` the hosts of a gateway share one. With a stream, the
+gauges `api_key.audit.backlog` and `api_key.audit.lag` give its number of entries, and the age of the oldest in seconds.
 """
 
 from collections.abc import Iterable, Mapping

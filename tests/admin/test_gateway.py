@@ -68,8 +68,8 @@ def test_the_list_names_the_service_that_asked(admin_client: Client) -> None:
 def test_all_that_happens_at_a_host_is_found(admin_client: Client) -> None:
     key = make_key("Shop")
     for host in ("orders.example", "billing.example"):
-        for path in ("/a/1/", "/b/"):
-            ask(key, host, path)
+        for called in ("/a/1/", "/b/"):
+            ask(key, host, called)
     ask(STRANGER, "orders.example", "/b/")
     at_orders = [(ORDERS, "/b/"), (ORDERS, "/b/"), (ORDERS, "/a/1/")]
     for query, expected in [
@@ -101,13 +101,13 @@ def test_a_host_is_looked_for_a_part_at_a_time(admin_client: Client, monkeypatch
 
 
 def offered(client: Client, **query: str) -> list[str]:
-    (found,) = [one for one in client.get(LOG, query).context["cl"].filter_specs if isinstance(one, log_filters.EndpointFilter)]
+    (found,) = [
+        one for one in client.get(LOG, query).context["cl"].filter_specs if isinstance(one, log_filters.EndpointFilter)
+    ]
     return [value for value, _ in found.lookup_choices]
 
 
-def test_the_filter_offers_what_keys_were_used_at_lately(
-    admin_client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_filter_offers_what_keys_were_used_at_lately(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     key = make_key("Shop")
     ask(key, "orders.example", "/")
     ask(STRANGER, "made-up.example", "/")
@@ -128,8 +128,8 @@ def test_a_host_that_is_longer_than_its_column_is_found(admin_client: Client) ->
 
 def test_the_usage_names_each_host_and_leads_to_its_events(admin_client: Client) -> None:
     key, service = make_key("Shop"), make_key("Orders", scopes=["keys:introspect"])
-    for path in ("/a/", "/b/"):
-        ask(key, "orders.example", path)
+    for called in ("/a/", "/b/"):
+        ask(key, "orders.example", called)
     ask(key, "billing.example", "/")
     introspect(service, key.key)
     page = admin_client.get(USAGE)
@@ -138,7 +138,6 @@ def test_the_usage_names_each_host_and_leads_to_its_events(admin_client: Client)
         ORDERS: (2, ""), BILLING: (1, ""), "introspection:Orders": (1, ""),
     }  # fmt: skip
     assert f'<a href="{LOG}?endpoint=gateway%3Aorders.example">{ORDERS}</a></td>' in text_of(page)
-
 
 
 VARIABLE = Guard(keyrings=(EnvironmentKeyring("SHARED_BEHIND_THE_GATEWAY"),))
@@ -157,9 +156,7 @@ def test_a_variable_that_is_used_behind_a_gateway_is_not_unused_there(
 
     def rows() -> dict[str, int]:
         (variable,) = [
-            one
-            for one in admin_client.get(USAGE).context["variables"]
-            if one.name == "env:SHARED_BEHIND_THE_GATEWAY"
+            one for one in admin_client.get(USAGE).context["variables"] if one.name == "env:SHARED_BEHIND_THE_GATEWAY"
         ]
         return {row.api: row.uses for row in variable.rows.values()}
 

@@ -26,7 +26,8 @@ def visits(transactional_db: None) -> list[Callable[[Page], object]]:
             at=timezone.now() - timedelta(hours=7 * number), api_key=key, key_name=key.name, key_prefix=key.prefix,
             event="refused" if number % 5 == 0 else "used", reason="address" if number % 5 == 0 else "",
             method="GET", path=f"/api/v1/users/internal/{number}/with/a/long/path/", status=200, duration_ms=12,
-            endpoint=f"gateway:{'a-long-label.' * 8}example" if number % 3 else "users-internal", address="2001:db8:1234:5678:9abc:def0:1234:5678", user_agent="python-requests/2",
+            endpoint=f"gateway:{'a-long-label.' * 8}example" if number % 3 else "users-internal",
+            address="2001:db8:1234:5678:9abc:def0:1234:5678", user_agent="python-requests/2",
         )  # fmt: skip
     AuditEvent.objects.create(
         at=timezone.now(), api_key=key, key_name=key.name, key_prefix=key.prefix, event="used", method="POST",

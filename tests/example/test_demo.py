@@ -268,7 +268,9 @@ def test_fails_on_another_audit_log(stage: Stage, cast: Cast) -> None:
 def test_fails_when_a_service_is_gone(stage: Stage, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        stage.services[AUTH_SERVICE].port = free.getsockname()[1]
+        service = stage.services[AUTH_SERVICE]
+        assert isinstance(service, Service)
+        service.port = free.getsockname()[1]
         with pytest.raises(CommandError, match=r"(?s)whoami/: no answer.*what happened"):
             play(stage, Call(NOBODY, WHOAMI, 401))
 
