@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
+from django.utils.datastructures import MultiValueDict
 from django.views.debug import SafeExceptionReporterFilter, get_exception_reporter_filter
 
 from .conf import conf
@@ -207,6 +208,17 @@ def hide_from_reports(request: HttpRequest) -> None:
         kind: Any = type(held)
         hiding.__class__ = _hiding(kind)
         request.exception_reporter_filter = hiding
+
+
+def drop_form(request: HttpRequest) -> None:
+    """Leave no form on the request, which may hold a key: error reports and what logs forms then find none.
+
+    What nobody has read yet is not read any more.
+    """
+    request.POST = QueryDict()
+    # Else Django reads them again, or for the first time.
+    request._files = MultiValueDict()  # type: ignore[attr-defined]
+    request._body = b""
 
 
 @cache

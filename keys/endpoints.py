@@ -89,11 +89,6 @@ class Endpoint:
         return [*decorated, *(guard for guard in map(guard_of, self.authenticators) if guard is not None)]
 
     @property
-    def is_gateway(self) -> bool:
-        """Whether requests ask it about others, which the log names instead."""
-        return any(guard.subject is not None for guard in self._all_guards)
-
-    @property
     def acts_as_owner(self) -> bool:
         """Whether `request.user` may be the owner of the key."""
         return any(guard.acts_as_owner for guard in self._all_guards)
@@ -158,6 +153,17 @@ class Endpoint:
     def keyrings(self) -> list[Keyring]:
         """The keyrings whose keys open this view."""
         return [ring for guard in self.guards for ring in guard.keyrings]
+
+    @property
+    def searched(self) -> list[Guard]:
+        """The guards, and what says where the view looks for keys that its callers ask about."""
+        asked = getattr(self.view, "api_key_asked", None)
+        return [*self.guards, *([asked] if isinstance(asked, Guard) else [])]
+
+    @property
+    def searched_keyrings(self) -> list[Keyring]:
+        """The keyrings whose keys open this view, or are asked about there."""
+        return [ring for guard in self.searched for ring in guard.keyrings]
 
     @property
     def asks_for_a_key(self) -> bool:
@@ -227,18 +233,18 @@ def enclosed_in(function: Any) -> Iterator[Any]:
 
 
 def environment_keyrings() -> list[tuple[Endpoint, EnvironmentKeyring]]:
-    """Return each keyring that reads a variable, with a view that it opens."""
+    """Return each keyring that reads a variable, with a view that it opens or that is asked about its keys."""
     return [
         (endpoint, ring)
         for endpoint in endpoints()
-        for ring in endpoint.keyrings
+        for ring in endpoint.searched_keyrings
         if isinstance(ring, EnvironmentKeyring)
     ]
 
 
 def legacy_keyrings() -> list[LegacyKeyring]:
     """Return the keyrings of the project's views that ask another system, each once."""
-    found = (ring for endpoint in endpoints() for ring in endpoint.keyrings)
+    found = (ring for endpoint in endpoints() for ring in endpoint.searched_keyrings)
     return list(dict.fromkeys(ring for ring in found if isinstance(ring, LegacyKeyring)))
 
 

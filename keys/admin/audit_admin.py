@@ -61,9 +61,9 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
         reason = ["reason"] if obj is not None and obj.reason else []
         if obj is not None and obj.is_from_many_networks:
             return ["moment", "event", *reason, "status", "count", "detail"]
+        asked = ["actor"] if obj is not None and obj.actor else []
         answer = ["method", "path", "endpoint", "status", "duration_ms"]
-        actor = ["actor"] if obj is not None and obj.actor else []
-        return ["moment", "event", *reason, *subject, *answer, *actor, "address", "user_agent", "request_id", "count"]
+        return ["moment", "event", *reason, *subject, *asked, *answer, "address", "user_agent", "request_id", "count"]
 
     def get_list_display(self, request: HttpRequest) -> Any:
         columns = super().get_list_display(request)
@@ -170,6 +170,8 @@ class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: i
     def who(self, event: AuditEvent) -> str | None:
         if event.is_from_many_networks:
             return str(_("many networks"))
-        if event.address is None or not event.is_request:
+        if event.address is None:
             return event.actor or None
-        return format_html('{}<div class="keys-agent">{}</div>', event.address, event.actor or event.user_agent)
+        # Of a key that a service asked about: who presented it to the service.
+        beside = event.actor or event.user_agent
+        return format_html('{}<div class="keys-agent">{}</div>', event.address, beside)

@@ -1,7 +1,8 @@
 """Limits the rows that refusals of unknown keys add, and counts each refusal once.
 
 In each minute, place and process the first five refusals from a network (/24 or /64) for a reason get rows of their
-own, and the others share a row with their `count`. That is so until there are 500 such rows over all networks and
+own, and the others share a row with their `count`. What a service asks about is counted for itself, as the rows name
+who asked. That is so until there are 500 such rows over all networks and
 places. From then on whatever needs another row is counted in one row for its place and reason, which names no network:
 so a botnet fills neither the disk nor the memory.
 """
@@ -30,6 +31,9 @@ class Log(NamedTuple):
     reason: str
 
 
+Name = tuple[Log, str, str]  # of a bucket: its log, the network, and the service that asked
+
+
 class Room:
     """How many rows may still be added in a minute."""
 
@@ -53,7 +57,8 @@ class Room:
 
 @dataclass
 class Bucket:
-    """The refusals of one place, network, reason and minute; or those of all networks, without `room` and whole rows.
+    """The refusals of one place, network, asking service, reason and minute; or those of all networks, without `room`
+    and whole rows.
 
     Its lock is held while a thread decides what to write, never while it writes: whoever waits for the lock may hold
     the connection that the write would need.
@@ -174,12 +179,12 @@ class Minute:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._room = Room()
-        self._buckets: dict[tuple[Log, str], Bucket] = {}
+        self._buckets: dict[Name, Bucket] = {}
         self._of_all: dict[Log, Bucket] = {}
 
     def record(self, row: Row, address: Address | None, log: Log, sink: Sink) -> None:
         """Insert the row into the sink, or add one to the count of a shared row."""
-        name = log, neighbourhood(address)
+        name = log, neighbourhood(address), row["actor"]
         bucket = self._bucket(name)
         try:
             is_recorded = bucket is not None and bucket.record(row, sink)
@@ -191,7 +196,7 @@ class Minute:
                 of_all = self._of_all.setdefault(log, Bucket(None))
             of_all.record({**row, **{name: BLANK[name] for name in OF_ONE_REQUEST}, "detail": MANY_NETWORKS}, sink)
 
-    def _bucket(self, name: tuple[Log, str]) -> Bucket | None:
+    def _bucket(self, name: Name) -> Bucket | None:
         """Return a network's bucket; None if it has none and there is no room for its rows."""
         with self._lock:
             bucket = self._buckets.get(name)
@@ -199,7 +204,7 @@ class Minute:
                 bucket = self._buckets[name] = Bucket(self._room)
             return bucket
 
-    def _drop_if_empty(self, name: tuple[Log, str], bucket: Bucket) -> None:
+    def _drop_if_empty(self, name: Name, bucket: Bucket) -> None:
         """Drop a bucket whose row could not be inserted: those are as many as strangers have networks."""
         with self._lock, bucket.lock:
             if not bucket.rows and self._buckets.get(name) is bucket:

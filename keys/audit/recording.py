@@ -30,12 +30,17 @@ class AuditUnavailable(Exception):  # noqa: N818  not a programming error
 
 
 def describe(
-    request: HttpRequest, presented: Collection[str], address: Address | None, told: Mapping[str, str] = _NOTHING
+    request: HttpRequest,
+    presented: Collection[str],
+    address: Address | None,
+    told: Mapping[str, str] = _NOTHING,
+    known: Mapping[str, str] = _NOTHING,
 ) -> Row:
     """Return the row of a use without the key: what is known of the request before the decision.
 
     It holds two headers, the user agent and the request id, and no query string. `told` has other values for some
-    columns of text, where a request asks about another one. Presented secrets are masked.
+    columns of text, where a request asks about another one. Presented secrets are masked, but not in what is `known`
+    and no client has sent.
     """
     match, meta = request.resolver_match, request.META
     endpoint = (match.view_name or match._func_path) if match is not None else ""
@@ -55,6 +60,8 @@ def describe(
     }
     for name, text in redacted(sent, presented, conf.PREFIX).items():
         row[name] = text[: WIDTHS[name]]
+    for name, text in known.items():
+        row[name] = printable(text)[: WIDTHS[name]]
     return row
 
 

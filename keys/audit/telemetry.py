@@ -1,8 +1,9 @@
 """OpenTelemetry: span attributes of a request, and counters. Loaded if `opentelemetry-api` is installed.
 
 The attributes are `api_key.name`, `api_key.prefix`, `api_key.owner` of a key that has one, and, for a refusal,
-`api_key.reason`. The counters are `api_key.uses`, `api_key.refusals` and `api_key.changes`, without an address or an
-owner, as a label should have few values: beyond `MOST_HOSTS` the hosts of a gateway share one. With a stream, the
+`api_key.reason`. Of a key that a service asked about they begin with `api_key.introspected.`, as the span is that of
+the service's own request. The counters are `api_key.uses`, `api_key.refusals` and `api_key.changes`, without an address
+or an owner, as a label should have few values: beyond `MOST_HOSTS` the hosts of a gateway share one. With a stream, the
 gauges `api_key.audit.backlog` and `api_key.audit.lag` give its number of entries, and the age of the oldest in seconds.
 """
 
@@ -30,6 +31,15 @@ _uses = _meter.create_counter("api_key.uses", unit="{use}", description="Request
 _refusals = _meter.create_counter("api_key.refusals", unit="{refusal}", description="Refused API keys.")
 _changes = _meter.create_counter("api_key.changes", unit="{change}", description="Steps in the lives of API keys.")
 
+# The attributes of a span, by the column of the log that they show.
+_OF_CALLER = {
+    "key_name": "api_key.name", "key_prefix": "api_key.prefix", "owner": "api_key.owner", "reason": "api_key.reason"
+}  # fmt: skip
+_OF_ANOTHER = {
+    "key_name": "api_key.introspected.name", "key_prefix": "api_key.introspected.prefix",
+    "owner": "api_key.introspected.owner", "reason": "api_key.introspected.reason",
+}  # fmt: skip
+
 
 @receiver(signals.key_used)
 def count_use(*, row: Mapping[str, Any], **kwargs: object) -> None:
@@ -43,7 +53,7 @@ def count_refusal(*, row: Mapping[str, Any], **kwargs: object) -> None:
     """Count a refusal by its reason, and add the reason to the request's span."""
     reason = {"api_key.name": row["key_name"], "api_key.reason": row["reason"]}
     _refusals.add(1, {**reason, "api_key.endpoint": _label(row["endpoint"], is_new=False)})
-    _name_on_span(row, reason)
+    _name_on_span(row)
 
 
 def _label(endpoint: str, *, is_new: bool) -> str:
@@ -56,10 +66,10 @@ def _label(endpoint: str, *, is_new: bool) -> str:
     return endpoint
 
 
-def _name_on_span(row: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> None:
-    known = {"api_key.name": row["key_name"], "api_key.prefix": row["key_prefix"], **(more or {})}
-    if row["owner"]:
-        known["api_key.owner"] = row["owner"]
+def _name_on_span(row: Mapping[str, Any]) -> None:
+    # Only a use that somebody else asked about has an actor.
+    names = _OF_ANOTHER if row["actor"] else _OF_CALLER
+    known = {name: row[column] for column, name in names.items() if row[column] or column.startswith("key_")}
     trace.get_current_span().set_attributes(known)
 
 

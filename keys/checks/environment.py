@@ -8,7 +8,7 @@ from django.core import checks
 from .. import environment, tokens
 from ..audit.sealing import SEAL_KEY, seal_key_values
 from ..conf import environment_folder
-from ..endpoints import endpoints
+from ..endpoints import environment_keyrings
 from ..keyrings import EnvironmentKeyring, KeyStoreError
 from .options import hint_for, ill_formed, unregistered
 
@@ -105,8 +105,7 @@ def check_the_file_can_be_read(**kwargs: object) -> list[checks.CheckMessage]:
 
 
 def _keyrings() -> list[EnvironmentKeyring]:
-    rings = (ring for endpoint in endpoints() for ring in endpoint.keyrings if isinstance(ring, EnvironmentKeyring))
-    return list(dict.fromkeys(rings))
+    return list(dict.fromkeys(ring for _, ring in environment_keyrings()))
 
 
 def _distinct(rings: Iterable[EnvironmentKeyring]) -> list[EnvironmentKeyring]:

@@ -32,7 +32,7 @@ def check_ours_is_asked_first(**kwargs: object) -> list[checks.CheckMessage]:
             id="keys.W041",
         )
         for endpoint in endpoints()
-        for guard in endpoint.guards
+        for guard in endpoint.searched
         for ring in takewhile(lambda each: not isinstance(each, DatabaseKeyring), guard.keyrings)
         if isinstance(ring, LegacyKeyring) and ring.origin
     )

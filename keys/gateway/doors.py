@@ -53,7 +53,8 @@ class KeyView(View):
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
         guard, scopes = initkwargs.get("guard", cls.guard), initkwargs.get("scopes", cls.scopes)
-        initkwargs["guard"] = guard = replace(guard, subject=cls.subject)
+        # A copy of a guard that cannot work would not say why.
+        initkwargs["guard"] = guard = guard if guard.mistake else replace(guard, subject=cls.subject)
         view: Any = csrf_exempt(super().as_view(**initkwargs))
         # What the middleware, the checks and the documentation of a view look at, as api_key_required sets it.
         view.api_key_guard, view.api_key_scopes, view.api_key_or_user = guard, scopes_named(scopes) or (), False

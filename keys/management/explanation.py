@@ -20,6 +20,7 @@ from ..verification import Reason, objection_to
 from .ownership import standing
 
 LOOKED_AT = 100  # changes of a key
+_NO_VIEW = "no view here, where services only ask about it"
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,9 @@ def _of_keyrings(token: str, address: Address | None, scopes: Sequence[str]) -> 
     Raises KeyStoreError if one cannot be asked.
     """
     asked: list[Keyring] = []
-    opened = [(endpoint.address, ring) for endpoint in endpoints() for ring in endpoint.keyrings]
-    for _, ring in opened:
+    found = endpoints()
+    opened = [(endpoint.address, ring) for endpoint in found for ring in endpoint.keyrings]
+    for ring in [ring for endpoint in found for ring in endpoint.searched_keyrings]:
         if ring in asked or isinstance(ring, DatabaseKeyring | EnvironmentKeyring):
             continue
         asked.append(ring)
@@ -126,7 +128,7 @@ def _of_keyrings(token: str, address: Address | None, scopes: Sequence[str]) -> 
             return Explanation(False, f"Refused: {gone}. It does not come back.")
         if refusal := _refusal_elsewhere(holder, address, scopes):
             return Explanation(False, f"Refused: {label} {refusal}.")
-        routes = ", ".join(dict.fromkeys(route for route, other in opened if other == ring))
+        routes = ", ".join(dict.fromkeys(route for route, other in opened if other == ring)) or _NO_VIEW
         becomes = isinstance(ring, LegacyKeyring) and ring.adopts and bool(ring.origin)
         end = ", and becomes a key here at its next use" if becomes else ""
         return Explanation(True, f"Accepted: {label} {_held(holder)}, opens {routes}{end}.")
@@ -163,14 +165,15 @@ def _held(holder: Holder) -> str:
 
 
 def _from_the_environment(token: str, scopes: Sequence[str]) -> Explanation:
-    rings = [(endpoint.address, ring) for endpoint, ring in environment_keyrings()]
-    matching = [(route, ring) for route, ring in rings if ring.find(token) is not None]
+    rings = environment_keyrings()
+    matching = [(endpoint, ring) for endpoint, ring in rings if ring.find(token) is not None]
     if not matching:
         variables = ", ".join(dict.fromkeys(ring.variable for _, ring in rings))
         elsewhere = f", nor is it the value of {variables}" if variables else ""
         return Explanation(False, f"Refused: no key in the database matches{elsewhere}.")
     variables = " and ".join(dict.fromkeys(ring.variable for _, ring in matching))
-    routes = dict.fromkeys(route for route, ring in matching if first_missing(ring.scopes, scopes) is None)
-    if not routes:
+    able = [(endpoint, ring) for endpoint, ring in matching if first_missing(ring.scopes, scopes) is None]
+    if not able:
         return Explanation(False, f"Refused: the value of {variables} lacks the scope {', '.join(scopes)}.")
+    routes = dict.fromkeys(endpoint.address for endpoint, ring in able if ring in endpoint.keyrings) or [_NO_VIEW]
     return Explanation(True, f"Accepted: it is the value of {variables} and opens {', '.join(routes)}.")

@@ -68,6 +68,7 @@ def check(
     # Settings and guards of a wrong type are refused here, where an error report can show no header.
     conf.PREFIX  # noqa: B018
     if guard.mistake:
+        credentials.drop_form(request)
         raise ImproperlyConfigured(f"A view's guard cannot work: {guard.mistake}")
     if credentials.exposed:
         credentials.hide_from_reports(request)
@@ -79,15 +80,17 @@ def check(
     return _decide_and_record(use, request, credential, is_guess, leaves or guard.leaves_unknown)
 
 
-def check_for_other(request: HttpRequest, guard: Guard, token: str, address: Address | None, subject: Subject) -> Use:
+def check_for_other(
+    request: HttpRequest, guard: Guard, token: Secret, address: Address | None, subject: Subject
+) -> Use:
     """Decide about a key that somebody else has presented to the caller, who asks about it.
 
-    The guard says in which keyrings it is, and where the caller's own key is, which is masked too. `address` is that
-    of whoever presented it, if known. `conclude` has to follow. Raises ImproperlyConfigured.
+    The guard says in which keyrings it is. `address` is that of whoever presented it, if known. `conclude` has to
+    follow. Raises ImproperlyConfigured.
     """
-    callers = guard.wanted.read(request.META)
-    secret = Secret(token)
-    credential = Credential((secret,), (secret,), False, callers.secrets if callers is not None else ())
+    if guard.mistake:
+        raise ImproperlyConfigured(f"No key can be looked for: {guard.mistake}")
+    credential = Credential((token,), (token,), False)
     use = Use(guard, address, subject=subject, in_transaction=statements.is_in_view_transaction())
     with statements.despite_rollback():
         _decide_and_record(use, request, credential)
@@ -183,5 +186,8 @@ def _describe_refusal(use: Use, request: HttpRequest, credential: Credential, re
 
 
 def _describe(use: Use, request: HttpRequest, credential: Credential) -> Row:
-    told = {} if use.subject is None else use.subject.texts
-    return recording.describe(request, credential.secrets, use.address, told)
+    subject = use.subject
+    if subject is None:
+        return recording.describe(request, credential.secrets, use.address)
+    secrets = (*credential.secrets, *subject.secrets)
+    return recording.describe(request, secrets, use.address, subject.texts, subject.known)

@@ -11,17 +11,22 @@ from django.utils.functional import Promise
 from .. import credentials
 from ..credentials import Wanted
 from ..keyrings import DatabaseKeyring, Keyring
+from ..tokens import Secret
 
 
 @dataclass(frozen=True)
 class Subject:
     """What the row of a request says of the one that it asks about: texts, by column, instead of its own.
 
-    `contradiction` says why nobody can tell which request that is. Then it is refused as several keys are.
+    `contradiction` says why nobody can tell which request that is. Then it is refused as several keys are. `known` are
+    texts that no client has sent, in which nothing is masked: else a token would hide who asked about it. `secrets` are
+    masked in the others, beside what is presented.
     """
 
-    texts: Mapping[str, str]
+    texts: Mapping[str, str] = field(default_factory=dict)
     contradiction: str = ""
+    known: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[Secret, ...] = ()
 
 
 @dataclass(frozen=True)

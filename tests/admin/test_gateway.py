@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.test import Client
@@ -37,7 +38,9 @@ def ask(key: APIKey | str, host: str, path: str, method: str = "GET", door: str 
 
 
 def introspect(caller: APIKey, token: str, **more: str) -> None:
-    Client().post("/api/v1/keys/introspect/", {"token": token, **more}, headers={"X-API-Key": caller.key})
+    form = urlencode({"token": token, **more})
+    headers = {"X-API-Key": caller.key}
+    Client().post("/api/v1/keys/introspect/", form, "application/x-www-form-urlencoded", headers=headers)
 
 
 def shown(client: Client, **query: str) -> list[tuple[str, str]]:

@@ -60,6 +60,10 @@ def test_every_block_is_run_by_a_test() -> None:
         ("docs/day-after.md", "## The day on which the old one goes", "sh"): 1,
         ("docs/environment-keys.md", "# Keys from the environment", "python"): 1,
         ("docs/environment-keys.md", "## From a shared key to one of its own", "python"): 1,
+        # By tests/docs/test_gateway.py.
+        ("docs/gateway.md", "## A service asks about a key", "python"): 1,
+        ("docs/gateway.md", "## A service asks about a key", "sh"): 1,
+        ("docs/gateway.md", "## A service asks about a key", "json"): 1,
         ("docs/guarding.md", "## In which header", "python"): 1,
         ("docs/guarding.md", "## Answers in your own form", "python"): 1,  # by tests/guarding/test_refusal_response.py
         ("docs/guarding.md", "## Django Ninja", "python"): 2,  # one of them by tests/guarding/test_login_required.py

@@ -68,6 +68,7 @@ def parts(world: ModuleType) -> Iterator[Part]:
         ("check", lambda: check(getattr(world, "EXPECTED_CHECKS", set()))),
         ("request", lambda: requests.accepted(world)),
         ("refusal", lambda: requests.refused(world)),
+        ("introspection", lambda: requests.introspected(world)),
         ("admin", lambda: admin(world)),
         ("commands", lambda: commands.run_each(world)),
     ]

@@ -7,6 +7,7 @@ from django.test import Client
 from keys.models import APIKey, AuditEvent
 
 PATHS = ("/orders/", "/plain-orders/")
+FORM = "application/x-www-form-urlencoded"
 
 
 def client(world: ModuleType) -> Client:
@@ -57,3 +58,25 @@ def refused(world: ModuleType) -> None:
             assert answer.status_code == shown, (path, token, answer.status_code, answer.content)
             recorded = [] if row is None else [(*row[:2], shown if row[1] == "scope" else row[2])]
             assert rows()[len(before) :] == recorded, (path, row, rows()[len(before) :])
+
+
+def introspected(world: ModuleType) -> None:
+    """A service is told whether a key is good; both uses are on record, and no text of the token."""
+    caller = APIKey.objects.create(name="asking", scopes=["keys:introspect"])
+    key = APIKey.objects.create(name="asked about", scopes=["orders:read"])
+    inactive = APIKey.objects.create(name="not good", is_active=False)
+    for token, is_active, row in (
+        (str(key.key), True, ("used", "", 200)),
+        (str(inactive.key), False, ("refused", "inactive", 401)),
+        ("0" * 40, False, ("refused", "unknown", 401)),
+    ):
+        before = rows()
+        answer = client(world).post(
+            "/introspect/", f"token={token}", FORM, headers={"X-API-Key": str(caller.key), "User-Agent": token}
+        )
+        assert (answer.status_code, answer.json()["active"]) == (200, is_active), answer.content
+        assert is_active or answer.content == b'{"active": false}', answer.content
+        assert sorted(rows()[len(before) :]) == sorted([("used", "", 200), row]), rows()[len(before) :]
+        assert token not in str(list(AuditEvent.objects.written().values()))
+    asked = AuditEvent.objects.written().filter(endpoint="introspection:asking")
+    assert {*asked.values_list("actor", flat=True)} == {"key:asking"}

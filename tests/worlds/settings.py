@@ -62,7 +62,7 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 
 KEYS: dict[str, Any] = {
-    "SCOPES": {"orders:read": "Read orders.", "orders:write": "Change orders."},
+    "SCOPES": {"orders:read": "Read orders.", "orders:write": "Change orders.", "keys:introspect": "Ask about keys."},
     "SEAL_AFTER": timedelta(0),
 }
 

@@ -9,7 +9,7 @@ from django.urls import path
 
 from keys.admin import APIKeyAdmin, AuditEventAdmin
 from keys.models import APIKey, AuditEvent
-from tests.worlds import views
+from tests.worlds import urls
 
 world = import_module(settings.SETTINGS_MODULE)
 office = AdminSite(name="office")
@@ -18,8 +18,7 @@ for name in sorted(world.ADMIN_HAS):
     office.register(*admins[name])
 
 urlpatterns = [
-    path("orders/", views.Orders.as_view(), name="orders"),
-    path("plain-orders/", views.plain_orders, name="plain-orders"),
+    *urls.GUARDED,
     path("inner/office/", office.urls),
     *([path("admin/", admin.site.urls)] if world.DJANGOS_ADMIN_TOO else []),
 ]

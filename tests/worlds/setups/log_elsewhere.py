@@ -7,4 +7,4 @@ DATABASES["keys_db"] = test_database(f"{NAME}_log")
 DATABASE_ROUTERS = ["tests.support.routers.LogElsewhere"]
 
 EXPECTED_CHECKS = {"keys.E022"}
-WITHOUT = {"request", "refusal", "admin", "commands"}
+WITHOUT = {"request", "refusal", "introspection", "admin", "commands"}

@@ -6,4 +6,4 @@ globals().pop("ROOT_URLCONF")
 INSTALLED_APPS = ["keys"]
 MIDDLEWARE = []
 TEMPLATES = []
-WITHOUT = {"admin", "request", "refusal"}
+WITHOUT = {"admin", "request", "refusal", "introspection"}

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.worlds.settings import *  # noqa: F403
 
-WITHOUT = {"request", "refusal", "admin", "commands"}
+WITHOUT = {"request", "refusal", "introspection", "admin", "commands"}
 EXPECTED_CHECKS = {
     "keys.E003",
     "keys.E004",

@@ -1,0 +1,70 @@
+"""Checks of the view that services ask about keys: it can work, and not everybody may ask."""
+
+from collections.abc import Iterator, Sequence
+
+from django.core import checks
+
+from ..conf import conf, self_service, unusable
+from ..endpoints import Endpoint, endpoints
+from ..gateway import IntrospectionView
+from ..scopes import first_missing
+from .views import once_for_each_view
+
+
+@checks.register("keys")
+def check_keys_can_be_looked_for(**kwargs: object) -> list[checks.CheckMessage]:
+    return once_for_each_view(
+        checks.Error(
+            f"The keys that services ask about cannot be looked for: {endpoint.view.api_key_asked.mistake}",
+            hint='Write keyrings = (DatabaseKeyring(), EnvironmentKeyring("INTERNAL_API_KEY")).',
+            obj=endpoint,
+            id="keys.E044",
+        )
+        for endpoint in _doors()
+        if endpoint.view.api_key_asked.mistake
+    )
+
+
+@checks.register("keys")
+def check_not_everybody_gets_the_scope(**kwargs: object) -> list[checks.CheckMessage]:
+    if unusable():  # with any wrong option none can be read
+        return []
+    return once_for_each_view(
+        checks.Warning(
+            f"{option} lets keys ask this view about others, so that whoever gets one may try which keys are good.",
+            hint=f"Take {', '.join(endpoint.guard_scopes)} and what includes it out of it, and give it to the keys of "
+            "services that ask.",
+            obj=endpoint,
+            id="keys.W045",
+        )
+        for endpoint in _doors()
+        for option, given in _given_to_many()
+        if endpoint.guard_scopes and first_missing(given, endpoint.guard_scopes) is None
+    )
+
+
+@checks.register("keys")
+def check_asking_takes_a_scope(**kwargs: object) -> list[checks.CheckMessage]:
+    return once_for_each_view(
+        checks.Warning(
+            "Every key may ask this view about others.",
+            hint='Write scopes = ("keys:introspect",), which is what IntrospectionView has.',
+            obj=endpoint,
+            id="keys.W046",
+        )
+        for endpoint in _doors()
+        if endpoint.view.view_initkwargs.get("scopes", endpoint.source.scopes) in ([], ())
+    )
+
+
+def _doors() -> Iterator[Endpoint]:
+    for endpoint in endpoints():
+        if isinstance(endpoint.source, type) and issubclass(endpoint.source, IntrospectionView):
+            yield endpoint
+
+
+def _given_to_many() -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield each option with the scopes that keys get by it, without that an administrator names them for one."""
+    yield 'KEYS["DEFAULT_SCOPES"]', conf.DEFAULT_SCOPES
+    # Without a list of its own it is DEFAULT_SCOPES.
+    yield 'SCOPES in KEYS["SELF_SERVICE"]', self_service()["SCOPES"] or ()
