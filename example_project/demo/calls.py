@@ -9,6 +9,7 @@ import requests
 
 AUTH_SERVICE = "auth service"
 TTS_BACKEND = "TTS backend"
+NGINX = "nginx"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from django.core.management.base import OutputWrapper
 
 from example_project.demo.calls import TTS_BACKEND, Call, Job
 from keys.models import AuditEvent
+from keys.models.audit_event import GATEWAY
 
 WIDTH = 100
 # Keys and JSON Web Tokens, wherever they turn up: what is left of them tells them apart and opens nothing.
@@ -57,14 +58,19 @@ class Page:
         what = f"{event.event}: {event.reason}" if event.reason else event.event
         if event.count > 1:
             what += f" ({event.count})"
-        columns = f"{event.at:%H:%M:%S} {_fit(what, 20)} {_fit(f'{event.key_name} {event.key_prefix}'.strip(), 27)}"
+        key = _fit(f"{event.key_name} {event.key_prefix}", 27).strip()
         if not event.method:
-            self.write(f"{columns} {_fit(event.detail or f'by {event.actor}', 42).rstrip()}")
+            note = _fit(event.detail or f"by {event.actor}", 42).rstrip()
+            self.write(f"{event.at:%H:%M:%S} {_fit(what, 20)} {_fit(key, 27)} {note}")
             return
         status = "---" if event.status is None else str(event.status)
         duration = "" if event.duration_ms is None else f"{event.duration_ms}ms"
-        request = _fit(f"{event.method} {event.endpoint}", 31)
-        self.write(f"{columns} {request} {self._coloured(status, event.status)} {duration:>6}")
+        # At a gateway the path tells more, and has the room that the key leaves.
+        path = event.path if event.endpoint.startswith(GATEWAY) else ""
+        request = f"{event.method} {event.endpoint}{path}"
+        room = min(max(len(request), 31), 58 - len(key))
+        columns = f"{event.at:%H:%M:%S} {_fit(what, 20)} {_fit(key, 58 - room)}"
+        self.write(f"{columns} {_fit(request, room)} {self._coloured(status, event.status)} {duration:>6}")
 
     def verdict(self, is_good: bool, text: str) -> None:
         mark, colour = (self.good, self.style.SUCCESS) if is_good else (self.bad, self.style.ERROR)

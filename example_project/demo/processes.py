@@ -16,13 +16,16 @@ SECONDS_TO_STOP = 30
 
 
 class Service:
-    """A Django project that answers HTTP on 127.0.0.1, in a process of its own.
+    """A program that answers HTTP on 127.0.0.1, in a process of its own: a Django project, unless `module` is another.
 
     `name` is for people. `folder` is the working directory, if it is not to be ours. What the process writes to
     standard error goes to `log`.
     """
 
-    def __init__(self, name: str, log: Path, folder: Path | None = None) -> None:
+    def __init__(
+        self, name: str, log: Path, folder: Path | None = None, module: str = "example_project.demo.serve"
+    ) -> None:
+        self.module = module
         self.name = name
         self.log = log
         self.folder = folder
@@ -32,7 +35,11 @@ class Service:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}"
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
 
     @property
     def _running(self) -> subprocess.Popen[str]:
@@ -47,7 +54,7 @@ class Service:
         """
         changed = _environment(environment)
         self.environment = {name: value for name, value in changed.items() if name not in without}
-        command = [sys.executable, "-m", "example_project.demo.serve", *([str(self.port)] if self.port else [])]
+        command = [sys.executable, "-m", self.module, *([str(self.port)] if self.port else [])]
         with self.log.open("a") as log:
             self._process = subprocess.Popen(  # noqa: S603
                 command,
@@ -112,6 +119,7 @@ def _environment(changes: Mapping[str, str]) -> dict[str, str]:
     local = {
         "PYTHONPATH": search_path,
         "ALLOWED_HOSTS": "127.0.0.1,localhost",
+        "TRUSTED_PROXIES": "0",
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
     }

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 from django.core.management.base import CommandError
@@ -12,10 +12,17 @@ from django.core.management.base import CommandError
 from example_project.demo.calls import TTS_BACKEND, Call, Job, Scene
 from example_project.demo.cast import Cast
 from example_project.demo.printing import Page, masked
-from example_project.demo.processes import Service
 from keys.models import AuditEvent
 
 SECONDS_TO_ANSWER = 60
+
+
+class Answering(Protocol):
+    """A service, or what stands before one."""
+
+    @property
+    def url(self) -> str: ...
+    def last_words(self) -> str: ...
 
 
 class Stage:
@@ -23,7 +30,7 @@ class Stage:
 
     patience = 20.0  # seconds to wait for the audit log
 
-    def __init__(self, cast: Cast, services: Mapping[str, Service], page: Page) -> None:
+    def __init__(self, cast: Cast, services: Mapping[str, Answering], page: Page) -> None:
         self.cast = cast
         self.services = services
         self.page = page
@@ -128,7 +135,8 @@ class Stage:
         return answer
 
     def _run(self, job: Job) -> None:
-        done = self.services[TTS_BACKEND].run(*job.command)
+        backend: Any = self.services[TTS_BACKEND]
+        done = backend.run(*job.command)
         is_good = done.returncode == 0 and done.stdout.strip() == job.says
         objections = [] if is_good else [f"expected 0 {job.says!r}, got {done.returncode} {done.stdout}{done.stderr}"]
         self.failed += not is_good

@@ -8,6 +8,7 @@ import requests
 from django.conf import settings
 from django.http import HttpRequest
 
+from keys.calling.introspection import Introspection
 from keys.client import APIKeySession
 
 
@@ -45,6 +46,12 @@ def details_of(user_id: int, request: HttpRequest) -> requests.Response:
     if answer.status_code not in (401, 403, 404):
         answer.raise_for_status()
     return answer
+
+
+def asked_about(key: str, request: HttpRequest) -> Introspection:
+    """Ask about a key that was presented to this service, which keeps none."""
+    sender, request_id = request.META.get("REMOTE_ADDR"), request.headers.get("X-Request-ID")
+    return session().introspect(key, address=sender, request_id=request_id)
 
 
 def _traced(request_id: str) -> dict[str, str]:

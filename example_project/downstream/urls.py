@@ -6,5 +6,6 @@ from example_project.downstream import views
 
 urlpatterns = [
     path("greetings/", views.greetings, name="greetings"),
+    path("voices/", views.voices, name="voices"),
     path("me/", views.me, name="me"),
 ]

@@ -19,6 +19,18 @@ def greetings(request: HttpRequest) -> JsonResponse:
 
 @require_GET
 @never_cache
+def voices(request: HttpRequest) -> JsonResponse:
+    """`GET` with a key of the auth service names the voices that there are, and whose key it is."""
+    key = request.headers.get("X-API-Key", "")
+    found = auth_service.asked_about(key, request) if key else None
+    if found is None or not found.is_active:
+        detail = "Authentication credentials were not provided." if found is None else "Invalid API key."
+        return JsonResponse({"detail": detail}, status=401, headers={"WWW-Authenticate": 'Api-Key realm="api"'})
+    return JsonResponse({"voices": ["alto", "bass"], "for": found["username"]})
+
+
+@require_GET
+@never_cache
 def me(request: HttpRequest) -> JsonResponse:
     """`GET` answers users with their own details, which the auth service gives to their JWT and not to our key."""
     try:

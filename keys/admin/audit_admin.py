@@ -17,21 +17,29 @@ from ..models import APIKey, AuditEvent, owners
 from ..templatetags.keys_admin import event_badge, event_subject
 from . import export
 from .finding import BEFORE, SecretSafeSearch
-from .log_filters import KeyFilter, ReasonFilter, StatusFilter, WhenFilter
+from .log_filters import EndpointFilter, KeyFilter, ReasonFilter, StatusFilter, WhenFilter
 from .log_list import LOOKED_AT, AuditChangeList
 from .owner_filters import EventOwnerFilter
 from .owner_lookup import OwnerLookup
 from .pages import OWNER, address
 from .usage_page import UsagePage
 
-ADDRESSABLE = {"key", OWNER, "when", "status", "event__exact", "reason__exact"}
+ADDRESSABLE = {"key", OWNER, "when", "status", EndpointFilter.parameter_name, "event__exact", "reason__exact"}
 
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(SecretSafeSearch, UsagePage, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("moment", "what", "of_key", "owner_shown", "subject", "who")
     readonly_fields = ("moment", "of_key", "owner_shown", "pruned", "changed")
-    list_filter = (WhenFilter, "event", ("reason", ReasonFilter), StatusFilter, KeyFilter, EventOwnerFilter)
+    list_filter = (
+        WhenFilter,
+        "event",
+        ("reason", ReasonFilter),
+        StatusFilter,
+        KeyFilter,
+        EndpointFilter,
+        EventOwnerFilter,
+    )
     list_per_page = 50
     sortable_by = ()
     show_full_result_count = False

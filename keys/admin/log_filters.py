@@ -3,6 +3,7 @@
 `KeyFilter` and `WhenFilter` use the log's two indexes. The others read rows; `AuditChangeList` limits how many.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from datetime import date, timedelta
 from typing import Any
@@ -17,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import moments
 from ..endpoints import environment_keyrings
 from ..models import APIKey, AuditEvent, owners
-from ..models.audit_event import logged_name
+from ..models.audit_event import GATEWAY, INTROSPECTION, WIDTHS, logged_name
 from ..redaction import printable
 from .finding import row_id
 from .pages import keys_shown
@@ -27,6 +28,8 @@ Reason = AuditEvent.Reason
 
 # With more keys than this, the filter offers only the key of the URL; the search finds the others.
 KEYS_OFFERED = 15
+# The APIs that the latest rows name.
+APIS_OFFERED, LATEST_ROWS = 15, 1000
 
 
 class KeyFilter(admin.SimpleListFilter):
@@ -51,6 +54,26 @@ class KeyFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: Events) -> Events:
         chosen = row_id(self.value() or "")
         return queryset if chosen is None else queryset.filter(api_key=chosen)
+
+
+class EndpointFilter(admin.SimpleListFilter):
+    """One API, or one host behind a gateway. It offers those that keys were used at lately; a URL may name any."""
+
+    title = _("API")
+    parameter_name = "endpoint"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        latest = model_admin.get_queryset(request).order_by("-at", "-id").values_list("endpoint", "key_name")
+        # Without the hosts that strangers name.
+        called = Counter(endpoint for endpoint, key in latest[:LATEST_ROWS] if endpoint and key)
+        offered = sorted(endpoint for endpoint, _ in called.most_common(APIS_OFFERED))
+        chosen = request.GET.get(self.parameter_name, "")
+        return [(name, name) for name in dict.fromkeys([*offered, *([chosen] if chosen else [])])]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Events:
+        chosen = self.value()
+        found: Events = queryset.of_endpoint(chosen) if chosen else queryset
+        return found
 
 
 class WhenFilter(admin.SimpleListFilter):
@@ -118,7 +141,7 @@ def matching(text: str, refs: Collection[str] = ()) -> tuple[Q, bool]:
     """Return the condition for a text in the search box, and whether an index finds it.
 
     The name or prefix of a key matches that key, and `env:VARIABLE` that variable. Other texts match exactly or as
-    a prefix, and the owners with the references `refs`.
+    a prefix, and the owners with the references `refs`. A host behind a gateway matches with and without a path.
     """
     written = printable(text)
     if text in {ring.name for _, ring in environment_keyrings()}:
@@ -128,7 +151,13 @@ def matching(text: str, refs: Collection[str] = ()) -> tuple[Q, bool]:
         return Q(api_key__in=ids), True
     if text.startswith("/"):
         return Q(path__startswith=written), False
-    condition = Q(key_name__startswith=written) | Q(request_id__startswith=written)
+    if text.startswith((GATEWAY, INTROSPECTION)):
+        return Q(endpoint__startswith=written[: WIDTHS["endpoint"]]), False
+    host, slash, path = written.partition("/")
+    condition = Q(endpoint__istartswith=(GATEWAY + host)[: WIDTHS["endpoint"]])
+    if slash:
+        return condition & Q(path__startswith=slash + path), False
+    condition |= Q(key_name__startswith=written) | Q(request_id__startswith=written)
     condition |= Q(key_prefix__istartswith=text)
     if refs:
         condition |= Q(owner__in=refs)

@@ -107,9 +107,16 @@ class Pages:
 
     def log(self, pk: Any) -> str:
         """Return the log of one key."""
+        return self._log(key=pk)
+
+    def log_at(self, endpoint: str) -> str:
+        """Return the log of one API."""
+        return self._log(endpoint=endpoint)
+
+    def _log(self, **query: Any) -> str:
         # Pages that are not ours know no such filter.
         is_ours = address(self._site, AuditEvent, "usage") != ""
-        return self._viewed(AuditEvent, "changelist", key=pk) if is_ours else ""
+        return self._viewed(AuditEvent, "changelist", **query) if is_ours else ""
 
     @property
     def usage(self) -> str:

@@ -13,10 +13,11 @@ from django.utils.translation import ngettext
 from .. import environment
 from ..audit.reach import Reach, has_dead_clock
 from ..audit.reports import ApiUsage, ago
-from ..endpoints import endpoints, environment_keyrings
+from ..endpoints import Endpoint, endpoints, environment_keyrings
+from ..gateway import ForwardAuthView
 from ..keyrings import EnvironmentKeyring
 from ..models import APIKey, AuditEvent
-from ..models.audit_event import logged_name
+from ..models.audit_event import GATEWAY, logged_name
 
 Event = AuditEvent.Event
 
@@ -25,10 +26,14 @@ ADDRESSES_SHOWN = 3
 
 @dataclass
 class ApiLine:
-    """The calls of one API with one key. `switched_off_by` names the variable that disables the key there."""
+    """The calls of one API with one key. `switched_off_by` names the variable that disables the key there.
+
+    `endpoint` is its name in the log; empty if that has none. `path` is that of all its calls, empty for a host.
+    """
 
     api: str
     path: str
+    endpoint: str = ""
     uses: int = 0
     refusals: int = 0
     last_at: datetime | None = None
@@ -83,7 +88,9 @@ def keys_used(lines: Iterable[ApiUsage]) -> list[KeyUsage]:
         identity = line.key_name if line.key_id is None else line.key_id
         holder = found.setdefault(identity, KeyUsage(line.key_name, line.key_prefix, line.key_id))
         api = line.endpoint or line.one_path or _("several APIs")
-        holder.rows.setdefault(api, ApiLine(api, routes.get(api, line.one_path))).add(line)
+        # One of the paths says little of a host.
+        path = "" if line.is_of_other_service else line.one_path
+        holder.rows.setdefault(api, ApiLine(api, routes.get(api, path), line.endpoint)).add(line)
     return list(found.values())
 
 
@@ -107,10 +114,17 @@ def variables(used: Iterable[KeyUsage], only: str | None = None) -> list[KeyUsag
         holder.is_read, holder.is_set = True, EnvironmentKeyring(ring.variable).is_configured()
         if ring not in endpoint.keyrings:
             continue  # services ask about its keys there
-        row = holder.rows.setdefault(endpoint.name, ApiLine(endpoint.name, endpoint.address))
-        if holder.is_set and not ring.is_configured():
-            row.switched_off_by = ring.enabled_by or ""
+        # The rows of a gateway name the hosts behind it.
+        hosts = [name for name in holder.rows if name.startswith(GATEWAY)] if _is_gateway(endpoint) else []
+        for name in hosts or [endpoint.name]:
+            row = holder.rows.setdefault(name, ApiLine(name, endpoint.address, name))
+            if holder.is_set and not ring.is_configured():
+                row.switched_off_by = ring.enabled_by or ""
     return [found[name] for name in sorted(found)]
+
+
+def _is_gateway(endpoint: Endpoint) -> bool:
+    return isinstance(endpoint.source, type) and issubclass(endpoint.source, ForwardAuthView)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 
 from .. import environment, moments
 from ..models import APIKey, AuditEvent, owners
-from ..models.audit_event import INTROSPECTION, TRAFFIC, AuditEventQuerySet
+from ..models.audit_event import GATEWAY, INTROSPECTION, TRAFFIC, AuditEventQuerySet, place_of
 from .reach import FIRST, SLACK, Reach, day, has_dead_clock, reach
 
 Event = AuditEvent.Event
@@ -54,14 +54,14 @@ class Usage:
     owner: str = ""
 
     @property
-    def called(self) -> str:
-        """What it called: the path, or which service has asked about the key."""
-        return self.endpoint if self.endpoint.startswith(INTROSPECTION) else self.path
-
-    @property
     def came_from(self) -> str:
         """Its address for people; empty if it is unknown."""
         return _came_from(self.address, self.path)
+
+    @property
+    def place(self) -> str:
+        """Where the key was presented, for people: the path, at which host of a gateway, or to which service."""
+        return place_of(self.endpoint, self.path)
 
 
 def _came_from(address: str | None, path: str) -> str:
@@ -69,16 +69,17 @@ def _came_from(address: str | None, path: str) -> str:
     return address or ("" if path else _("many networks"))
 
 
-def usage(*, since: datetime, key: APIKey | str | None = None, owner: str = "") -> list[Usage]:
+def usage(*, since: datetime, key: APIKey | str | None = None, owner: str = "", endpoint: str = "") -> list[Usage]:
     """Return who used what, from where, since that time: by key, the latest use first.
 
     `key` limits the report to one key or, as text, to all keys of that name or prefix, or to `env:VARIABLE`; `owner`
-    to what was used in the name of the owner with that reference. Deleted keys are included: the log keeps their name,
-    prefix and owner.
+    to what was used in the name of the owner with that reference; `endpoint` to one API, such as
+    `gateway:orders.example`. Deleted keys are included: the log keeps their name, prefix and owner.
     """
     columns = ["key_name", "key_prefix", "endpoint", "path", "address", "user_agent"]
     columns += ["owner"] if owners.are_on() else []
-    lines = counted(_events(key, owner).filter(at__gte=since), *columns)
+    events = _events(key, owner).filter(at__gte=since)
+    lines = counted(events.of_endpoint(endpoint) if endpoint else events, *columns)
     lines = lines.annotate(last_used_at=_LAST_USE, died=Count("pk", filter=_USED & Q(status=None)))
     return [Usage(**line) for line in lines.order_by("key_name", "key_prefix", "-last_at", "path")]
 
@@ -107,6 +108,11 @@ class ApiUsage:
         """Its address for people; empty if it is unknown."""
         return _came_from(self.address, self.one_path)
 
+    @property
+    def is_of_other_service(self) -> bool:
+        """Whether the endpoint is a host behind a gateway, or a service that asked."""
+        return self.endpoint.startswith((GATEWAY, INTROSPECTION))
+
 
 def api_usage(*, since: datetime, key: APIKey | str | None = None) -> tuple[list[ApiUsage], datetime]:
     """Return which key was used on which API from where, the latest first, and the time since which this is complete.
@@ -129,7 +135,7 @@ def bounded(events: QuerySet[AuditEvent], since: datetime, most: int) -> datetim
     return since
 
 
-def _events(key: APIKey | str | None, owner: str = "") -> QuerySet[AuditEvent]:
+def _events(key: APIKey | str | None, owner: str = "") -> AuditEventQuerySet:
     """Return the events of a key, of an owner, or of both, in a query that an index on one of them serves."""
     events: AuditEventQuerySet = AuditEvent.objects.written()
     if owner:

@@ -3,8 +3,8 @@
 The attributes are `api_key.name`, `api_key.prefix`, `api_key.owner` of a key that has one, and, for a refusal,
 `api_key.reason`. Of a key that a service asked about they begin with `api_key.introspected.`, as the span is that of
 the service's own request. The counters are `api_key.uses`, `api_key.refusals` and `api_key.changes`, without an address
-or an owner, as a label should have few values. With a stream, the gauges `api_key.audit.backlog` and
-`api_key.audit.lag` give its number of entries, and the age of the oldest in seconds.
+or an owner, as a label should have few values: beyond `MOST_HOSTS` the hosts of a gateway share one. With a stream, the
+gauges `api_key.audit.backlog` and `api_key.audit.lag` give its number of entries, and the age of the oldest in seconds.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,9 +17,14 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from .. import signals
 from ..conf import conf, is_stream
+from ..models.audit_event import GATEWAY
 
 if TYPE_CHECKING:
     from .lag import Lag
+
+MOST_HOSTS = 100  # of a process
+OTHER_HOSTS = f"{GATEWAY}*"
+_hosts: set[str] = set()
 
 _meter = metrics.get_meter("keys")
 _uses = _meter.create_counter("api_key.uses", unit="{use}", description="Requests with a good API key.")
@@ -39,7 +44,7 @@ _OF_ANOTHER = {
 @receiver(signals.key_used)
 def count_use(*, row: Mapping[str, Any], **kwargs: object) -> None:
     """Count the use of a good key, and add the key's name to the request's span."""
-    _uses.add(1, {"api_key.name": row["key_name"], "api_key.endpoint": row["endpoint"]})
+    _uses.add(1, {"api_key.name": row["key_name"], "api_key.endpoint": _label(row["endpoint"], is_new=True)})
     _name_on_span(row)
 
 
@@ -47,8 +52,18 @@ def count_use(*, row: Mapping[str, Any], **kwargs: object) -> None:
 def count_refusal(*, row: Mapping[str, Any], **kwargs: object) -> None:
     """Count a refusal by its reason, and add the reason to the request's span."""
     reason = {"api_key.name": row["key_name"], "api_key.reason": row["reason"]}
-    _refusals.add(1, {**reason, "api_key.endpoint": row["endpoint"]})
+    _refusals.add(1, {**reason, "api_key.endpoint": _label(row["endpoint"], is_new=False)})
     _name_on_span(row)
+
+
+def _label(endpoint: str, *, is_new: bool) -> str:
+    """Return the endpoint as a label. Whoever asks a gateway may name any host: only a good key makes it a new one."""
+    if not endpoint.startswith(GATEWAY) or endpoint in _hosts:
+        return endpoint
+    if not is_new or len(_hosts) >= MOST_HOSTS:
+        return OTHER_HOSTS
+    _hosts.add(endpoint)
+    return endpoint
 
 
 def _name_on_span(row: Mapping[str, Any]) -> None:

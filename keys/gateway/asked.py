@@ -13,11 +13,10 @@ from django.http import HttpRequest
 
 from .. import credentials
 from ..conf import conf
+from ..models.audit_event import GATEWAY
 from ..verification import Subject
 
 logger = logging.getLogger("api_keys")
-
-ENDPOINT = "gateway:"
 
 CUSTOMS = ("FORWARDED", "ORIGINAL")
 # These hold the query of a client.
@@ -42,8 +41,8 @@ def asked_about(request: HttpRequest) -> Subject:
     halves: the proxy has set one, and a client the other.
     """
     if conf.TRUSTED_PROXIES <= 0:
-        return Subject({"endpoint": ENDPOINT + _host_in(_own_host(request))})
-    told = {"endpoint": ENDPOINT + _host_in(_forwarded_host(request) or _own_host(request))}
+        return Subject({"endpoint": GATEWAY + _host_in(_own_host(request))})
+    told = {"endpoint": GATEWAY + _host_in(_forwarded_host(request) or _own_host(request))}
     if is_path_captured(request):
         return Subject({**told, "path": f"/{_captured(request)}"})
     sent = [(_sent(request, custom, "METHOD"), _sent(request, custom, "URI")) for custom in CUSTOMS]

@@ -70,6 +70,15 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
         # accents or blanks at the end alone, and compares an end exactly.
         return self.filter(owner__gt="", owner=ref, owner__endswith=ref)
 
+    def of_endpoint(self, name: str) -> Self:
+        """Return the events of one API, by its name in the log: a view's, or `gateway:orders.example`.
+
+        No index serves this: who asks limits the rows that are read.
+        """
+        logged = printable(name)[: WIDTHS["endpoint"]]
+        # Both, as in `of_name`.
+        return self.filter(endpoint=logged, endpoint__startswith=logged)
+
     def latest_of(self, name: str, value: object) -> Self:
         """Return the events whose field `name`, `api_key_id` or `key_name`, has the value, the latest first.
 
@@ -298,6 +307,16 @@ class AuditEvent(models.Model):
         """Whether it counts refusals beyond the bound of a flood, and so names neither an address nor a path."""
         return self.event == AuditEvent.Event.REFUSED and self.detail == MANY_NETWORKS
 
+    @property
+    def place(self) -> str:
+        """Where the key was presented, for people."""
+        return place_of(self.endpoint, self.path)
+
+    @property
+    def is_introspection(self) -> bool:
+        """Whether a service asked about the key, which somebody had presented to it."""
+        return self.endpoint.startswith(INTROSPECTION)
+
     def __str__(self) -> str:
         at = moments.local(self.at)
         return f"{at:%Y-%m-%d %H:%M:%S} {self.get_event_display()} {self.key_name or self.get_reason_display()}"
@@ -317,8 +336,18 @@ WIDTHS: Mapping[str, int] = {field.attname: field.max_length for field in EVENT_
 # What a row that counts refusals from many networks leaves blank; its `detail` says what it is.
 OF_ONE_REQUEST = ("method", "path", "endpoint", "duration_ms", "address", "user_agent", "request_id", "actor")
 MANY_NETWORKS = "from many networks"
-INTROSPECTION = "introspection:"  # begins the endpoint of a use about which a service has asked, whose key follows
+# How the endpoint of a row begins that was asked about: what follows is a host, or the service that asked.
+GATEWAY, INTROSPECTION = "gateway:", "introspection:"
 BLANK: Row = {field.attname: field.get_default() if field.has_default() else None for field in EVENT_FIELDS}
+
+
+def place_of(endpoint: str, path: str) -> str:
+    """Return where a key was presented, for people: the path, at which host of a gateway, or to which service."""
+    if endpoint.startswith(GATEWAY):
+        return f"{endpoint.removeprefix(GATEWAY)}{path}"
+    if endpoint.startswith(INTROSPECTION):
+        return _("%(service)s, which asked about it") % {"service": endpoint.removeprefix(INTROSPECTION)}
+    return path
 
 
 def logged_name(name: str) -> str:

@@ -8,7 +8,7 @@ from django.utils import timezone
 from ..audit.reach import reach
 from ..audit.reports import READ, bounded, counted
 from ..models import APIKey, AuditEvent
-from ..models.audit_event import TRAFFIC
+from ..models.audit_event import TRAFFIC, place_of
 
 SHOWN = 50
 
@@ -23,6 +23,11 @@ class Client:
     uses: int
     refusals: int
     last_at: datetime
+
+    @property
+    def called(self) -> str:
+        """What it called, for people: the endpoint, the host behind a gateway, or the service that asked."""
+        return place_of(self.endpoint, "") or self.endpoint
 
 
 @dataclass(frozen=True)

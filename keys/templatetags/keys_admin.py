@@ -82,7 +82,11 @@ def event_subject(event: AuditEvent) -> SafeString:
     # The worker died, or the request is still being answered.
     status = event.status if event.status is not None else _("no answer")
     took = "" if event.duration_ms is None else f", {event.duration_ms} ms"
-    request = _("several paths") if event.is_from_many_networks else f"{event.method} {event.path}"
+    request = f"{event.method} {event.place}"
+    if event.is_from_many_networks:
+        request = _("several paths")
+    elif event.is_introspection:
+        request = event.place
     return format_html('{} <span class="keys-answer">→ {}{}</span>', request, status, took)
 
 
@@ -93,6 +97,13 @@ def last_use(key: APIKey) -> str:
     known = getattr(key, "reach", None) or reach()
     told = known.last_use(last_used)
     return known.unused(key.created_at) if told is None else time_ago(told)
+
+
+@register.simple_tag(takes_context=True)
+def api_link(context: Context, endpoint: str) -> SafeString:
+    """Return a link to all that happened at an API, or its name alone where the site has no such page."""
+    address = context["pages"].log_at(endpoint)
+    return format_html('<a href="{}">{}</a>', address, endpoint) if address else format_html("{}", endpoint)
 
 
 @register.simple_tag(takes_context=True)

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
+from keys.audit import telemetry
 from keys.models import APIKey
 from keys.testing import APIKeyClient
 from tests.support.processes import ROOT
@@ -95,6 +96,36 @@ def test_a_refusal_is_counted_by_its_reason(reader: InMemoryMetricReader) -> Non
 def test_a_missing_scope_is_counted_too(reader: InMemoryMetricReader) -> None:
     APIKeyClient(name="Scopeless", scopes=[]).get("/scoped/")
     assert counted(reader, "api_key.refusals", name="Scopeless", reason="scope", endpoint="scoped") == 1
+
+
+@pytest.mark.django_db
+def test_a_host_that_anybody_may_name_is_no_label_of_its_own(
+    reader: InMemoryMetricReader, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.KEYS = {**settings.KEYS, "TRUSTED_PROXIES": 1}
+    monkeypatch.setattr(telemetry, "_hosts", set())
+    monkeypatch.setattr(telemetry, "MOST_HOSTS", 2)
+    shop = APIKeyClient(name="Shop")
+
+    def ask(client: Client, host: str) -> None:
+        client.get("/gateway/", headers={"X-Forwarded-Host": host})
+
+    def refused(host: str) -> float:
+        return counted(reader, "api_key.refusals", endpoint=f"gateway:{host}")
+
+    stranger = Client(headers={"X-API-Key": WRONG})
+    for host in ("orders.example", "a.example"):
+        ask(stranger, host)
+    assert (refused("orders.example"), refused("a.example"), refused("*")) == (0, 0, 2)
+    for host in ("orders.example", "billing.example", "hr.example", "orders.example"):
+        ask(shop, host)
+    used = {
+        host: counted(reader, "api_key.uses", name="Shop", endpoint=f"gateway:{host}")
+        for host in ("orders.example", "billing.example", "hr.example", "*")
+    }
+    assert used == {"orders.example": 2, "billing.example": 1, "hr.example": 0, "*": 1}
+    ask(stranger, "orders.example")
+    assert refused("orders.example") == 1
 
 
 @pytest.mark.django_db

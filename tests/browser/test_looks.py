@@ -10,7 +10,7 @@ from django.utils import timezone
 from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from keys.models import APIKey, AuditEvent
-from tests.support.admin import ADD, DEACTIVATE, LIST, LOG, ROTATE, page_of
+from tests.support.admin import ADD, DEACTIVATE, LIST, LOG, ROTATE, USAGE, page_of
 
 
 @pytest.fixture
@@ -26,9 +26,19 @@ def visits(transactional_db: None) -> list[Callable[[Page], object]]:
             at=timezone.now() - timedelta(hours=7 * number), api_key=key, key_name=key.name, key_prefix=key.prefix,
             event="refused" if number % 5 == 0 else "used", reason="address" if number % 5 == 0 else "",
             method="GET", path=f"/api/v1/users/internal/{number}/with/a/long/path/", status=200, duration_ms=12,
-            endpoint="users-internal", address="2001:db8:1234:5678:9abc:def0:1234:5678", user_agent="python-requests/2",
+            endpoint=f"gateway:{'a-long-label.' * 8}example" if number % 3 else "users-internal",
+            address="2001:db8:1234:5678:9abc:def0:1234:5678", user_agent="python-requests/2",
         )  # fmt: skip
+    AuditEvent.objects.create(
+        at=timezone.now(), api_key=key, key_name=key.name, key_prefix=key.prefix, event="used", method="POST",
+        path="/" + "a" * 250, endpoint=f"gateway:{'b' * 120}", status=200,
+    )  # fmt: skip
+    AuditEvent.objects.create(
+        at=timezone.now() - timedelta(minutes=1), api_key=key, key_name=key.name, event="used", method="POST",
+        path="/introspect/", endpoint=f"introspection:{'c' * 100}", actor=f"key:{'c' * 100}", status=200,
+    )  # fmt: skip
     addresses = [
+        USAGE, f"{LOG}?endpoint=users-internal",
         LIST, f"{LIST}?q=nobody", ADD, page_of(key), page_of(replaced), LOG, f"{LOG}?status=5",
         f"{ROTATE}?keys={key.pk}", f"{DEACTIVATE}?keys={key.pk}",
         f"{LOG}{AuditEvent.objects.order_by('-at')[0].pk}/change/",

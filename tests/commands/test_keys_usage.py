@@ -1,6 +1,7 @@
 """`keys_usage` and `keys_prune`: what the log says, and how it forgets."""
 
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -70,6 +71,42 @@ def test_people_get_a_table() -> None:
     # Numbers stand to the right, under their heading.
     end = heading.index("REFUSED") + len("REFUSED")
     assert (stranger[:end].split()[-1], known[:end].split()[-1]) == ("400", "0")
+
+
+@pytest.mark.django_db
+def test_the_table_names_the_host_behind_a_gateway_and_the_service_that_asked() -> None:
+    key, now = make_key(), timezone.now()
+    record(key, at=now, endpoint="gateway:orders.example", path="/a/", address="10.0.4.7")
+    record(key, at=now, endpoint="gateway:billing.example", path="/a/", address="10.0.4.7")
+    record(key, at=now, endpoint="introspection:Orders", path="/introspect/")
+    _, *lines = run("keys_usage").out.splitlines()
+    assert sorted(re.split(r" {2,}", line)[2] for line in lines) == [
+        "Orders, which asked about it", "billing.example/a/", "orders.example/a/",
+    ]  # fmt: skip
+
+
+@pytest.mark.django_db
+def test_one_api_is_reported_alone() -> None:
+    key, now = make_key(), timezone.now()
+    for endpoint in ("gateway:orders.example", "gateway:orders.example.com", "guarded"):
+        record(key, at=now, endpoint=endpoint, path="/a/")
+
+    def endpoints(*arguments: str) -> list[str]:
+        return [row["endpoint"] for row in json.loads(run("keys_usage", "--json", *arguments).out)]
+
+    assert endpoints("--endpoint", "gateway:orders.example") == ["gateway:orders.example"]
+    assert endpoints("--endpoint", "guarded", "--key", "TTS-Backend") == ["guarded"]
+    # Views that nobody called.
+    for narrowed in ([], ["--key", "TTS-Backend"]):
+        reported = run("keys_usage", "--endpoint", "scoped", *narrowed)
+        assert (reported.status, reported.out) == (0, "")
+        assert "Not used in the last 30 days." in reported.err
+    make_key("Other")
+    assert run("keys_usage", "--endpoint", "guarded", "--key", "Other").status == 0
+    unknown = run("keys_usage", "--endpoint", "gateway:orders")
+    assert (unknown.status, unknown.out) == (1, "")
+    assert "No view has that name, and the log of these days knows none." in unknown.err
+    assert "looks like a key itself" in run("keys_usage", "--endpoint", "0" * 40).err
 
 
 @pytest.mark.django_db

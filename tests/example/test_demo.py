@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
@@ -21,6 +21,7 @@ from django.core.management.color import color_style, no_style
 from pytest_django.fixtures import Settings
 from pytest_django.live_server_helper import LiveServer
 
+from example_project.demo import behind_nginx
 from example_project.demo.calls import AUTH_SERVICE, TTS_BACKEND, Call, Caller, Scene
 from example_project.demo.cast import ACTOR, NOBODY, Cast, with_key
 from example_project.demo.management.commands.demo import Command
@@ -30,6 +31,7 @@ from example_project.demo.seed import fill_in
 from example_project.demo.stage import Stage
 from example_project.settings import BASE_DIR
 from keys import actor
+from tests.support.processes import eventually
 
 # Values that would be refused, and would send the services and their callers astray.
 ODD = {
@@ -40,17 +42,32 @@ ODD = {
     "AUTH_SERVICE_URL": "nowhere",
     "AUTH_API_KEY": "short",
     "AUTH_API_KEY_NEXT": "short",
+    "TRUSTED_PROXIES": "3",
     "ALLOWED_HOSTS": "auth.example.com",
     "HTTP_PROXY": "http://127.0.0.1:9",
 }
 PLAIN = {"DJANGO_SETTINGS_MODULE": "example_project.settings", "DEBUG": "true", "CACHE_URL": "", "SECRET_KEY": ""}
+HAS_NGINX = behind_nginx.is_there()
 SECRETS = re.compile(r"\b[0-9a-f]{40}\b|eyJ[\w-]+\.")
 
 
+MANAGE = [str(BASE_DIR / "manage.py")]
+# The same, on a machine that has no nginx.
+WITHOUT_NGINX = [
+    "-c",
+    "import sys; from django.core.management import execute_from_command_line as run;"
+    "from example_project.gateway import running;"
+    "running.COMMANDS = {'nginx.conf': ('no-such-program',)};"
+    "run(['manage.py', *sys.argv[1:]])",
+]
+
+
 @contextmanager
-def start(database: Path, *options: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def start(
+    database: Path, *options: str, program: Sequence[str] = MANAGE, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, str(BASE_DIR / "manage.py"), "demo", *options],
+        [sys.executable, *program, "demo", *options],
         cwd=database.parent,
         env=os.environ | PLAIN | {"DATABASE_URL": f"sqlite:///{database}"} | environment,
         stdout=subprocess.PIPE,
@@ -76,7 +93,12 @@ def test_plays_and_serves_whatever_the_environment_holds_and_leaves_nothing_behi
             page += line
         addresses = re.search(r"(http://\S+/admin/)  (\S+) / (\S+)", page)
         greetings = re.search(r"TTS backend  (\S+)", page)
+        gateway = re.search(r"gateway      (\S+)  opens", page)
         assert addresses is not None
+        assert (gateway is not None) is HAS_NGINX
+        if gateway is not None:
+            assert re.search(rf"curl -H .*keys_create.* \\\n +{gateway[1]}\n", page)
+            assert requests.get(gateway[1], timeout=60).status_code == 401
         assert greetings is not None
         assert log_in_to_admin(*addresses.groups())
         assert requests.get(greetings[1], timeout=60).json()["greetings"].popitem()[1] == "Hello Anna Berg."
@@ -84,19 +106,66 @@ def test_plays_and_serves_whatever_the_environment_holds_and_leaves_nothing_behi
         rest, errors = demo.communicate(timeout=120)
     page += rest
     assert (demo.returncode, errors) == (0, "")
-    for address in (addresses[1], greetings[1]):
+    for address in (addresses[1], greetings[1], *([gateway[1]] if gateway is not None else [])):
         with pytest.raises(requests.ConnectionError):
             requests.get(address, timeout=60)
     assert re.search(r"✓ (\d+) of \1 requests answered as expected", page)
     assert re.search(r"^\d\d:\d\d:\d\d refused: inactive +Billing", page, re.MULTILINE)
     assert re.search(r"^\d\d:\d\d:\d\d created +Anna-Laptop \w+ +by user: demo-anna", page, re.MULTILINE)
     assert re.search(r"^\d\d:\d\d:\d\d refused: owner +Anna-Laptop", page, re.MULTILINE)
+    assert re.search(r"^\d\d:\d\d:\d\d used +Partner \w+ +POST introspection:TTS-Backend", page, re.MULTILINE)
+    row = r"^\d\d:\d\d:\d\d refused: rate +Robot \w+ +GET gateway:orders\.example/orders/7/ +429"
+    assert bool(re.search(row, page, re.MULTILINE)) is HAS_NGINX
+    assert "harmless" not in page  # which a client said of its request
     assert max(map(len, page.splitlines())) <= 100
     assert not SECRETS.search(page)
     assert "\x1b" not in page
     # So it may be repeated.
     assert left_in(database) == {"keys_apikey WHERE is_active": 0, "tracking_link": 2, "tracking_click": 0,
                                  "tracking_record": 0, "jobs_job": 0, "auth_user": 4}  # fmt: skip
+
+
+@pytest.mark.matrix
+def test_passes_without_nginx_and_says_what_is_not_played(tmp_path: Path) -> None:
+    with start(tmp_path / "db.sqlite3", program=WITHOUT_NGINX, PYTHONPATH=str(BASE_DIR)) as demo:
+        page, errors = demo.communicate(timeout=300)
+    assert (demo.returncode, errors) == (0, "")
+    assert "A service that is not Django, behind nginx, is not played" in page
+    assert "gateway:" not in page
+    assert re.search(r"✓ (\d+) of \1 requests answered as expected", page)
+
+
+def test_a_killed_demo_leaves_no_nginx(tmp_path: Path) -> None:
+    if not HAS_NGINX:
+        pytest.skip("There is no nginx.")
+    script = (
+        "import django; django.setup()\n"
+        "from pathlib import Path\n"
+        "from example_project.demo.behind_nginx import BehindNginx\n"
+        f"gateway = BehindNginx(Path({str(tmp_path)!r}))\n"
+        "gateway.launch({})\n"
+        "gateway.start()\n"
+        "print(gateway.url, flush=True)\n"
+        "gateway.orders.wait()\n"
+    )
+    environment = os.environ | PLAIN | {"TMPDIR": str(tmp_path), "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"}
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=BASE_DIR, env=environment, stdout=subprocess.PIPE, text=True
+    ) as demo:
+        try:
+            assert demo.stdout is not None
+            url = f"{demo.stdout.readline().strip()}/orders/7/"
+            assert requests.get(url, timeout=60).status_code == 401
+        finally:
+            demo.kill()
+
+    def is_gone() -> bool:
+        with suppress(requests.RequestException):
+            requests.get(url, timeout=60)
+            return False
+        return True
+
+    assert eventually(is_gone)
 
 
 def left_in(database: Path) -> dict[str, int]:
@@ -199,7 +268,9 @@ def test_fails_on_another_audit_log(stage: Stage, cast: Cast) -> None:
 def test_fails_when_a_service_is_gone(stage: Stage, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        stage.services[AUTH_SERVICE].port = free.getsockname()[1]
+        service = stage.services[AUTH_SERVICE]
+        assert isinstance(service, Service)
+        service.port = free.getsockname()[1]
         with pytest.raises(CommandError, match=r"(?s)whoami/: no answer.*what happened"):
             play(stage, Call(NOBODY, WHOAMI, 401))
 

@@ -68,6 +68,23 @@ def test_refuses_what_is_no_id_by_itself(client: Client, service: RecordingServi
     assert service.received == []
 
 
+ASK = "/api/v1/keys/introspect/"
+
+
+def test_asks_about_a_key_that_is_presented_to_it(client: Client, service: RecordingService) -> None:
+    service.answers[ASK] = [Answer(body=b'{"active": true, "username": "Partner"}'), Answer(body=b'{"active": false}')]
+    for status, said in ((200, {"for": "Partner", "voices": ["alto", "bass"]}), (401, {"detail": "Invalid API key."})):
+        response = client.get("/voices/", headers={"X-API-Key": "presented", "X-Request-ID": "r-3"})
+        assert (response.status_code, response.json()) == (status, said)
+        assert "no-store" in response["Cache-Control"]
+    received = service.received[0]
+    assert (received.method, received.path, received.key) == ("POST", ASK, OLD)
+    assert received.body == b"token=presented&address=127.0.0.1"
+    assert received.headers["X-Request-ID"] == "r-3"
+    assert client.get("/voices/").status_code == 401
+    assert len(service.received) == 2
+
+
 @pytest.mark.parametrize("status", [200, 401, 403, 404])
 def test_passes_on_what_the_user_may_see(client: Client, service: RecordingService, status: int) -> None:
     challenge = {"WWW-Authenticate": 'Bearer realm="api"'} if status == 401 else {}

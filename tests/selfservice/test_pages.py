@@ -348,6 +348,14 @@ def test_who_used_it_is_told_by_address_program_and_call(browser: Client, key: A
     assert text(browser.get(of(key), {"days": "'"}))
 
 
+def test_who_used_it_names_the_service_behind_a_gateway_and_the_one_that_asked(browser: Client, key: APIKey) -> None:
+    use(key, at=timezone.now() - timedelta(hours=2), endpoint="gateway:orders.example", path="/orders/7/")
+    use(key, endpoint="introspection:Orders", path="/introspect/")
+    assert [one.called for one in browser.get(of(key)).context["clients"].found] == [
+        "Orders, which asked about it", "orders.example",
+    ]  # fmt: skip
+
+
 def test_what_was_done_for_another_owner_is_not_shown_and_not_denied(browser: Client, key: APIKey, ben: User) -> None:
     assert "Nobody used it in the last 7 days." in text(browser.get(of(key, "deactivate/")))
     use(key, owner=f"auth.user:{ben.pk}", address="192.0.2.1")

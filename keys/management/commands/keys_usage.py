@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from keys.audit.reach import ahead, day, reach
 from keys.audit.reports import Usage, ago, usage
-from keys.endpoints import environment_keyrings
+from keys.endpoints import endpoints, environment_keyrings
 from keys.management import arguments, ownership
 from keys.management.command import KeysCommand, Line, write_table
 from keys.management.ownership import Standing
@@ -32,6 +32,11 @@ class Command(KeysCommand):
         ownership.add_option(
             parser, "Only keys of this owner, such as auth.user:7, as the log has it: also of one who is gone."
         )
+        parser.add_argument(
+            "--endpoint",
+            help="Only this API: the name of its URL, or gateway:HOST of a service behind a proxy, or"
+            " introspection:NAME of a service that asks.",
+        )
         parser.add_argument("--days", type=int, default=30, help="How many days to look back (default: 30).")
         of_owners = "owner, owner_name, " if ownership.are_shown() else ""
         parser.add_argument(
@@ -47,9 +52,13 @@ class Command(KeysCommand):
         key = None if options["key"] is None else self._named(options["key"])
         owner = "" if options["owner"] is None else ownership.known(options["owner"])
         since = timezone.now() - timedelta(days=options["days"])
-        lines = usage(since=since, key=key, owner=owner)
-        if isinstance(key, str) and not (lines or (owner and usage(since=since, key=key))):
+        endpoint = options["endpoint"] or ""
+        arguments.refuse_secret(endpoint)
+        lines = usage(since=since, key=key, owner=owner, endpoint=endpoint)
+        if isinstance(key, str) and not (lines or ((owner or endpoint) and usage(since=since, key=key))):
             self._refuse_unknown(key)
+        if endpoint and not (lines or endpoint in {one.name for one in endpoints()}):
+            self._refuse_unknown_endpoint(endpoint, since, is_narrowed=bool(key or owner))
         self._names = owners.names(line.owner for line in lines) if ownership.are_shown() else {}
         if options["json"]:
             self.write_json([self._record(line) for line in lines])
@@ -92,6 +101,11 @@ class Command(KeysCommand):
             arguments.refuse_key(text)
             raise CommandError("No key has that name, prefix or id, and the log of these days knows none.")
 
+    @staticmethod
+    def _refuse_unknown_endpoint(name: str, since: datetime, *, is_narrowed: bool) -> None:
+        if not (is_narrowed and usage(since=since, endpoint=name)):
+            raise CommandError("No view has that name, and the log of these days knows none.")
+
     def _record(self, line: Usage) -> dict[str, Any]:
         record = {**asdict(line), "count": line.uses + line.refusals}
         if ownership.are_shown():
@@ -102,7 +116,7 @@ class Command(KeysCommand):
     def _line(self, line: Usage) -> Line:
         owner = [str(Standing(line.owner, self._names.get(line.owner, "")))] if ownership.are_shown() else []
         cells: list[str | int] = [
-            line.key_name or "(unknown key)", line.key_prefix, *owner, line.called, line.came_from or "?",
+            line.key_name or "(unknown key)", line.key_prefix, *owner, line.place, line.came_from or "?",
             line.user_agent, line.uses, line.died, line.refusals, ago(line.last_at),
         ]  # fmt: skip
         return Line(cells, self.style.WARNING if line.refusals or line.died else str)
