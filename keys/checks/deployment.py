@@ -25,8 +25,8 @@ def check_keys_travel_encrypted(**kwargs: object) -> list[checks.CheckMessage]:
         return []
     return [
         checks.Warning(
-            f"Keys may travel without TLS: SecurityMiddleware with SECURE_SSL_REDIRECT does not guard {guarded[0]} "
-            "and other addresses that ask for them.",
+            "Keys may travel without TLS: SecurityMiddleware with SECURE_SSL_REDIRECT does not guard the addresses that "
+            f"ask for them, such as {guarded[0]}.",
             hint="Set SECURE_SSL_REDIRECT = True, and SECURE_PROXY_SSL_HEADER if a proxy ends TLS. A redirect comes "
             "after the key was sent in plain text: better still, let the proxy refuse plain HTTP, and silence this "
             "check then.",
@@ -79,15 +79,15 @@ def check_rates_are_counted(**kwargs: object) -> list[checks.CheckMessage]:
     found: list[checks.CheckMessage] = []
     for backend, endpoint in _caches_of_rates().items():
         if issubclass(backend, DummyCache):
-            message = f"{backend.__name__} forgets everything, so no key's rate is enforced: {endpoint} and others."
+            message = f"{backend.__name__} forgets everything, so no key's rate is enforced, as at {endpoint}."
             found.append(checks.Error(message, hint=hint, id="keys.E030"))
         elif issubclass(backend, LocMemCache):
             message = f"Each process counts for itself in {backend.__name__}: with several of them, keys get their rate"
-            message += f" several times: {endpoint} and others."
+            message += f" several times, as at {endpoint}."
             found.append(checks.Warning(message, hint=hint, id="keys.W026"))
         elif issubclass(backend, FileBasedCache):
-            message = f"{backend.__name__} may forget one of two requests at once, so keys get more than their rate:"
-            message += f" {endpoint} and others."
+            message = f"{backend.__name__} may forget one of two requests at once, so keys get more than their rate,"
+            message += f" as at {endpoint}."
             found.append(checks.Warning(message, hint=hint, id="keys.W026"))
     return found
 

@@ -54,7 +54,7 @@ def check_captured_paths_have_their_prefix(**kwargs: object) -> list[checks.Chec
         checks.Error(
             f"A proxy that appends the path asks another gateway about its root: {plain[prefix]} reads the scopes from "
             "the query, which is the client's then.",
-            hint="Give the two addresses of which neither begins as the other does.",
+            hint="Give them addresses of which neither begins as the other does, such as /gateway/ and /envoy/.",
             obj=each,
             id="keys.E043",
         )

@@ -15,14 +15,18 @@ from .views import once_for_each_view
 def check_keys_can_be_looked_for(**kwargs: object) -> list[checks.CheckMessage]:
     return once_for_each_view(
         checks.Error(
-            f"The keys that services ask about cannot be looked for: {endpoint.view.api_key_asked.mistake}",
+            f"The keys that services ask about cannot be looked for: {mistake}",
             hint='Write keyrings = (DatabaseKeyring(), EnvironmentKeyring("INTERNAL_API_KEY")).',
             obj=endpoint,
             id="keys.E044",
         )
         for endpoint in _doors()
-        if endpoint.view.api_key_asked.mistake
+        if (mistake := endpoint.view.api_key_asked.mistake or _lack(endpoint.view.api_key_asked.keyrings))
     )
+
+
+def _lack(keyrings: Sequence[object]) -> str:
+    return "" if keyrings else "keyrings is empty."
 
 
 @checks.register("keys")

@@ -42,6 +42,8 @@ def test_keys_may_travel_without_tls(settings: Settings) -> None:
     settings.SECURE_SSL_REDIRECT = False
     assert len(found("keys.W007", deploy=True)) == 1
     assert not found("keys.W007")
+    # There are no others.
+    assert ", such as tests.checks.test_deployment.Guarded (/0/)." in found("keys.W007", deploy=True)[0]
     settings.SECURE_SSL_REDIRECT = True
     settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if name != SECURITY]
     assert len(found("keys.W007", deploy=True)) == 1

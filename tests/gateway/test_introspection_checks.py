@@ -51,6 +51,13 @@ def test_keyrings_of_a_wrong_type(settings: Settings, keyrings: Any) -> None:
     assert answer.status_code == 500  # and no "active": false
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("keyrings", [(), []])
+def test_without_keyrings_no_key_is_known(settings: Settings, keyrings: Any) -> None:
+    serve(settings, keyrings=keyrings)
+    assert "cannot be looked for: keyrings is empty." in said("keys.E044")
+
+
 @pytest.mark.parametrize("scopes", [(), []])
 def test_without_scopes_everybody_may_ask(settings: Settings, scopes: Any) -> None:
     serve(settings, scopes=scopes)
