@@ -395,6 +395,45 @@ def test_the_manual_holds_the_configuration_and_its_additions_work(site: Site, f
             assert answer.row.event == ("refused" if status == 403 else "used")
 
 
+def test_what_the_manual_says_to_copy_works_in_a_server_that_somebody_has(site: Site, key: APIKey) -> None:
+    """A server with error pages, a service below a prefix, and a location with an error page of its own."""
+    text = (FOLDER / "nginx.conf").read_text()
+    ours = "error_page 401 403 500 = @refused;"
+    text = text.replace(ours, f"{ours} error_page 500 502 503 504 /50x.html;")
+    added = f"""
+        location = /50x.html {{ return 200; }}
+        location /cut/ {{
+            set $key_scope orders:read;
+            rewrite ^/cut/(.*)$ /$1 break;
+            proxy_pass $key_opens://orders;
+        }}
+        location /uncut/ {{
+            set $key_scope orders:read;
+            proxy_pass $key_opens://orders/;
+        }}
+        location /forgotten/ {{
+            set $key_scope orders:read;
+            error_page 404 /404.html;
+            proxy_pass $key_opens://orders;
+        }}
+        location /repeated/ {{
+            set $key_scope orders:read;
+            error_page 404 /404.html;
+            {ours}
+            proxy_pass $key_opens://orders;
+        }}
+        location / {{"""
+    text = text.replace("\n        location / {", added)
+    addresses = {"auth_service": site.auth.address, "guarded_service": site.service.address}
+    with gateway_running("nginx.conf", text, **addresses) as gateway:
+        other = Site(site.auth, site.service, gateway)
+        good, twice = [("X-API-Key", str(key.key))], [("X-API-Key", str(key.key)), ("X-API-Key", "0" * 40)]
+        assert other.seen(*good, path="/cut/a?b=1").path == "/a?b=1"
+        assert other.seen(*good, path="/uncut/a").path == "/"
+        paths = ["/orders/7", "/cut/a", "/repeated/", "/forgotten/"]
+        assert [other.ask(*twice, path=path).status for path in paths] == [400, 400, 400, 500]
+
+
 def test_a_configuration_is_used_as_it_is_but_for_its_addresses() -> None:
     text = (FOLDER / "nginx.conf").read_text()
     other = configured(text, listen="127.0.0.1:1", auth_service="10.0.0.1:2", guarded_service="10.0.0.2:3")
