@@ -81,11 +81,11 @@ class Gateway:
 
 
 @contextmanager
-def gateway_running(configuration: str, **addresses: str) -> Iterator[Gateway]:
+def gateway_running(configuration: str, text: str | None = None, **addresses: str) -> Iterator[Gateway]:
     """Run the proxy with a configuration of this folder (`nginx.conf`) until the end of the block.
 
-    `listen` is a free port, unless it is given; the other addresses that the configuration names have to be. Raises
-    GatewayError if the proxy is not installed or does not start.
+    `listen` is a free port, unless it is given; the other addresses that the configuration names have to be. `text` is
+    another version of the file. Raises GatewayError if the proxy is not installed or does not start.
     """
     with TemporaryDirectory(prefix="gateway-") as made, socket.socket() as reserved:
         folder = Path(made)
@@ -95,7 +95,7 @@ def gateway_running(configuration: str, **addresses: str) -> Iterator[Gateway]:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reserved.bind(("127.0.0.1", int(addresses.get("listen", ":0").rpartition(":")[2])))
         port = reserved.getsockname()[1]
-        text = (FOLDER / configuration).read_text()
+        text = (FOLDER / configuration).read_text() if text is None else text
         file = folder / configuration
         file.write_text(configured(text, **{"listen": f"127.0.0.1:{port}", **addresses}))
         for name in BESIDE.get(configuration, ()):

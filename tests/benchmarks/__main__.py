@@ -1,7 +1,8 @@
 """What a guarded request costs: this app beside its peers, on SQLite and PostgreSQL.
 
 requests (the default) times them in-process and, with --http, through gunicorn; concurrency looks for requests that
-wait for each other; size tells what one use takes on disk; summary prints the README's table from the --json of a run.
+wait for each other; size tells what one use takes on disk; gateway times requests through nginx with and without the
+question to the auth service; summary prints the README's table from the --json of a run.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import chart, concurrency, over_http, report, row_size
+from tests.benchmarks import chart, concurrency, gateway, over_http, report, row_size
 from tests.benchmarks.databases import description
 from tests.benchmarks.guards import GUARDS, REFUSAL, Guard
 from tests.benchmarks.measure import Plan, measure
@@ -23,7 +24,7 @@ Document = dict[str, Any]
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     add = parser.add_argument
-    add("command", nargs="?", choices=["requests", "concurrency", "size", "summary"], default="requests")
+    add("command", nargs="?", choices=["requests", "concurrency", "size", "gateway", "summary"], default="requests")
     add("--database", choices=["sqlite", "postgres", "both"], default="both")
     add(
         "--server",
@@ -97,6 +98,13 @@ def run_size(options: argparse.Namespace, document: Document) -> None:
     print("\n\n".join(map(report.lines, document["size"])))
 
 
+def run_gateway(options: argparse.Namespace, document: Document) -> None:
+    document["gateway"] = []
+    for engine in options.engines:
+        document["gateway"] += gateway.measure(engine, options.server, options.requests, progress)
+    print(report.gateway_table(document["gateway"]))
+
+
 def main() -> None:
     # So that a run that is told to stop drops its databases.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -110,7 +118,7 @@ def main() -> None:
     }
     if document["environment"]["load_at_start"] > 0.5:
         progress("This machine is busy with something else: trust ratios within one run, and not too far.")
-    commands = {"requests": run_requests, "concurrency": run_concurrency, "size": run_size}
+    commands = {"requests": run_requests, "concurrency": run_concurrency, "size": run_size, "gateway": run_gateway}
     commands[options.command](options, document)
     if options.json:
         report.write_json(options.json, document)

@@ -107,6 +107,24 @@ def http_table(results: Iterable[Result]) -> str:
     return _markdown([header, *rows])
 
 
+def gateway_table(results: Iterable[Result]) -> str:
+    """Return a Markdown table of the requests through nginx."""
+    header = ("through nginx", "database", "connections", "ms", "times", "ms more", "requests/s")
+    rows = [
+        (
+            result["arm"],
+            _ENGINES[result["engine"]],
+            str(result["connections"]),
+            f"{result['median_ms']:.2f}",
+            _number(result["times"]),
+            f"{result['more_ms']:.2f}",
+            f"{result['requests_per_second']:,.0f}",
+        )
+        for result in results
+    ]
+    return _markdown([header, *rows])
+
+
 def lines(result: Result) -> str:
     """Return a result as a name and a value per line."""
     flat: list[tuple[str, Any]] = []
