@@ -30,7 +30,8 @@ _MOST_IN_CONFLICT = 8  # keys of one request that are looked up to tell whose th
 # Names of headers, and of schemes in `Authorization` (RFC 9110, 5.6.2).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-# Headers that guards read, as `META` names them, whose names do not tell Django that they are to be hidden.
+# Headers that guards read, as `META` names them, whose names do not tell Django that they are to be hidden: with keys,
+# or with the address that a client has asked for, and its query.
 exposed: set[str] = set()
 
 
@@ -194,7 +195,7 @@ def is_header(name: object) -> bool:
 
 
 def expect(header: str) -> None:
-    """Note that keys are presented in this header."""
+    """Note that this header is to be hidden."""
     if not SafeExceptionReporterFilter.hidden_settings.search(name := _meta_name(header)):
         exposed.add(name)
 

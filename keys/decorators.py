@@ -134,6 +134,8 @@ def refusal(request: HttpRequest, guard: Guard, status: int, detail: str) -> Htt
         response["WWW-Authenticate"] = guard.challenge
     response["Cache-Control"] = "no-store"
     patch_vary_headers(response, guard.vary)
+    if guard.finish is not None:
+        guard.finish(request, response, status, str(detail))
     return response
 
 

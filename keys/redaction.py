@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
+from urllib.parse import unquote
 
 from . import tokens
 
@@ -11,6 +12,7 @@ MASK = "********"
 MOST_PARTS = 8  # a client may send thousands, and each costs a search
 MOST_SOUGHT = 100_000  # parts of one text that are compared with a key, in about a tenth of a second
 LONGEST_KEPT = 100  # characters of a text whose parts are remembered, for the next key
+_MOST_LAYERS = 8  # of percent-encoding around a key
 SHORTEST_SOUGHT = 6  # characters; a shorter part is a key by chance
 
 
@@ -61,12 +63,22 @@ def redacted(texts: Mapping[str, str], presented: Collection[str], prefix: str) 
     parts = {part for token in repeated for part in re.split(r"[,\s]+", token, maxsplit=MOST_PARTS)}
     whole = {*presented, *(part for part in parts if len(part) >= tokens.PREFIX_LENGTH)}
     secrets = sorted({tokens.bare(token, prefix) for token in whole if token}, key=len, reverse=True)
-    found = {}
-    for name, text in texts.items():
-        for secret in secrets:
-            text = text.replace(secret, MASK)
-        found[name] = printable(text)
-    return found
+    return {name: printable(_without(secrets, text)) for name, text in texts.items()}
+
+
+def _without(secrets: Sequence[str], text: str) -> str:
+    """Return the text with the secrets masked; decoded, as far as one is percent-encoded in it."""
+    if "%" in text:
+        further = text
+        for _ in range(_MOST_LAYERS):
+            further, before = unquote(further), further
+            if further == before:
+                break
+            if any(secret in further for secret in secrets):
+                text = further
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
 
 
 def possible_tokens(text: str, *, with_blanks: bool = False) -> Iterator[tuple[int, list[int]]]:

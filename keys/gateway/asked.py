@@ -4,40 +4,57 @@ RFC 9110, 7.6.3 leaves these headers to the proxies: nginx's manual names X-Orig
 X-Forwarded-Method and X-Forwarded-Uri.
 """
 
+import logging
 import re
 from urllib.parse import unquote_to_bytes
 
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
+from .. import credentials
 from ..conf import conf
 from ..verification import Subject
 
+logger = logging.getLogger("api_keys")
+
 ENDPOINT = "gateway:"
 
+CUSTOMS = ("FORWARDED", "ORIGINAL")
+# These hold the query of a client.
+NAMES_OF_ADDRESS = tuple(f"X-{custom.title()}-Uri" for custom in CUSTOMS)
+
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*", re.IGNORECASE)
+_QUERY = re.compile("[?#]")
 _CONTRADICTION = "The headers that name the request contradict each other."
+_UNTOLD = (
+    "The gateway does not say which request it asks about: it has to send X-Forwarded-Method and X-Forwarded-Uri, or "
+    "X-Original-Method and X-Original-URI."
+)
+
+_told: set[str] = set()
 
 
 def asked_about(request: HttpRequest) -> Subject:
     """Return the method, the path and the guarded host of the request that a proxy asks about.
 
     Without `KEYS["TRUSTED_PROXIES"]` nothing that is sent is believed, and the row names the question itself. With it,
-    two headers that contradict each other are a contradiction: the proxy has set one, and a client the other.
+    two headers that contradict each other are a contradiction: the proxy has set one, and a client the other. So is a
+    request that no pair of headers names: a client may make some proxies drop what they have set themselves.
     """
     if conf.TRUSTED_PROXIES <= 0:
-        return Subject({"endpoint": ENDPOINT + _own_host(request)})
-    told = {"endpoint": ENDPOINT + (_forwarded_host(request) or _own_host(request))}
+        return Subject({"endpoint": ENDPOINT + _host_in(_own_host(request))})
+    told = {"endpoint": ENDPOINT + _host_in(_forwarded_host(request) or _own_host(request))}
     if is_path_captured(request):
         return Subject({**told, "path": f"/{_captured(request)}"})
-    methods, addresses = _sent(request, "METHOD"), _sent(request, "URI")
-    if len(methods) > 1 or len(addresses) > 1:
+    sent = [(_sent(request, custom, "METHOD"), _sent(request, custom, "URI")) for custom in CUSTOMS]
+    methods, addresses = ({value for value in values if value} for values in zip(*sent, strict=True))
+    # A header that came twice is joined by a comma, which is in no method.
+    if len(methods) > 1 or len(addresses) > 1 or not all(map(credentials.is_header, methods)):
         return Subject(told, _CONTRADICTION)
-    if methods:
-        told["method"] = methods.pop()
-    if addresses:
-        told["path"] = _path_in(addresses.pop())
-    return Subject(told)
+    if not any(map(all, sent)):
+        say_once(_UNTOLD)
+        return Subject(told, _UNTOLD)
+    return Subject({**told, "method": methods.pop(), "path": _path_in(addresses.pop())})
 
 
 def is_path_captured(request: HttpRequest) -> bool:
@@ -49,24 +66,30 @@ def _captured(request: HttpRequest) -> object:
     return None if request.resolver_match is None else request.resolver_match.kwargs.get("path")
 
 
-def _sent(request: HttpRequest, name: str) -> set[str]:
-    """Return what is sent under this name, by whichever custom of proxies."""
-    sent = (request.META.get(f"HTTP_X_{custom}_{name}", "") for custom in ("FORWARDED", "ORIGINAL"))
-    return {value for value in sent if value}
+def _sent(request: HttpRequest, custom: str, name: str) -> str:
+    sent: str = request.META.get(f"HTTP_X_{custom}_{name}", "")
+    return sent.strip(credentials.BLANKS)
 
 
 def _path_in(address: str) -> str:
     """Return the path of an address as a client sent it, decoded as Django decodes its own, without the query."""
-    path = re.split("[?#]", _ORIGIN.sub("", address, count=1), maxsplit=1)[0]
-    # Servers hold the octets of a header as latin-1.
-    return unquote_to_bytes(path.encode("latin-1", "replace")).decode(errors="replace")
+    origin = _ORIGIN.match(address)
+    path = _QUERY.split(address[origin.end() if origin else 0 :], maxsplit=1)[0] or "/"
+    # Servers hold the octets of a header as latin-1. Those that are no UTF-8 stay apart from each other.
+    return unquote_to_bytes(path.encode("latin-1", "replace")).decode(errors="backslashreplace")
 
 
 def _forwarded_host(request: HttpRequest) -> str:
     """Return the host that the outermost trusted proxy has seen; empty if none is told."""
     sent: str = request.META.get("HTTP_X_FORWARDED_HOST", "")
-    hosts = [host.strip() for host in sent.split(",")]
-    return hosts[max(len(hosts) - conf.TRUSTED_PROXIES, 0)]
+    hosts = sent.split(",")
+    return hosts[max(len(hosts) - conf.TRUSTED_PROXIES, 0)].strip(credentials.BLANKS)
+
+
+def _host_in(host: str) -> str:
+    """Return the host in its one spelling, so that a client cannot choose among several."""
+    name, colon, port = host.lower().partition(":")
+    return host.lower() if host.startswith("[") else f"{name.rstrip('.')}{colon}{port}"
 
 
 def _own_host(request: HttpRequest) -> str:
@@ -74,3 +97,10 @@ def _own_host(request: HttpRequest) -> str:
         return request.get_host()
     except DisallowedHost:
         return ""
+
+
+def say_once(mistake: str) -> None:
+    """Say on the log what is wrong in a proxy's configuration, once: clients can ask as often as they like."""
+    if mistake not in _told and len(_told) < 100:
+        _told.add(mistake)
+        logger.error(mistake)

@@ -5,7 +5,6 @@ through what has that status.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from http.cookies import SimpleCookie
 from math import ceil
 from typing import Any, ClassVar
@@ -17,11 +16,14 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import Throttled
 
+from ..conf import is_scope
 from ..decorators import MISSING_DETAIL, refusal
 from ..keyrings import Holder
 from ..permissions import scopes_named
 from ..throttling import APIKeyRateThrottle, RateUnavailable
 from ..verification import UNAVAILABLE_DETAIL, Guard, Reason, Subject, Use, scope_denial, use_of
+
+_UNTOLD_SCOPE = "The gateway does not say which scope it asks for."
 
 
 class _Unsent(SimpleCookie):
@@ -31,7 +33,7 @@ class _Unsent(SimpleCookie):
         return ()
 
 
-class _Everywhere:
+class _Everywhere(set[str]):
     """Every alias of a database, for `ATOMIC_REQUESTS`: the rows of these views are no part of a transaction."""
 
     def __contains__(self, alias: object) -> bool:
@@ -42,23 +44,32 @@ class KeyView(View):
     """Answers those whose key holds `scopes`, within its rate. `guard` tells where keys are read from and stored.
 
     Any method, no cookie and no body are looked at. Refusals are those of `api_key_required`, with their status
-    whatever `KEYS["REFUSAL_RESPONSE"]` makes of them.
+    whatever `KEYS["REFUSAL_RESPONSE"]` makes of them. A guard that leaves unknown keys to others refuses them here.
+    What is no list of scopes opens the view to nobody.
     """
 
     scopes: ClassVar[Sequence[str] | str] = ()
     guard: ClassVar[Guard] = Guard()
-    throttle_classes = (APIKeyRateThrottle,)
+    throttle_classes: ClassVar[Sequence[Any]] = (APIKeyRateThrottle,)
     subject: ClassVar[Callable[[HttpRequest], Subject] | None] = None
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
-        guard, scopes = initkwargs.get("guard", cls.guard), initkwargs.get("scopes", cls.scopes)
-        initkwargs["guard"] = guard = replace(guard, subject=cls.subject)
+        """Return the view, with what the middleware, the checks and the documentation look at.
+
+        Raises TypeError if `guard` is none.
+        """
+        guard, scopes, throttles = (
+            initkwargs.get(name, getattr(cls, name)) for name in ("guard", "scopes", "throttle_classes")
+        )
+        if not isinstance(guard, Guard):
+            raise TypeError(f"{cls.__name__} needs a Guard as its guard, and has {guard!r}.")
+        initkwargs["guard"] = guard = guard.for_gateway(cls.subject, cls.finish)
         view: Any = csrf_exempt(super().as_view(**initkwargs))
-        # What the middleware, the checks and the documentation of a view look at, as api_key_required sets it.
-        view.api_key_guard, view.api_key_scopes, view.api_key_or_user = guard, scopes_named(scopes) or (), False
+        # As api_key_required sets it.
+        view.api_key_guard, view.api_key_scopes, view.api_key_or_user = guard, declared_scopes(scopes) or (), False
         view.login_required = False
-        view.initkwargs = {"throttle_classes": cls.throttle_classes}
+        view.initkwargs = {"throttle_classes": throttles, "scopes": scopes}
         view._non_atomic_requests = _Everywhere()
         answered: Callable[..., HttpResponseBase] = view
         return answered
@@ -80,13 +91,15 @@ class KeyView(View):
 
     def scopes_of(self, request: HttpRequest) -> Sequence[str] | None:
         """Return the scopes that this request asks for; None if nobody can tell, and no key may do it."""
-        return scopes_named(self.scopes) if self.scopes else ()
+        return declared_scopes(self.scopes)
 
-    def refuse(self, request: HttpRequest, status: int, detail: str) -> HttpResponseBase:
-        """Return the answer of a refusal."""
-        response = refusal(request, self.guard, status, detail)
+    @classmethod
+    def finish(cls, request: HttpRequest, response: HttpResponseBase, status: int, detail: str) -> None:
+        """Make of a refusal what is sent: with its own status, and with nothing that leads elsewhere or is kept."""
         response.status_code = status
-        return response
+        response.cookies = _Unsent()
+        for header in ("Set-Cookie", "Location", "Refresh"):
+            del response[header]
 
     def _refusal(self, request: HttpRequest, use: Use | None) -> HttpResponseBase | None:
         """Return the answer that refuses the request; None if the key is good, and holds the scopes."""
@@ -97,10 +110,14 @@ class KeyView(View):
         scopes = self.scopes_of(request)
         if scopes is None:
             use.denied = Reason.SCOPE
-            return self.refuse(request, 403, "The gateway does not say which scope it asks for.")
+            return self.refuse(request, 403, _UNTOLD_SCOPE)
         if denial := scope_denial(use, scopes):
             return self.refuse(request, 403, denial)
         return self._refusal_by_rate(request, use)
+
+    def refuse(self, request: HttpRequest, status: int, detail: str) -> HttpResponseBase:
+        """Return the answer of a refusal."""
+        return refusal(request, self.guard, status, detail)
 
     def _refusal_by_rate(self, request: HttpRequest, use: Use) -> HttpResponseBase | None:
         request.auth = use.holder  # type: ignore[attr-defined]
@@ -112,8 +129,17 @@ class KeyView(View):
             except RateUnavailable:
                 return self.refuse(request, 503, UNAVAILABLE_DETAIL)
             use.denied = Reason.RATE
-            wait = ceil(throttle.wait())
+            wait = throttle.wait()
             response = self.refuse(request, 429, str(Throttled(wait).detail))
-            response["Retry-After"] = str(wait)
+            if wait is not None:
+                response["Retry-After"] = str(ceil(wait))
             return response
         return None
+
+
+def declared_scopes(scopes: Any) -> Sequence[str] | None:
+    """Return the scopes that a view declares; None if they are no scopes. An empty list asks for none."""
+    if isinstance(scopes, list | tuple) and not scopes:
+        return ()
+    named = scopes_named(scopes)
+    return named if named is not None and all(map(is_scope, named)) else None

@@ -1,22 +1,19 @@
 """The door that a proxy asks before it lets a request through to a service that knows nothing of keys."""
 
 import json
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import SuspiciousOperation
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 
-from .. import scopes
+from .. import credentials, scopes
+from ..conf import conf, is_scope
 from ..keyrings import Holder
-from .asked import asked_about, is_path_captured
+from .asked import NAMES_OF_ADDRESS, asked_about, is_path_captured, say_once
 from .doors import KeyView
-
-logger = logging.getLogger("api_keys")
-
-_told: set[str] = set()
 
 
 class ForwardAuthView(KeyView):
@@ -30,45 +27,77 @@ class ForwardAuthView(KeyView):
     that cannot hand the body on.
 
     The row names the request that the proxy asks about, as `X-Forwarded-Method` and `-Uri`, or `X-Original-Method`
-    and `-URI` say, if `KEYS["TRUSTED_PROXIES"]` is set. For a proxy that appends the path to the address (Envoy), use
-    `path("gateway/<path:path>", ...)`; the query is then the client's, and names no scopes.
+    and `-URI` say, if `KEYS["TRUSTED_PROXIES"]` is set. A question that names none is refused then. For a proxy that
+    appends the path to the address (Envoy), use `re_path(r"^gateway/(?P<path>(?s:.*))\\Z", ...)`; the query is then the
+    client's, and names no scopes.
     """
 
     subject = asked_about
 
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
+        for header in NAMES_OF_ADDRESS:
+            credentials.expect(header)
+        return super().as_view(**initkwargs)
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        _forget_query_of_client(request)
+        return super().dispatch(request, *args, **kwargs)
+
     def answer(self, request: HttpRequest, holder: Holder) -> HttpResponseBase:
         response = HttpResponse(content_type="text/plain")
-        response["X-Key-Name"] = quote(holder.name, safe="")
-        response["X-Key-Prefix"] = quote(holder.prefix, safe="")
-        response["X-Key-Scopes"] = " ".join(_texts(holder.scopes))
-        response["X-Key-Owner"] = quote(getattr(holder, "owner_ref", ""), safe=":")
+        response["X-Key-Name"] = quote(holder.name, safe="", errors="replace")
+        response["X-Key-Prefix"] = quote(holder.prefix, safe="", errors="replace")
+        response["X-Key-Scopes"] = " ".join(_scopes_in(holder.scopes))
+        response["X-Key-Owner"] = quote(getattr(holder, "owner_ref", ""), safe=":", errors="replace")
         return response
 
-    def refuse(self, request: HttpRequest, status: int, detail: str) -> HttpResponseBase:
-        response = super().refuse(request, status, detail)
-        response["X-Key-Refusal"] = json.dumps({"detail": str(detail)})  # ASCII
-        return response
+    @classmethod
+    def finish(cls, request: HttpRequest, response: HttpResponseBase, status: int, detail: str) -> None:
+        super().finish(request, response, status, detail)
+        _forget_query_of_client(request)
+        response["X-Key-Refusal"] = json.dumps({"detail": detail})  # ASCII
 
     def scopes_of(self, request: HttpRequest) -> Sequence[str] | None:
         declared = super().scopes_of(request)
         if declared is None or is_path_captured(request):
             return declared
-        asked = request.GET.getlist("scope")
-        # A mistake in the proxy's configuration must not open what it guards.
-        wrong = [name for name in request.GET if name != "scope"]
-        wrong += [scope for scope in asked if not scopes.is_well_formed(scope)]
-        if wrong:
-            _say(f"The query of a proxy's question holds {wrong[0]!r}. Only ?scope=resource:action may be there.")
-            return None
-        return [*declared, *asked]
+        asked = _scopes_asked_for(request)
+        return None if asked is None else [*declared, *asked]
 
 
-def _texts(held: Any) -> list[str]:
-    return [scope for scope in held if isinstance(scope, str)] if isinstance(held, list | tuple) else []
+def _scopes_asked_for(request: HttpRequest) -> list[str] | None:
+    """Return the scopes in the query; None if it is not as a proxy's configuration writes it.
+
+    A mistake in that configuration must not open what it guards.
+    """
+    try:
+        query = request.GET
+    except SuspiciousOperation:  # too many fields
+        query = QueryDict("scope")
+    asked = query.getlist("scope")
+    # Without the text: where the proxy hands on what a client sent, it may hold secrets.
+    if {*query} - {"scope"} or not all(map(is_scope, asked)):
+        say_once(
+            "The query of a proxy's question holds something else than ?scope=resource:action: no key is let through."
+        )
+        return None
+    if unknown := scopes.unknown(asked, conf.SCOPES):
+        say_once(
+            f'A proxy asks for the scope {unknown[0][:100]!r}, which is not registered in KEYS["SCOPES"]: '
+            "no key is let through."
+        )
+        return None
+    return asked
 
 
-def _say(message: str) -> None:
-    """Say on the log, once, what is wrong in a proxy's configuration: clients can ask as often as they like."""
-    if message not in _told and len(_told) < 100:
-        _told.add(message)
-        logger.error(message)
+def _scopes_in(held: Any) -> list[str]:
+    """Return what a service can understand of a key's scopes, which raw SQL may have written."""
+    return [scope for scope in held if is_scope(scope)] if isinstance(held, list | tuple) else []
+
+
+def _forget_query_of_client(request: HttpRequest) -> None:
+    """Keep the query of a client out of the error reports of this request."""
+    if is_path_captured(request):
+        request.META["QUERY_STRING"] = ""
+        request.GET = QueryDict()

@@ -140,19 +140,21 @@ def _answer_without_key(guard: Guard) -> Use | None:
 
 def _decide(use: Use, request: HttpRequest, credential: Credential, is_guess: bool) -> str:
     """Find the holder of the key, and return why it is refused; empty if it is accepted."""
-    if credential.in_conflict or (use.subject is not None and use.subject.contradiction):
+    if credential.in_conflict:
         return Reason.CONFLICT
     if not credential.may_be_a_key:
         return Reason.CONFLICT if credential.looks_repeated else Reason.MALFORMED
     # Built before the look-up, because a keyring may write it in the same statement.
     use.row = _describe(use, request, credential)
+    in_contradiction = use.subject is not None and bool(use.subject.contradiction)
+    can_record = not (is_guess or in_contradiction) and sinks.sink().shares_key_database
     # The one statement that also writes the use may write one that is refused.
-    use.holder, objection = look_up(use, credential.token, not is_guess and sinks.sink().shares_key_database)
+    use.holder, objection = look_up(use, credential.token, can_record)
     if use.holder is None:
         return Reason.CONFLICT if credential.looks_repeated else Reason.UNKNOWN
     key_id = use.holder.pk if isinstance(use.holder, APIKey) else None
     use.row = {**use.row, **described(use.holder, key_id)}
-    return objection
+    return objection or (Reason.CONFLICT if in_contradiction else "")
 
 
 def _leave(use: Use, request: HttpRequest, credential: Credential, reason: str) -> None:

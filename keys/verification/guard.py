@@ -1,11 +1,13 @@
 """What guards a view, and what is wrong with a guard."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.utils.functional import Promise
 
 from .. import credentials
@@ -17,7 +19,8 @@ from ..keyrings import DatabaseKeyring, Keyring
 class Subject:
     """What the row of a request says of the one that it asks about: texts, by column, instead of its own.
 
-    `contradiction` says why nobody can tell which request that is. Then it is refused as several keys are.
+    `contradiction` says why nobody can tell which request that is. Then a good key is refused as several keys are, and
+    the row says whose it is.
     """
 
     texts: Mapping[str, str]
@@ -46,6 +49,8 @@ class Guard:
     leaves_unknown: bool = False
     # Returns which request is asked about, where that is another one: a proxy's, or a service's.
     subject: Callable[[HttpRequest], Subject] | None = None
+    # Makes of each refusal what is sent, whoever refuses: the view, or the middleware before it.
+    finish: Callable[[HttpRequest, HttpResponseBase, int, str], None] | None = field(default=None, compare=False)
     # Where the key is read, by `header` and `keyword`.
     wanted: Wanted = field(init=False, repr=False)
     # Why the guard cannot work; empty if it can. `check` says so, and each request is answered with an error.
@@ -63,6 +68,17 @@ class Guard:
         object.__setattr__(self, "wanted", Wanted(_names_in(self.header), _names_in(self.keyword)))
         for header in self.wanted.headers:
             credentials.expect(header)
+
+    def for_gateway(
+        self,
+        subject: Callable[[HttpRequest], Subject] | None,
+        finish: Callable[[HttpRequest, HttpResponseBase, int, str], None],
+    ) -> "Guard":
+        """Return the guard for a view that answers by itself: nobody follows to whom an unknown key could be left."""
+        made = copy(self)  # with what was wrong, of which the values tell nothing any more
+        for name, value in {"subject": subject, "finish": finish, "leaves_unknown": False}.items():
+            object.__setattr__(made, name, value)
+        return made
 
     @property
     def is_configured(self) -> bool:
@@ -117,7 +133,7 @@ def _mistake_of(guard: Guard) -> str:
     for name in ("answers_missing", "acts_as_owner", "leaves_unknown"):
         if not isinstance(switch := getattr(guard, name), bool):
             return f"{name} = {switch!r} is no switch."
-    subject: Any = guard.subject
-    if subject is not None and not callable(subject):
-        return f"subject = {subject!r} cannot be called."
+    for name in ("subject", "finish"):
+        if (function := getattr(guard, name)) is not None and not callable(function):
+            return f"{name} = {function!r} cannot be called."
     return ""

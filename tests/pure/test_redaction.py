@@ -1,6 +1,7 @@
 """What of a client's text may be written down."""
 
 import unicodedata
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -86,6 +87,21 @@ def test_a_header_of_thousands_of_parts_costs_a_bounded_number_of_searches() -> 
     parts = [TOKEN[:20] + f"{number:020}" for number in range(5000)]
     text = masked(" ".join(parts), ",".join(parts))
     assert text.count(MASK) == MOST_PARTS
+
+
+def test_a_token_that_is_percent_encoded_is_masked_however_often() -> None:
+    token = "0123456789abcdef"
+    encoded = "".join(f"%{ord(letter):02X}" for letter in token)
+    for _ in range(8):
+        assert redacted({"path": f"/a%20b/{encoded}/"}, [token], "") == {"path": f"/a b/{MASK}/"}
+        encoded = quote(encoded)
+    # What holds none stays as it was sent.
+    assert redacted({"path": "/a%20b/%2541"}, [token], "") == {"path": "/a%20b/%2541"}
+
+
+def test_percent_signs_cost_a_bounded_number_of_searches() -> None:
+    text = "%25" * 100_000
+    assert redacted({"path": text}, ["0123456789abcdef"], "") == {"path": text}
 
 
 def test_what_is_masked_is_escaped_as_well() -> None:
