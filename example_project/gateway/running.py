@@ -31,7 +31,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "envoy.yaml": ("envoy", "--config-path", "{file}", "--disable-hot-restart", "--log-level", "warning"),
 }
 # The files that a configuration names, which lie beside it.
-BESIDE: Mapping[str, tuple[str, ...]] = {"haproxy.cfg": ("keys.lua",)}
+BESIDE: Mapping[str, tuple[str, ...]] = {"haproxy.cfg": ("ask_for_key.lua",)}
 
 
 class GatewayError(Exception):

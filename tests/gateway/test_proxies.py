@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db.models import QuerySet
 from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 
@@ -244,6 +245,33 @@ def test_bodies_go_to_the_service_alone(site: Site, key: APIKey) -> None:
     lines = ["PUT /orders/ HTTP/1.1", "Host: x", "Connection: close", "Transfer-Encoding: chunked"]
     chunks = b"3\r\none\r\n0\r\n\r\n"
     assert status_of(sent_raw(site, *lines, f"X-API-Key: {'0' * 40}", body=chunks)) == 401
+
+
+def test_a_header_that_is_too_long_is_no_outage(site: Site, key: APIKey) -> None:
+    for headers in ([("X-API-Key", "k" * 20_000)], [("X-API-Key", key.key), ("X-Other", "o" * 20_000)]):
+        answer = site.ask(*headers)
+        assert answer.status in {400, 431}
+        assert site.received_of(answer) == []
+
+
+def test_many_scopes_fit_into_the_answer(site: Site) -> None:
+    scopes = ["orders:read", *(f"resource{number}:action" for number in range(300))]
+    key = APIKey.objects.create(name="Many", scopes=["orders:read"])
+    QuerySet(APIKey).filter(pk=key.pk).update(scopes=scopes)
+    assert site.seen(("X-API-Key", key.key)).values("X-Key-Scopes") == [" ".join(scopes)]
+
+
+def test_a_connection_may_become_another_protocol(site: Site, key: APIKey) -> None:
+    lines = ["GET /orders/ws HTTP/1.1", "Host: x", f"X-API-Key: {key.key}", "Connection: keep-alive, Upgrade"]
+    lines += ["Upgrade: websocket", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Version: 13"]
+    with closing(socket.create_connection(("127.0.0.1", site.gateway.port), SECONDS_TO_WAIT)) as client:
+        client.sendall("\r\n".join([*lines, "", ""]).encode())
+        with client.makefile("rb") as answer:
+            assert answer.readline().split()[1] == b"101"
+            assert list(iter(answer.readline, b"\r\n"))
+            for said in (b"one\n", b"another\n"):
+                client.sendall(said)
+                assert answer.readline() == said
 
 
 def test_an_answer_of_the_service_passes_as_it_is(site: Site, key: APIKey) -> None:
