@@ -16,11 +16,13 @@ from typing import Any
 
 from example_project.gateway.running import FOLDER, gateway_running
 from tests.benchmarks.databases import databases
-from tests.support.guarded_service import guarded_service
+from tests.support.guarded_service import BODY, guarded_service
 
 CONNECTIONS = (1, 8)
 BLOCK = 200
 FLOOR = "without the question"
+QUESTION = "the question alone, asked directly"
+BEGINNING_OF_BODY = b"\r\n\r\n"
 SECONDS_TO_START = 20
 
 
@@ -51,12 +53,15 @@ def measure(engine: str, server_url: str, requests: int, progress: Callable[[str
             arm: stack.enter_context(gateway_running("nginx.conf", text, **addresses)).port
             for arm, text in arms().items()
         }
+        ports[QUESTION] = int(auth.rpartition(":")[2])
         turns = [(arm, connections) for arm in ports for connections in CONNECTIONS]
         blocks: dict[tuple[str, int], list[tuple[float, float]]] = {turn: [] for turn in turns}
         for number in range(max(3, requests // BLOCK) + 1):
             progress(f"{engine}: round {number}")
             for arm, connections in random.sample(turns, len(turns)):
-                block = _block(ports[arm], key, connections)
+                question = arm == QUESTION
+                request = _request("/gateway/?scope=orders:read" if question else "/orders/", key)
+                block = _block(ports[arm], request, b"" if question else BODY, connections)
                 if number:  # the first warms up
                     blocks[arm, connections].append(block)
     return [_summary(engine, turn, blocks) for turn in turns]
@@ -79,29 +84,34 @@ def _summary(
     }
 
 
-def _block(port: int, key: str, connections: int) -> tuple[float, float]:
+def _request(path: str, key: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\n\r\n".encode()
+
+
+def _block(port: int, request: bytes, body: bytes, connections: int) -> tuple[float, float]:
     """Send a block over so many connections; return the median in milliseconds, and how many a second."""
     began = time.perf_counter()
     with ThreadPoolExecutor(connections) as pool:
-        parts = list(pool.map(lambda _: _times(port, key, BLOCK // connections), range(connections)))
+        parts = list(pool.map(lambda _: _times(port, request, body, BLOCK // connections), range(connections)))
     seconds = time.perf_counter() - began
     times = [each for part in parts for each in part]
     return statistics.median(times) * 1000, len(times) / seconds
 
 
-def _times(port: int, key: str, requests: int) -> list[float]:
-    request = f"GET /orders/ HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n".encode()
+def _times(port: int, request: bytes, body: bytes, requests: int) -> list[float]:
     times = []
     with socket.create_connection(("127.0.0.1", port), SECONDS_TO_START) as client:
         for _ in range(requests):
             began = time.perf_counter()
             client.sendall(request)
             answer = b""
-            while not answer.endswith(b'{"orders": []}'):
+            while not answer.endswith(BEGINNING_OF_BODY + body):
                 part = client.recv(65_536)
                 if not part:
-                    raise RuntimeError(f"nginx answered {answer!r}")
+                    raise RuntimeError(f"The answer was {answer!r}")
                 answer += part
+            if not answer.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(f"The answer was {answer!r}")
             times.append(time.perf_counter() - began)
     return times
 

