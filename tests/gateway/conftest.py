@@ -14,7 +14,12 @@ from keys.models import APIKey
 from tests.gateway.asking import Answer, ask, ask_asgi
 
 OURS = "keys.middleware.APIKeyMiddleware"
-WAYS = ["wsgi", "atomic", "asgi", "without the middleware"]
+RECORDED_WAYS = [
+    "atomic",
+    pytest.param("wsgi", marks=pytest.mark.matrix),
+    pytest.param("asgi", marks=pytest.mark.matrix),
+]
+WAYS = [*RECORDED_WAYS, pytest.param("without the middleware", marks=pytest.mark.matrix)]
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def way(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.
     return ask_asgi if request.param == "asgi" else ask
 
 
-@pytest.fixture(params=[way for way in WAYS if way != "without the middleware"])
+@pytest.fixture(params=RECORDED_WAYS)
 def recorded_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
     """A function that asks where the middleware adds the outcome."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", request.param == "atomic")
