@@ -5,3 +5,5 @@ from tests.settings import KEYS
 
 ROOT_URLCONF = "example_project.urls"
 KEYS = {**KEYS, "TRUSTED_PROXIES": 1}
+# The manual's other services.
+KEYS["SCOPES"] = {**KEYS["SCOPES"], "invoices:read": "Read invoices.", "invoices:write": "Write invoices."}
