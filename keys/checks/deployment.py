@@ -25,8 +25,8 @@ def check_keys_travel_encrypted(**kwargs: object) -> list[checks.CheckMessage]:
         return []
     return [
         checks.Warning(
-            "Keys may travel without TLS: SecurityMiddleware with SECURE_SSL_REDIRECT does not guard the addresses that "
-            f"ask for them, such as {guarded[0]}.",
+            "Keys may travel without TLS: SecurityMiddleware with SECURE_SSL_REDIRECT does not guard the addresses "
+            f"that ask for them, such as {guarded[0]}.",
             hint="Set SECURE_SSL_REDIRECT = True, and SECURE_PROXY_SSL_HEADER if a proxy ends TLS. A redirect comes "
             "after the key was sent in plain text: better still, let the proxy refuse plain HTTP, and silence this "
             "check then.",
