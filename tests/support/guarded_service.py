@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import base64
 import hashlib
 import socket
 import threading
@@ -73,7 +74,7 @@ class GuardedService:
                 request = await self._read(reader)
                 self.received.append(request)
                 if request.values("Upgrade"):
-                    await _echo(reader, writer)
+                    await _echo(request, reader, writer)
                     break
                 await self._answer(request, writer)
         writer.close()
@@ -113,8 +114,11 @@ class GuardedService:
         await asyncio.get_running_loop().run_in_executor(None, self.released.wait, SECONDS_TO_WAIT)
 
 
-async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+async def _echo(request: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    # HAProxy looks at it (RFC 6455, 1.3).
+    key = "".join(request.values("Sec-WebSocket-Key")) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    accepted = base64.b64encode(hashlib.sha1(key.encode(), usedforsecurity=False).digest()).decode()
+    writer.write(_head(101, {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accepted}))
     while said := await reader.read(65_536):
         writer.write(said)
         await writer.drain()
