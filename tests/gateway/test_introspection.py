@@ -155,7 +155,7 @@ class TestTheAddress:
     @pytest.mark.parametrize("address", ["somewhere", "192.0.2", "0" * 10_000, "192.0.2.1,192.0.2.2", "\0", "😀"])
     def test_that_is_none_is_a_mistake(self, orders: APIKey, billing: APIKey, address: str) -> None:
         assert ask(orders, billing, address=address).json() == {
-            "error": "invalid_request", "error_description": "The address is none."
+            "error": "invalid_request", "error_description": "The address is no IP address."
         }  # fmt: skip
 
 
@@ -219,6 +219,10 @@ class TestRequests:
         answer = send(orders, body)
         assert answer.status_code in {200, 400}
         assert answer.status_code == 400 or not is_active(answer)
+
+    @pytest.mark.parametrize("length", ["9" * 5000, "-1", "many"])
+    def test_of_a_length_that_is_none_fail_nobody(self, orders: APIKey, billing: APIKey, length: str) -> None:
+        assert send(orders, f"token={billing.key}", CONTENT_LENGTH=length).status_code == 400
 
     def test_in_the_query_are_never_read(self, orders: APIKey, billing: APIKey) -> None:
         query = urlencode({"token": billing.key, "address": "192.0.2.1"})
