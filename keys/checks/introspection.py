@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from django.core import checks
 
 from ..conf import conf, self_service, unusable
-from ..endpoints import Endpoint, endpoints
 from ..gateway import IntrospectionView
+from ..gateway.doors import declared_scopes
 from ..scopes import first_missing
+from .gateway import scopes_of, views_of
 from .views import once_for_each_view
 
 
@@ -20,7 +21,7 @@ def check_keys_can_be_looked_for(**kwargs: object) -> list[checks.CheckMessage]:
             obj=endpoint,
             id="keys.E044",
         )
-        for endpoint in _doors()
+        for endpoint in views_of(IntrospectionView)
         if endpoint.view.api_key_asked.mistake
     )
 
@@ -37,7 +38,7 @@ def check_not_everybody_gets_the_scope(**kwargs: object) -> list[checks.CheckMes
             obj=endpoint,
             id="keys.W045",
         )
-        for endpoint in _doors()
+        for endpoint in views_of(IntrospectionView)
         for option, given in _given_to_many()
         if endpoint.guard_scopes and first_missing(given, endpoint.guard_scopes) is None
     )
@@ -52,15 +53,9 @@ def check_asking_takes_a_scope(**kwargs: object) -> list[checks.CheckMessage]:
             obj=endpoint,
             id="keys.W046",
         )
-        for endpoint in _doors()
-        if endpoint.view.view_initkwargs.get("scopes", endpoint.source.scopes) in ([], ())
+        for endpoint in views_of(IntrospectionView)
+        if declared_scopes(scopes_of(endpoint)) == ()
     )
-
-
-def _doors() -> Iterator[Endpoint]:
-    for endpoint in endpoints():
-        if isinstance(endpoint.source, type) and issubclass(endpoint.source, IntrospectionView):
-            yield endpoint
 
 
 def _given_to_many() -> Iterator[tuple[str, Sequence[str]]]:
