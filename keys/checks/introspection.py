@@ -59,7 +59,7 @@ def check_asking_takes_a_scope(**kwargs: object) -> list[checks.CheckMessage]:
 
 
 def _given_to_many() -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield each option with the scopes that keys get by it, without that an administrator names them for one."""
+    """Yield the options that give scopes to keys for which no administrator has chosen them, and these scopes."""
     yield 'KEYS["DEFAULT_SCOPES"]', conf.DEFAULT_SCOPES
     # Without a list of its own it is DEFAULT_SCOPES.
     yield 'SCOPES in KEYS["SELF_SERVICE"]', self_service()["SCOPES"] or ()
