@@ -230,7 +230,8 @@ class TestRequests:
         assert send(orders, f"token={billing.key}", CONTENT_LENGTH=length).status_code == 400
 
     def test_that_are_long_are_not_read(self, orders: APIKey) -> None:
-        answer = send(orders, "", CONTENT_LENGTH="65537", **{"wsgi.input": Unread()})
+        body: Any = {"wsgi.input": Unread()}
+        answer = send(orders, "", CONTENT_LENGTH="65537", **body)
         assert answer.json()["error_description"] == TOO_LONG
 
     @pytest.mark.parametrize(("length", "status"), [(65_536, 200), (65_537, 400)])
