@@ -33,8 +33,8 @@ def check_not_everybody_gets_the_scope(**kwargs: object) -> list[checks.CheckMes
     return once_for_each_view(
         checks.Warning(
             f"{option} lets keys ask this view about others, so that whoever gets one may try which keys are good.",
-            hint=f"Take {', '.join(endpoint.guard_scopes)} and what includes it out of it, and give it to the keys of "
-            "services that ask.",
+            hint=f"Remove {', '.join(endpoint.guard_scopes)} and wildcards that include it from there. Give it to the "
+            "keys of services that ask.",
             obj=endpoint,
             id="keys.W045",
         )
