@@ -156,7 +156,7 @@ def matching(text: str, refs: Collection[str] = ()) -> tuple[Q, bool]:
     host, slash, path = written.partition("/")
     condition = Q(endpoint__istartswith=(GATEWAY + host)[: WIDTHS["endpoint"]])
     if slash:
-        return condition & Q(path__startswith=slash + path), False
+        condition &= Q(path__startswith=slash + path)
     condition |= Q(key_name__startswith=written) | Q(request_id__startswith=written)
     condition |= Q(key_prefix__istartswith=text)
     if refs:

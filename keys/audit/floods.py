@@ -1,10 +1,9 @@
 """Limits the rows that refusals of unknown keys add, and counts each refusal once.
 
 In each minute, place and process the first five refusals from a network (/24 or /64) for a reason get rows of their
-own, and the others share a row with their `count`. What a service asks about is counted for itself, as the rows name
-who asked. That is so until there are 500 such rows over all networks and
-places. From then on whatever needs another row is counted in one row for its place and reason, which names no network:
-so a botnet fills neither the disk nor the memory.
+own, and the others share a row with their `count`. Each service that asks about keys has such rows of its own, as they
+name it. When there are 500 of all these, whatever needs another row is counted in one row for its place and reason,
+which names neither a network nor a service: so a botnet fills neither the disk nor the memory.
 """
 
 import os

@@ -25,8 +25,8 @@ def check_scopes_of_gateway(**kwargs: object) -> list[checks.CheckMessage]:
             obj=endpoint,
             id="keys.E042",
         )
-        for endpoint in _of_kind(KeyView)
-        if declared_scopes(scopes := _scopes_of(endpoint)) is None
+        for endpoint in views_of(KeyView)
+        if declared_scopes(scopes := scopes_of(endpoint)) is None
     )
 
 
@@ -40,14 +40,14 @@ def check_captured_paths_ask_for_scopes(**kwargs: object) -> list[checks.CheckMe
             obj=endpoint,
             id="keys.W015",
         )
-        for endpoint in _of_kind(ForwardAuthView)
-        if _CAPTURED.search(endpoint.route) and _scopes_of(endpoint) == ()
+        for endpoint in views_of(ForwardAuthView)
+        if _CAPTURED.search(endpoint.route) and scopes_of(endpoint) == ()
     )
 
 
 @checks.register("keys")
 def check_captured_paths_have_their_prefix(**kwargs: object) -> list[checks.CheckMessage]:
-    doors = list(_of_kind(ForwardAuthView))
+    doors = list(views_of(ForwardAuthView))
     captured = [(each, found.start()) for each in doors if (found := _CAPTURED.search(each.address))]
     plain = {each.address.rstrip("$"): each for each in doors if not _CAPTURED.search(each.address)}
     return [
@@ -75,7 +75,7 @@ def check_gateway_knows_its_proxy(**kwargs: object) -> list[checks.CheckMessage]
             obj=endpoint,
             id="keys.W043",
         )
-        for endpoint in _of_kind(ForwardAuthView)
+        for endpoint in views_of(ForwardAuthView)
     )
 
 
@@ -94,16 +94,17 @@ def check_gateway_does_not_redirect(**kwargs: object) -> list[checks.CheckMessag
             obj=endpoint,
             id="keys.W044",
         )
-        for endpoint in _of_kind(ForwardAuthView)
+        for endpoint in views_of(ForwardAuthView)
         # As SecurityMiddleware matches it.
         if not any(re.search(pattern, endpoint.address.lstrip("/")) for pattern in settings.SECURE_REDIRECT_EXEMPT)
     )
 
 
-def _of_kind(kind: type[KeyView]) -> Iterator[Endpoint]:
+def views_of(kind: type[KeyView]) -> Iterator[Endpoint]:
+    """Yield the endpoints whose view is of this class, or of one below it."""
     return (each for each in endpoints() if isinstance(each.source, type) and issubclass(each.source, kind))
 
 
-def _scopes_of(endpoint: Endpoint) -> Any:
+def scopes_of(endpoint: Endpoint) -> Any:
     """Return the value that the view has for its scopes, of any type."""
     return getattr(endpoint.view, "initkwargs", {}).get("scopes", endpoint.source.scopes)

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from django.core import checks
 
 from ..conf import conf, self_service, unusable
-from ..endpoints import Endpoint, endpoints
 from ..gateway import IntrospectionView
+from ..gateway.doors import declared_scopes
 from ..scopes import first_missing
+from .gateway import scopes_of, views_of
 from .views import once_for_each_view
 
 
@@ -20,7 +21,7 @@ def check_keys_can_be_looked_for(**kwargs: object) -> list[checks.CheckMessage]:
             obj=endpoint,
             id="keys.E044",
         )
-        for endpoint in _doors()
+        for endpoint in views_of(IntrospectionView)
         if (mistake := endpoint.view.api_key_asked.mistake or _lack(endpoint.view.api_key_asked.keyrings))
     )
 
@@ -36,12 +37,12 @@ def check_not_everybody_gets_the_scope(**kwargs: object) -> list[checks.CheckMes
     return once_for_each_view(
         checks.Warning(
             f"{option} lets keys ask this view about others, so that whoever gets one may try which keys are good.",
-            hint=f"Take {', '.join(endpoint.guard_scopes)} and what includes it out of it, and give it to the keys of "
-            "services that ask.",
+            hint=f"Remove {', '.join(endpoint.guard_scopes)} and wildcards that include it from there. Give it to the "
+            "keys of services that ask.",
             obj=endpoint,
             id="keys.W045",
         )
-        for endpoint in _doors()
+        for endpoint in views_of(IntrospectionView)
         for option, given in _given_to_many()
         if endpoint.guard_scopes and first_missing(given, endpoint.guard_scopes) is None
     )
@@ -56,19 +57,13 @@ def check_asking_takes_a_scope(**kwargs: object) -> list[checks.CheckMessage]:
             obj=endpoint,
             id="keys.W046",
         )
-        for endpoint in _doors()
-        if endpoint.view.view_initkwargs.get("scopes", endpoint.source.scopes) in ([], ())
+        for endpoint in views_of(IntrospectionView)
+        if declared_scopes(scopes_of(endpoint)) == ()
     )
 
 
-def _doors() -> Iterator[Endpoint]:
-    for endpoint in endpoints():
-        if isinstance(endpoint.source, type) and issubclass(endpoint.source, IntrospectionView):
-            yield endpoint
-
-
 def _given_to_many() -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield each option with the scopes that keys get by it, without that an administrator names them for one."""
+    """Yield the options that give scopes to keys for which no administrator has chosen them, and these scopes."""
     yield 'KEYS["DEFAULT_SCOPES"]', conf.DEFAULT_SCOPES
     # Without a list of its own it is DEFAULT_SCOPES.
     yield 'SCOPES in KEYS["SELF_SERVICE"]', self_service()["SCOPES"] or ()

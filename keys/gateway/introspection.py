@@ -173,14 +173,15 @@ def _question(request: HttpRequest) -> _Question:
         return _Question(tokens, mistake=f"The form repeats {repeated}.")
     address = _address(sent["address"][0]) if sent["address"] else None
     if sent["address"] and address is None:
-        return _Question(tokens, mistake="The address is none.")
+        return _Question(tokens, mistake="The address is no IP address.")
     return _Question(tokens, address)
 
 
 def _is_short(request: HttpRequest) -> bool:
     length = request.META.get("CONTENT_LENGTH") or "0"
-    # It may be missing under ASGI.
-    return length.isdecimal() and int(length) <= _LONGEST_FORM and len(request.body) <= _LONGEST_FORM
+    is_told_short = length.isdecimal() and len(length) < 10 and int(length) <= _LONGEST_FORM
+    # The length may be missing under ASGI.
+    return is_told_short and len(request.body) <= _LONGEST_FORM
 
 
 def _address(text: str) -> Address | None:

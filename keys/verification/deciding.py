@@ -92,8 +92,7 @@ def check_for_other(
         raise ImproperlyConfigured(f"No key can be looked for: {guard.mistake}")
     credential = Credential((token,), (token,), False)
     use = Use(guard, address, subject=subject, in_transaction=statements.is_in_view_transaction())
-    with statements.despite_rollback():
-        _decide_and_record(use, request, credential)
+    _decide_and_record(use, request, credential)
     return use
 
 

@@ -91,6 +91,13 @@ def test_all_that_happens_at_a_host_is_found(admin_client: Client) -> None:
     assert [json.loads(line)["endpoint"] for line in exported] == [BILLING, BILLING]
 
 
+def test_what_a_name_begins_with_is_found_with_a_slash_in_it(admin_client: Client) -> None:
+    for name in ("CI/CD of the shop", "CI/CD of the till"):
+        ask(make_key(name), "orders.example", "/a/")
+    ask(make_key("CI"), "ci", "/CD/")
+    assert shown(admin_client, q="CI/CD") == [("gateway:ci", "/CD/"), (ORDERS, "/a/"), (ORDERS, "/a/")]
+
+
 def test_a_host_is_looked_for_a_part_at_a_time(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_list, "LOOKED_AT", 3)
     key = make_key("Shop")

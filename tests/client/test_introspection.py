@@ -278,6 +278,7 @@ def test_an_error_shows_no_frames_of_httpx(service: RecordingService, ask: Ask) 
     assert caught.value.__suppress_context__
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("module", "other"), [("keys.client", "httpx"), ("keys.httpx_client", "requests")])
 def test_each_library_is_enough(module: str, other: str) -> None:
     code = f"import sys; sys.modules.update({{'django': None, {other!r}: None}}); import {module}"

@@ -135,6 +135,7 @@ def test_passes_without_nginx_and_says_what_is_not_played(tmp_path: Path) -> Non
     assert re.search(r"✓ (\d+) of \1 requests answered as expected", page)
 
 
+@pytest.mark.matrix
 def test_a_killed_demo_leaves_no_nginx(tmp_path: Path) -> None:
     if not HAS_NGINX:
         pytest.skip("There is no nginx.")

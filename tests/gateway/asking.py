@@ -14,6 +14,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 from django.urls import include, path, re_path
+from rest_framework.throttling import BaseThrottle
 
 from keys.gateway import ForwardAuthView
 from keys.keyrings import DatabaseKeyring, EnvironmentKeyring
@@ -41,6 +42,13 @@ def hiding(view: Callable[..., Any]) -> Callable[..., Any]:
     return lambda request, *args, **kwargs: view(request, *args, **kwargs)
 
 
+class NeverMore(BaseThrottle):
+    """A throttle of a project's, which counts by itself and knows no moment."""
+
+    def allow_request(self, request: Any, view: Any) -> bool:
+        return False
+
+
 class OrdersDoor(ForwardAuthView):
     scopes = "orders:read"
 
@@ -58,6 +66,7 @@ urlpatterns = [
     path("watched/", transaction.non_atomic_requests(watched(ForwardAuthView.as_view()))),
     path("hidden/", hiding(ForwardAuthView.as_view())),
     path("places/", ForwardAuthView.as_view(guard=several_places)),
+    path("throttled/", ForwardAuthView.as_view(throttle_classes=[NeverMore])),
     path("variable/", ForwardAuthView.as_view(guard=of_variable)),
     path("owner/", ForwardAuthView.as_view(guard=Guard(acts_as_owner=True))),
     path("leaving/", ForwardAuthView.as_view(guard=leaving)),

@@ -1,23 +1,28 @@
 """What a service is told of a key that was presented to it: RFC 7662, and RFC 6749, 5.2 for what is wrong."""
 
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 import time_machine
+from django.core.handlers.asgi import ASGIRequest
 from django.db import connection, models
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
 from keys import lifecycle
+from keys.gateway import IntrospectionView
 from keys.models import APIKey, AuditEvent
+from tests.gateway.asking import Unread
 from tests.support.introspecting import ADDRESS, FORM, INACTIVE, ask, send, uses
 from tests.support.keys import make_key
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("example_project.urls")]
 
+TOO_LONG = "The form is too long, or it cannot be read."
 PAIR = [("Orders", "", "introspect", 200), ("Billing", "key:Orders", "introspection:Orders", 200)]
 
 
@@ -155,7 +160,7 @@ class TestTheAddress:
     @pytest.mark.parametrize("address", ["somewhere", "192.0.2", "0" * 10_000, "192.0.2.1,192.0.2.2", "\0", "😀"])
     def test_that_is_none_is_a_mistake(self, orders: APIKey, billing: APIKey, address: str) -> None:
         assert ask(orders, billing, address=address).json() == {
-            "error": "invalid_request", "error_description": "The address is none."
+            "error": "invalid_request", "error_description": "The address is no IP address."
         }  # fmt: skip
 
 
@@ -180,9 +185,9 @@ class TestRequests:
             ("token=a&token=a", "The form repeats token."),
             ("token=a&token_type_hint=b&token_type_hint=b", "The form repeats token_type_hint."),
             ("token=a&address=192.0.2.1&address=192.0.2.1", "The form repeats address."),
-            ("token=a&" + "x=1&" * 2000, "The form is too long, or it cannot be read."),
-            ("token=a&x=" + "x" * 3_000_000, "The form is too long, or it cannot be read."),
-            ("token=" + "%41" * 350_000, "The form is too long, or it cannot be read."),
+            ("token=a&" + "x=1&" * 2000, TOO_LONG),
+            ("token=a&x=" + "x" * 3_000_000, TOO_LONG),
+            ("token=" + "%41" * 350_000, TOO_LONG),
         ],
     )
     def test_with_a_mistake_are_told_which(self, orders: APIKey, body: str, mistake: str) -> None:
@@ -219,6 +224,22 @@ class TestRequests:
         answer = send(orders, body)
         assert answer.status_code in {200, 400}
         assert answer.status_code == 400 or not is_active(answer)
+
+    @pytest.mark.parametrize("length", ["9" * 5000, "-1", "many"])
+    def test_of_a_length_that_is_none_fail_nobody(self, orders: APIKey, billing: APIKey, length: str) -> None:
+        assert send(orders, f"token={billing.key}", CONTENT_LENGTH=length).status_code == 400
+
+    def test_that_are_long_are_not_read(self, orders: APIKey) -> None:
+        body: Any = {"wsgi.input": Unread()}
+        answer = send(orders, "", CONTENT_LENGTH="65537", **body)
+        assert answer.json()["error_description"] == TOO_LONG
+
+    @pytest.mark.parametrize(("length", "status"), [(65_536, 200), (65_537, 400)])
+    def test_whose_length_is_not_told_are_measured(self, orders: APIKey, length: int, status: int) -> None:
+        headers = [(b"content-type", FORM.encode()), (b"x-api-key", str(orders.key).encode())]
+        scope = {"type": "http", "method": "POST", "path": ADDRESS, "query_string": b"", "headers": headers}
+        body = b"token=short&more=".ljust(length, b"x")
+        assert IntrospectionView.as_view()(ASGIRequest(scope, BytesIO(body))).status_code == status
 
     def test_in_the_query_are_never_read(self, orders: APIKey, billing: APIKey) -> None:
         query = urlencode({"token": billing.key, "address": "192.0.2.1"})

@@ -176,11 +176,15 @@ REPORTS = {
 }
 
 
+# Django's page of an error takes its time.
+DEBUG = [False, pytest.param(True, marks=pytest.mark.matrix)]
+
+
 class TestReports:
     @pytest.mark.parametrize("multipart", [False, True])
     @pytest.mark.parametrize("case", REPORTS)
-    @pytest.mark.parametrize("debug", [False, True])
-    @pytest.mark.parametrize("middleware", [True, False])
+    @pytest.mark.parametrize("debug", DEBUG)
+    @pytest.mark.parametrize("middleware", [True, pytest.param(False, marks=pytest.mark.matrix)])
     def test_do_not_show_it(
         self, settings: Settings, orders: APIKey, billing: APIKey, mails: list[Any], caplog: pytest.LogCaptureFixture,
         case: str, debug: bool, middleware: bool, multipart: bool,
@@ -204,7 +208,7 @@ class TestReports:
         lines = "\n".join(f"{record.getMessage()} {record.args}" for record in caplog.records)
         assert not has_token(lines + str(list(AuditEvent.objects.values())))
 
-    @pytest.mark.parametrize("debug", [False, True])
+    @pytest.mark.parametrize("debug", DEBUG)
     def test_of_what_breaks_after_the_view_do_not_either(
         self, settings: Settings, orders: APIKey, billing: APIKey, mails: list[Any], debug: bool
     ) -> None:

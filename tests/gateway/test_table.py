@@ -199,6 +199,11 @@ class TestRates:
         refused(answer, 429, json.loads(answer.body)["detail"])
         assert [row[:2] for row in rows()] == [("refused", "scope"), ("used", ""), ("refused", "rate")]
 
+    def test_by_a_throttle_of_the_project(self, recorded_way: Ask, key: APIKey) -> None:
+        answer = recorded_way("/throttled/", X_API_Key=key.key)
+        refused(answer, 429, json.loads(answer.body)["detail"])
+        assert rows() == [("refused", "rate", "Billing", 429)]
+
     def test_the_cache_is_away(self, recorded_way: Ask, no_cache: None, settings: Settings) -> None:
         key = APIKey.objects.create(name="Busy", rate="1/day")
         refused(recorded_way("/door/", X_API_Key=key.key), 503, UNAVAILABLE)
