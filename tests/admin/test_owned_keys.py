@@ -72,6 +72,7 @@ def test_the_keys_are_one_click_from_their_owner(admin_client: Client, key: APIK
     assert admin_client.post(page, {**form, "first_name": "Anne"}).status_code == 302, form
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", ["Company", "Shop", "Till", "Project", "Hotel"])
 def test_an_owner_of_any_model_is_found_and_shown(admin_client: Client, settings: Any, mount: Mount, name: str) -> None:
     model: Any = getattr(models, name)

@@ -196,6 +196,7 @@ def test_owners_whom_the_projects_pages_hide_stay_hidden(admin_client: Client, k
     assert found(admin_client, "smith", "/office/keys/apikey/owners/") == []
 
 
+@pytest.mark.matrix
 def test_the_list_is_searched_and_filtered_by_owner(admin_client: Client, key: APIKey) -> None:
     APIKey.objects.create(name="Nobody's")
     gone = APIKey.objects.create(name="Gone", owner_ref=ref_of(User.objects.create_user("gone")))

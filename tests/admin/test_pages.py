@@ -51,11 +51,13 @@ def pages(client: Client, addresses: list[str]) -> Iterator[str]:
         yield text_of(client.post(ROTATE, {"keys": ended.pk, "grace": "0"}))
 
 
+@pytest.mark.matrix
 def test_nothing_is_inline(admin_client: Client, addresses: list[str]) -> None:
     for text in pages(admin_client, addresses):
         assert not re.findall(r"<style|<script(?![^>]*\bsrc=)|\sstyle=|\son[a-z]+=|javascript:", text)
 
 
+@pytest.mark.matrix
 def test_nothing_comes_from_elsewhere(admin_client: Client, addresses: list[str]) -> None:
     for text in pages(admin_client, addresses):
         assert not re.findall(r"""(?:src|href|action)=["'](?:https?:)?//""", text)

@@ -17,7 +17,7 @@ from tests.admin.conftest import Mount
 from tests.support.admin import form_of, staff, text_of
 from tests.support.crawling import crawl, links_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.matrix, pytest.mark.django_db]
 
 OFFICE = "/office/keys/"
 KEYS, LOG = f"{OFFICE}apikey/", f"{OFFICE}auditevent/"

@@ -37,7 +37,7 @@ from tests.support.log import errors, ticketed
 from tests.support.processes import eventually
 from tests.support.redis_servers import redis_server
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.matrix, pytest.mark.django_db]
 
 on_postgresql = pytest.mark.skipif(
     connection.vendor != "postgresql", reason="The audit log is shipped into PostgreSQL."

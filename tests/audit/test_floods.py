@@ -117,6 +117,7 @@ def sums() -> dict[str, int]:
     return dict(rows.annotate(Sum("count")).order_by())
 
 
+@pytest.mark.matrix
 def test_beyond_the_bound_all_networks_share_one_row_for_each_reason(quiet: None) -> None:
     strangers(800, times=2)
     shared = AuditEvent.objects.filter(detail=MANY_NETWORKS).order_by("reason")
@@ -149,6 +150,7 @@ def test_the_bound_is_that_of_a_minute(quiet: None) -> None:
     assert counts()[-6:] == [1] * 5 + [3]
 
 
+@pytest.mark.matrix
 def test_rows_that_were_rolled_back_take_no_room(quiet: None) -> None:
     for _ in range(3):
         with transaction.atomic():
@@ -238,6 +240,7 @@ def test_a_flushed_table_begins_anew(settings: Settings) -> None:
     assert counts() == [1] * 5 + [2]
 
 
+@pytest.mark.matrix
 @pytest.mark.django_db(transaction=True)
 def test_thousands_of_knocks_from_one_address_and_a_good_key_meanwhile(quiet: None) -> None:
     key = APIKey.objects.create(name="A")
@@ -256,6 +259,7 @@ def test_thousands_of_knocks_from_one_address_and_a_good_key_meanwhile(quiet: No
     assert AuditEvent.objects.filter(event="used", status=200).count() == 10
 
 
+@pytest.mark.matrix
 def test_thousands_of_addresses(quiet: None) -> None:
     requests = RequestFactory()
     for n in range(1_000):
@@ -266,6 +270,7 @@ def test_thousands_of_addresses(quiet: None) -> None:
     assert sum(counts()) == 2_000
 
 
+@pytest.mark.matrix
 @pytest.mark.django_db(transaction=True)
 def test_exact_sums_from_eight_threads() -> None:
     key = APIKey.objects.create(name="A")

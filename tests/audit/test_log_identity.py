@@ -24,7 +24,7 @@ from tests.support.processes import at_once, database_url
 from tests.support.redis_servers import RedisServer, ship
 from tests.support.tables import execute
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("fresh")]
+pytestmark = [pytest.mark.matrix, pytest.mark.django_db, pytest.mark.usefixtures("fresh")]
 
 on_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="Streams are shipped into PostgreSQL.")
 

@@ -15,7 +15,7 @@ from tests.support.log import row
 from tests.support.sealed_logs import FULL, STEP, problems, write
 from tests.support.tables import execute
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("seal_key")]
+pytestmark = [pytest.mark.matrix, pytest.mark.django_db, pytest.mark.usefixtures("seal_key")]
 
 AT = datetime(2024, 6, 1, 12, 0, 0, 123450, tzinfo=UTC)
 CHANGES = {"rate": ["", "5/min"], "note": ["é", None], "name": ["A", "B"]}

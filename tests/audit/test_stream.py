@@ -77,6 +77,7 @@ class TestWhatIsAppended:
             assert get("/guarded/", key).status_code == 401
         assert [(each["status"], each["key_name"], each["count"]) for each in server.rows] == [(401, "A", 1)] * 7
 
+    @pytest.mark.matrix
     def test_a_flood_is_six_rows_and_their_counts_add_up(self, server: RedisServer) -> None:
         with time_machine.travel(datetime(2026, 3, 1, 12, 0, tzinfo=UTC)):  # no new minute begins within it
             for _ in range(40):
@@ -128,6 +129,7 @@ def counts(server: RedisServer) -> dict[int, int]:
     return highest
 
 
+@pytest.mark.matrix
 @pytest.mark.django_db(transaction=True)
 def test_each_process_has_connections_and_tickets_of_its_own(server: RedisServer) -> None:
     program = (

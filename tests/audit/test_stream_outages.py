@@ -68,6 +68,7 @@ class TestWithoutRedis:
         assert eventually(lambda: len(own_server.entries) == 3)
         assert [each["status"] for each in own_server.rows] == [None, 200, None]
 
+    @pytest.mark.matrix
     @pytest.mark.django_db(transaction=True)
     def test_a_redis_that_hangs_holds_up_nobody_else(
         self, own_server: RedisServer, key: APIKey, monkeypatch: pytest.MonkeyPatch

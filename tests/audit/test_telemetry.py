@@ -155,6 +155,7 @@ def test_what_waits_in_the_stream_is_measured(reader: InMemoryMetricReader, sett
     measured()
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.metrics"])
 def test_without_opentelemetry_nobody_listens(missing: str) -> None:
     program = (

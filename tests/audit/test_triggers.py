@@ -188,6 +188,7 @@ def warnings() -> list[str]:
 class TestMigrations:
     """A migration may take columns away that the triggers name, and on SQLite the triggers with the table."""
 
+    @pytest.mark.matrix
     def test_a_check_says_what_is_missing_where_they_were_asked_for(self) -> None:
         assert warnings() == []
         triggers.install(timedelta(days=2))
@@ -230,6 +231,7 @@ class TestMigrations:
         assert triggers.missing() == []
 
 
+@pytest.mark.matrix
 @pytest.mark.skipif(not HAS_TRIGGERS, reason="The triggers are for PostgreSQL and SQLite.")
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("keep", [None, timedelta(days=2)])
@@ -272,6 +274,7 @@ def test_a_migration_that_is_killed_leaves_a_warning_and_the_next_puts_them_back
         triggers.remove()
 
 
+@pytest.mark.matrix
 @pytest.mark.skipif(not HAS_TRIGGERS, reason="The triggers are for PostgreSQL and SQLite.")
 @pytest.mark.django_db(transaction=True)
 def test_without_them_a_migration_makes_none() -> None:
@@ -281,6 +284,7 @@ def test_without_them_a_migration_makes_none() -> None:
     assert warnings() == []
 
 
+@pytest.mark.matrix
 @pytest.mark.skipif(not HAS_TRIGGERS, reason="The triggers are for PostgreSQL and SQLite.")
 @pytest.mark.django_db(transaction=True)
 def test_the_tables_can_be_taken_away_under_them() -> None:

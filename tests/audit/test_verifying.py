@@ -185,6 +185,7 @@ MUTATIONS = st.just(_delete) | st.sampled_from([column for column in FORMATS[1].
 )
 
 
+@pytest.mark.matrix
 def test_any_single_change_is_found_and_named() -> None:
     ids = write(*[STEP, FULL, REFUSED, OPEN, {**FULL, "key_name": "", "path": ""}] * 2)
     list(sealing.seal(most_rows=3))

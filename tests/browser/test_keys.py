@@ -12,6 +12,8 @@ from playwright.sync_api import Error, Locator, Page, expect
 from keys.models import APIKey, AuditEvent
 from tests.support.admin import ADD, LIST, LOG, page_of
 
+pytestmark = pytest.mark.matrix
+
 TOKEN = re.compile(r"[0-9a-f]{40}")
 
 

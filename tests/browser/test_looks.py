@@ -12,6 +12,8 @@ from playwright.sync_api import Locator, Page, ViewportSize, expect
 from keys.models import APIKey, AuditEvent
 from tests.support.admin import ADD, DEACTIVATE, LIST, LOG, ROTATE, USAGE, page_of
 
+pytestmark = pytest.mark.matrix
+
 
 @pytest.fixture
 def visits(transactional_db: None) -> list[Callable[[Page], object]]:
@@ -77,7 +79,6 @@ NARROW = """
 FIND_PROBLEMS = "axe.run('#content', { preload: false, resultTypes: ['violations'] })"
 
 
-@pytest.mark.matrix
 def test_every_page_fits_its_window_is_accessible_and_keeps_to_the_policy(
     page: Page, visits: list[Callable[[Page], object]]
 ) -> None:
@@ -100,7 +101,6 @@ def test_every_page_fits_its_window_is_accessible_and_keeps_to_the_policy(
     assert problems == []
 
 
-@pytest.mark.matrix
 def test_the_colours_follow_the_scheme(new_page: Callable[..., Page], transactional_db: None) -> None:
     APIKey.objects.create(name="TTS")
     page = new_page(color_scheme="light")
@@ -112,7 +112,6 @@ def test_the_colours_follow_the_scheme(new_page: Callable[..., Page], transactio
         expect(badge).not_to_have_css(name, value)
 
 
-@pytest.mark.matrix
 def test_the_chosen_theme_wins_over_the_systems(new_page: Callable[..., Page], transactional_db: None) -> None:
     APIKey.objects.create(name="TTS")
     page = new_page(color_scheme="light")
@@ -128,7 +127,6 @@ def colour(element: Locator, name: str) -> str:
     return str(element.evaluate("(element, name) => getComputedStyle(element).getPropertyValue(name)", name))
 
 
-@pytest.mark.matrix
 def test_what_the_keyboard_is_on_can_be_seen(new_page: Callable[..., Page], transactional_db: None) -> None:
     page = new_page()
     _makes_a_key(page)

@@ -12,6 +12,8 @@ from keys.models import APIKey
 from tests.browser.test_looks import FIND_PROBLEMS, WINDOWS
 from tests.support.admin import ADD, LIST, page_of
 
+pytestmark = pytest.mark.matrix
+
 
 @pytest.fixture
 def anna(transactional_db: None, settings: Any) -> User:
@@ -59,7 +61,6 @@ def test_without_scripts_the_form_says_whom_it_found(new_page: Callable[..., Pag
     expect(page.get_by_label("The key", exact=True)).to_be_visible()
 
 
-@pytest.mark.matrix
 def test_what_is_shown_of_owners_fits_and_is_accessible(page: Page, anna: User) -> None:
     axe = Axe().axe_script
     gone = APIKey.objects.create(name="Gone", owner_ref="auth.user:999", note="Ask Ann.\nOPS-1")

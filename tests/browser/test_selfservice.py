@@ -16,6 +16,8 @@ from keys.models import APIKey
 from tests.support.keys import make_key
 from tests.support.log import record
 
+pytestmark = pytest.mark.matrix
+
 LIST = "/account/keys/"
 TOKEN = re.compile(r"[0-9a-f]{40}")
 WINDOWS: list[tuple[Literal["light", "dark"], ViewportSize]] = [
@@ -100,7 +102,6 @@ def shown(page: Page) -> str:
     return secret.inner_text()
 
 
-@pytest.mark.matrix
 def test_every_page_fits_its_window_is_accessible_and_keeps_to_the_policy(
     page: Page, keys: list[APIKey], settings: Settings
 ) -> None:

@@ -11,8 +11,9 @@ from tests.support.admin import LIST, LOG
 from tests.support.keys import make_key
 from tests.support.log import record
 
+pytestmark = pytest.mark.matrix
 
-@pytest.mark.matrix
+
 @pytest.mark.parametrize("address", [LIST, LOG])
 def test_no_column_of_a_list_is_out_of_sight(
     page: Any, transactional_db: None, settings: Settings, address: str

@@ -12,6 +12,8 @@ from tests.support.admin import LIST, USAGE, page_of
 from tests.support.keys import make_key
 from tests.support.log import record
 
+pytestmark = pytest.mark.matrix
+
 
 @pytest.fixture
 def key(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> APIKey:
@@ -51,7 +53,6 @@ def test_the_report_is_found_narrowed_and_looked_further_back(page: Any, key: AP
     expect(page.get_by_text("Forgotten")).to_have_count(0)
 
 
-@pytest.mark.matrix
 @pytest.mark.parametrize(
     "window",
     [

@@ -12,6 +12,8 @@ from keys.models import APIKey, AuditEvent, AuditLog, AuditSeal, KeyOrigin
 from tests.support.commands import found
 from tests.support.processes import ROOT
 
+pytestmark = pytest.mark.matrix
+
 
 class SentElsewhere:
     """Sends some models to another database."""

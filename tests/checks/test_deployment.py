@@ -22,6 +22,8 @@ from tests.support.commands import found, serve
 from tests.support.keys import named_before
 from tests.views import plain
 
+pytestmark = pytest.mark.matrix
+
 SECURITY = "django.middleware.security.SecurityMiddleware"
 TABLE = [DEFAULT_DB_ALIAS]
 

@@ -9,6 +9,8 @@ from pytest_django import Settings
 
 from tests.support.commands import found
 
+pytestmark = pytest.mark.matrix
+
 HERE = "redis://localhost:6379/0"
 
 

@@ -11,6 +11,8 @@ from pytest_django import Settings
 from keys.models import APIKey, AuditEvent
 from tests.support.commands import manage, run
 
+pytestmark = pytest.mark.matrix
+
 TOKEN = re.compile(r"[0-9a-f]{40}\n")
 
 

@@ -187,6 +187,7 @@ def test_where_there_is_nothing_to_answer_the_status_is_2(arguments: list[str], 
     assert told.err
 
 
+@pytest.mark.matrix
 @pytest.mark.django_db(transaction=True)
 def test_a_key_can_be_piped_in() -> None:
     token = make_key().key
@@ -195,6 +196,7 @@ def test_a_key_can_be_piped_in() -> None:
     assert told.out.startswith("Accepted: TTS-Backend")
 
 
+@pytest.mark.matrix
 @pytest.mark.django_db(transaction=True)
 def test_on_a_terminal_the_key_is_asked_for_and_not_shown() -> None:
     token = make_key().key

@@ -237,6 +237,7 @@ def test_a_receiver_that_fails_is_reported() -> None:
     assert list(lines(listed.out)) == ["Soon"]
 
 
+@pytest.mark.matrix
 @pytest.mark.django_db(transaction=True)
 def test_colours_are_for_terminals() -> None:
     make_key(created_at=timezone.now() - timedelta(days=200))

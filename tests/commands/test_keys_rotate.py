@@ -14,6 +14,7 @@ from tests.support.keys import make_key
 from tests.support.log import record
 
 
+@pytest.mark.matrix
 @pytest.mark.django_db(transaction=True)
 def test_the_secret_of_the_successor_alone_goes_to_standard_output(client: Client) -> None:
     key = make_key()
@@ -58,6 +59,7 @@ def test_a_second_rotation_says_so_and_fails_without_a_secret() -> None:
     assert APIKey.objects.count() == 2
 
 
+@pytest.mark.matrix
 @pytest.mark.django_db(transaction=True)
 def test_two_rotations_at_once_give_one_secret() -> None:
     key = make_key()

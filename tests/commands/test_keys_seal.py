@@ -127,6 +127,7 @@ class TestVerify:
         assert "is signed with another key" in done.out
 
 
+@pytest.mark.matrix
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("seal_key")
 def test_in_processes_of_their_own() -> None:

@@ -18,7 +18,7 @@ from tests.support.commands import Run, finish, run, start
 from tests.support.processes import ROOT, database_url
 from tests.support.sealed_logs import FULL, numbers, undone, write, write_and_seal
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("seal_key")]
+pytestmark = [pytest.mark.matrix, pytest.mark.django_db, pytest.mark.usefixtures("seal_key")]
 
 events = AuditEvent._base_manager
 

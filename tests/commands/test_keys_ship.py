@@ -111,6 +111,7 @@ class TestStatus:
             "The oldest entry has waited for 0s.", "silent has 1 entries, and has said nothing for 0s."
         ]  # fmt: skip
 
+    @pytest.mark.matrix
     def test_says_that_it_speaks_to_a_replica(self, settings: Settings) -> None:
         with redis_pair("--appendonly", "yes") as pair:
             settings.KEYS = {"AUDIT_SINK": pair.replica.address}

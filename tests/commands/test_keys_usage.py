@@ -198,6 +198,7 @@ def test_pruning_says_what_it_did_and_records_it() -> None:
     assert event.actor.startswith("command line: ")
 
 
+@pytest.mark.matrix
 @pytest.mark.django_db(transaction=True)
 def test_on_a_terminal_each_batch_moves_the_progress_on() -> None:
     old_and_new()

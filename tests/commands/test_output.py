@@ -24,7 +24,7 @@ from tests.support.commands import Run, Terminal, finish, manage, run, start
 from tests.support.keys import make_key
 from tests.support.other_packages import authtoken
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.matrix, pytest.mark.django_db(transaction=True)]
 
 FULL = "No space left on device"
 
@@ -93,7 +93,6 @@ def test_a_key_that_nobody_can_read_is_not_made(write: Callable[..., Run]) -> No
     assert state() == []
 
 
-@pytest.mark.matrix
 @lost
 def test_an_old_key_is_not_ended_by_one_that_nobody_can_read(write: Callable[..., Run]) -> None:
     key = make_key()
@@ -105,7 +104,6 @@ def test_an_old_key_is_not_ended_by_one_that_nobody_can_read(write: Callable[...
     assert key.rotate() != key
 
 
-@pytest.mark.matrix
 @lost
 def test_the_output_may_be_written_at_once(write: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
@@ -120,7 +118,6 @@ def test_neither_words_nor_a_key_can_get_out(redirection: str) -> None:
     assert state() == []
 
 
-@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
@@ -142,7 +139,6 @@ def test_a_report_that_is_lost_is_no_success(arguments: list[str], status: int) 
     assert "Traceback" not in failed.err
 
 
-@pytest.mark.matrix
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
 def test_a_note_that_is_lost_changes_nothing(redirection: str) -> None:
     made = manage("keys_create", "TTS-Backend", redirection=redirection)
@@ -156,7 +152,6 @@ def test_a_note_that_is_lost_changes_nothing(redirection: str) -> None:
     assert manage("keys_explain", stdin="", redirection=redirection).status == 2
 
 
-@pytest.mark.matrix
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_what_an_encoding_lacks_is_escaped(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", encoding)

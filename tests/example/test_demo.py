@@ -33,6 +33,8 @@ from example_project.settings import BASE_DIR
 from keys import actor
 from tests.support.processes import eventually
 
+pytestmark = pytest.mark.matrix
+
 # Values that would be refused, and would send the services and their callers astray.
 ODD = {
     "INTERNAL_API_KEY": "short",
@@ -81,7 +83,6 @@ def start(
             demo.kill()
 
 
-@pytest.mark.matrix
 def test_plays_and_serves_whatever_the_environment_holds_and_leaves_nothing_behind(tmp_path: Path) -> None:
     database = tmp_path / "db.sqlite3"
     with start(database, "--serve", **ODD) as demo:
@@ -125,7 +126,6 @@ def test_plays_and_serves_whatever_the_environment_holds_and_leaves_nothing_behi
                                  "tracking_record": 0, "jobs_job": 0, "auth_user": 4}  # fmt: skip
 
 
-@pytest.mark.matrix
 def test_passes_without_nginx_and_says_what_is_not_played(tmp_path: Path) -> None:
     with start(tmp_path / "db.sqlite3", program=WITHOUT_NGINX, PYTHONPATH=str(BASE_DIR)) as demo:
         page, errors = demo.communicate(timeout=300)
@@ -135,7 +135,6 @@ def test_passes_without_nginx_and_says_what_is_not_played(tmp_path: Path) -> Non
     assert re.search(r"✓ (\d+) of \1 requests answered as expected", page)
 
 
-@pytest.mark.matrix
 def test_a_killed_demo_leaves_no_nginx(tmp_path: Path) -> None:
     if not HAS_NGINX:
         pytest.skip("There is no nginx.")

@@ -199,6 +199,7 @@ def test_job_names_the_variable_of_a_refused_key(service: RecordingService) -> N
         call_command(Announce(), "7")
 
 
+@pytest.mark.matrix
 def test_command_starts_it(service: RecordingService) -> None:
     service.answers[BATCH] = [Answer(body=FOUND)]
     environment = {

@@ -64,6 +64,7 @@ def kept_connection() -> Iterator[None]:
         end.connect(close_old_connections)
 
 
+@pytest.mark.matrix
 def test_it_is_valid_and_nothing_was_left_to_guesses(tmp_path: Path) -> None:
     file = str(tmp_path / "schema.yml")
     call_command("spectacular", "--validate", "--fail-on-warn", "--urlconf", "example_project.urls", "--file", file)

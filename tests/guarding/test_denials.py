@@ -432,6 +432,7 @@ class TestViewsOfTheFramework:
         assert [ask(settings, view, key).status_code for _ in range(2)] == [200, 200]
         assert rows() == [("used", "", "TTS", 200)] * 2
 
+    @pytest.mark.matrix
     def test_both_ways_to_run_a_view(self, handler: Callable[..., Any], settings: Settings, key: APIKey) -> None:
         status = ask(settings, asking(LACKED), key, AsyncClient).status_code
         assert status == shown(handler, 403)

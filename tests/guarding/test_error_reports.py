@@ -142,6 +142,7 @@ class TestDjango:
         assert TOKEN not in page.text
 
 
+@pytest.mark.matrix
 def test_what_basic_encodes_is_hidden(settings: Settings, mails: None) -> None:
     settings.DEBUG = True
     page = get("/drf/", Authorization=f"Basic {BASIC}", Accept="*/*").text

@@ -199,6 +199,7 @@ class Lives(RuleBasedStateMachine):
         assert not [life for life in self.known if life.token in text]
 
 
+@pytest.mark.matrix
 @pytest.mark.django_db
 def test_any_order_of_events_keeps_every_promise() -> None:
     run_state_machine_as_test(Lives, settings=settings(max_examples=12, stateful_step_count=30, deadline=None))

@@ -86,6 +86,7 @@ URLS = ["/guarded/", "/plain/", "/plain-async/", "/async-class/", "/mixed/", "/n
         "/after-session/", "/named-late/"]  # fmt: skip
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("networks", [[], ["127.0.0.0/8"]], ids=["anywhere", "networks"])
 @pytest.mark.parametrize(("ask", "url"), [*product([wsgi, asgi], URLS)])
 def test_a_rule_of_requests_holds_on_every_path(

@@ -159,6 +159,7 @@ class TestWhoIsLetIn:
         assert browser.get("/0/", headers={"Authorization": "Basic eDp5"}).json()["user"] == "anna"
         assert browser.post("/0/", headers={"Authorization": "Basic eDp5"}).status_code == 403
 
+    @pytest.mark.matrix
     def test_under_asgi(self, view: None, key: APIKey, anna: User) -> None:
         async def ask() -> list[Any]:
             client = AsyncClient(enforce_csrf_checks=True)

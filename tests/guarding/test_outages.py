@@ -113,6 +113,7 @@ class TestWithoutTheDatabase:
                 assert (response.status_code, response.json()) == (503, UNAVAILABLE)
                 assert response["Cache-Control"] == "no-store"
 
+    @pytest.mark.matrix
     def test_nor_by_a_process_that_has_never_reached_it(self) -> None:
         script = (
             "import django, os; django.setup(); from django.test import Client, utils; utils.setup_test_environment();"

@@ -254,6 +254,7 @@ class TestActingAsTheOwner:
             assert Client().get(address).status_code in {401, 403}  # 403 where sessions come first
         assert not Session.objects.exists()
 
+    @pytest.mark.matrix
     def test_whoever_is_logged_in_beside_it_is_not_the_user(self, hers: APIKey) -> None:
         client = Client(headers={"X-API-Key": str(hers.key)})
         client.force_login(User.objects.create(username="bob"))

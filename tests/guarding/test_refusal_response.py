@@ -97,6 +97,7 @@ def call_async(path: str, token: str | None = UNKNOWN) -> Any:
     return async_to_sync(AsyncClient(raise_request_exception=False).get)(path, headers=headers)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("path", ["/plain/", "/plain-async/", "/plain-class/", "/async-class/", "/async-method/"])
 @pytest.mark.parametrize("send", [call, call_async])
 def test_every_plain_view_answers_in_the_form_of_the_project(

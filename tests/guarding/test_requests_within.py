@@ -251,6 +251,7 @@ class TestTheMiddlewareTwice:
         assert Client(headers={"X-API-Key": UNKNOWN}).get(address).status_code == 401
         assert rows() == [("used", "", "TTS", 200), ("refused", "unknown", "", 401)]
 
+    @pytest.mark.matrix
     def test_under_asgi_too(self, settings: Settings, key: APIKey, middleware: list[str], address: str) -> None:
         address = address.replace("streaming", "streaming-async")
         settings.MIDDLEWARE = [*(name for name in settings.MIDDLEWARE if name != OURS), *middleware]

@@ -316,6 +316,7 @@ def test_the_schemes_need_no_setting() -> None:
     assert set(plain["responses"]) == {"200"}
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("blocked", ["drf_spectacular", "nothing"])
 def test_drf_spectacular_is_not_needed(blocked: str) -> None:
     program = (

@@ -13,7 +13,7 @@ from tests.support.log import rows
 from tests.support.processes import SECONDS_TO_WAIT, eventually
 from tests.support.servers import GUNICORN, UVICORN, Server, serving, status_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.matrix, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture(scope="module")

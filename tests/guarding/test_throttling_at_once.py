@@ -79,6 +79,7 @@ def test_sixty_requests_at_once_in_two_processes(shared_cache: dict[str, Any], r
     assert sorted(statuses) == [200] * rate + [429] * (60 - rate)
 
 
+@pytest.mark.matrix
 def test_threads_of_one_process_in_its_memory() -> None:
     key = APIKey.objects.create(name="TTS", rate="5/hour")
     memory = {"default": {"BACKEND": f"{BACKENDS}.locmem.LocMemCache", "LOCATION": uuid4().hex}}

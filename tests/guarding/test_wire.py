@@ -9,7 +9,7 @@ from keys.models import APIKey, AuditEvent
 from tests.support.processes import eventually
 from tests.support.servers import GUNICORN, UVICORN, Server, serving, status_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.matrix, pytest.mark.django_db(transaction=True)]
 
 WRONG = b"0123456789abcdef0123456789abcdef01234567"
 # A server may say no by itself, and hang up on what it cannot read.

@@ -242,6 +242,7 @@ def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         yield server
 
 
+@pytest.mark.matrix
 @pytest.mark.django_db(transaction=True)
 def test_one_key_whoever_else_uses_it_at_the_same_moment(server: Server) -> None:
     url, tokens = "http://{}:{}/orders/".format(*server.address), [f"{TOKEN}{number}" for number in range(8)]

@@ -32,6 +32,7 @@ def answer(key: str, address: str = "127.0.0.1", url: str = "/guarded/") -> int:
     return Client(REMOTE_ADDR=address).get(url, headers={"X-API-Key": key}).status_code
 
 
+@pytest.mark.matrix
 @pytest.mark.django_db(transaction=True)
 def test_the_lines_that_people_know_work_in_the_shell() -> None:
     token, found = Shell(SHELL_LINES).output().split()

@@ -327,6 +327,7 @@ class TestTheAdmin:
         page = text_of(admin_client.get(f"{LOG}{AuditEvent.objects.get().pk}/change/"))
         assert '<th scope="row">scopes</th><td>users:read</td><td>*</td>' in page
 
+    @pytest.mark.matrix
     def test_an_event_that_holds_something_else_is_shown_without(self, admin_client: Client, key: APIKey) -> None:
         others: list[Any] = [[], "text", 7, {"scopes": 7}, {"scopes": [1]}, {"x": [[{}], {"y": None}]}]
         for wrong in others:

@@ -15,7 +15,7 @@ from tests.support.callers import opens
 from tests.support.old_system import KEY, NORMAL, OLD_KEYS, TYPED, UPPER, insert, make_old_system, table
 from tests.support.tables import execute, migrate
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("tables_put_back")]
+pytestmark = [pytest.mark.matrix, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("tables_put_back")]
 
 
 class TestUpgrade:

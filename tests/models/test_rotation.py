@@ -171,6 +171,7 @@ class TestTwice:
         key.deactivate()
         assert key.rotate() == first
 
+    @pytest.mark.matrix
     @pytest.mark.django_db(transaction=True)
     def test_at_once_in_two_processes_makes_one_successor(self, key: APIKey) -> None:
         lines = f"""
@@ -187,6 +188,7 @@ for _ in range(20):
         assert AuditEvent.objects.filter(event="rotated").count() == 1
         assert AuditEvent.objects.filter(event="created").count() == 2
 
+    @pytest.mark.matrix
     @pytest.mark.django_db(transaction=True)
     def test_at_once_with_a_deactivation_leaves_the_old_key_inactive(self, key: APIKey) -> None:
         lines = f"""

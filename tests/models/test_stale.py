@@ -185,6 +185,7 @@ def test_a_copy_does_not_bring_back_a_deleted_row(made: APIKey, old: APIKey) -> 
     assert not opens(token)
 
 
+@pytest.mark.matrix
 @pytest.mark.django_db(transaction=True)
 def test_of_changes_at_once_in_two_processes_none_is_lost() -> None:
     key = APIKey.objects.create(name="A")

@@ -217,6 +217,7 @@ def test_a_trigger_that_would_be_lost() -> None:
         migrate()
 
 
+@pytest.mark.matrix
 @pytest.mark.skipif(VENDOR != "sqlite", reason="Needs a database of its own, which is a file there.")
 @pytest.mark.parametrize("is_known", [True, False])
 def test_no_other_app_is_migrated_before_it_and_one_line_says_why(tmp_path: Path, is_known: bool) -> None:

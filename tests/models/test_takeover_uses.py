@@ -132,6 +132,7 @@ GOOD = {
 }
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("table", GOOD.values(), ids=GOOD)
 def test_an_old_table_that_came_another_way_is_taken_over(table: list[str]) -> None:
     make(table)

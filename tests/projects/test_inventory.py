@@ -7,6 +7,8 @@ import pytest
 from tests.projects.running import Project, project
 from tests.support.processes import eventually
 
+pytestmark = pytest.mark.matrix
+
 SEED = """
 from django.contrib.auth.models import Permission, User
 from inventory.models import Device

@@ -9,6 +9,8 @@ import pytest
 from tests.docs.pages import block
 from tests.projects.running import Project, project
 
+pytestmark = pytest.mark.matrix
+
 SEED = """
 from django.contrib.auth.models import User
 from keys.models import APIKey, AuditEvent

@@ -74,6 +74,7 @@ def use_templates(settings: Settings, **templates: str) -> None:
     settings.TEMPLATES = [{**engine, "APP_DIRS": False, "OPTIONS": {**engine["OPTIONS"], "loaders": loaders}}]
 
 
+@pytest.mark.matrix
 def test_a_key_is_made_and_shown_once(browser: Client, anna: User) -> None:
     response = browser.post(NEW, answers(browser, allowed_ips="10.0.0.0/8\r\n\r\n 2001:db8::/32 \r\n"))
     key = APIKey.objects.get()

@@ -104,6 +104,7 @@ def test_the_number_holds_in_any_isolation(settings: Settings, anna: User, level
     assert answers == ["refused"]
 
 
+@pytest.mark.matrix
 def test_no_more_keys_are_made_nor_rotated(server: Server, anna: User) -> None:
     send, most = Sender(server, anna), RULES["MOST_KEYS"]
     assert send(*["/mine/"] * AT_ONCE, name="A") == {201: most, 400: AT_ONCE - most}
