@@ -27,9 +27,9 @@ class ForwardAuthView(KeyView):
     that cannot hand the body on.
 
     The row names the request that the proxy asks about, as `X-Forwarded-Method` and `-Uri`, or `X-Original-Method`
-    and `-URI` say, if `KEYS["TRUSTED_PROXIES"]` is set. A question that names none is refused then. For a proxy that
-    appends the path to the address (Envoy), use `re_path(r"^gateway/(?P<path>(?s:.*))\\Z", ...)`; the query is then the
-    client's, and names no scopes.
+    and `-URI` say, if `KEYS["TRUSTED_PROXIES"]` is set. Where they contradict each other, the question is refused. For
+    a proxy that appends the path to the address (Envoy), use `re_path(r"^gateway/(?P<path>(?s:.*))\\Z", ...)`; the
+    query is then the client's, and names no scopes.
     """
 
     subject = asked_about
