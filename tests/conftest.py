@@ -15,11 +15,19 @@ from tests.support.tables import drop_tables, migrate
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker, worker_id: str) -> None:
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker, worker_id: str) -> Iterator[None]:
     """Create the tests' databases, and drop those of killed runs."""
     if worker_id in {"master", "gw0"}:
         with django_db_blocker.unblock():
             runs.drop_old_databases(connection)
+    yield
+    if connection.vendor == "postgresql":
+        # A server that a test has killed may not have gone yet, and the database is dropped next.
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -171,9 +171,9 @@ def test_a_service_in_front_of_a_real_auth_service(
         assert asked.count() == 9  # nothing was asked
         for odd in (b"", b"\xff\xfe", b"caf\xc3\xa9", b"x" * 40_000, b"a b&active=true"):
             assert get(direct, b"X-API-Key: " + odd) == 401, odd
-        assert asked.count() == 14
+        assert asked.count() == 13  # an empty one is none
         refused = AuditEvent.objects.filter(event="refused", endpoint="introspection:Orders")
-        assert sum(refused.filter(reason="malformed").values_list("count", flat=True)) >= 4
+        assert sum(refused.filter(reason="malformed").values_list("count", flat=True)) >= 3
         assert {*refused.values_list("reason", flat=True)} == {"inactive", "unknown", "address", "malformed"}
 
         with ThreadPoolExecutor(8) as pool:
