@@ -29,7 +29,8 @@ GUARD = Guard()
 MISSING_DETAIL = "Authentication credentials were not provided."
 _MOST_LAYERS = 100
 
-# What was wrong with the project's answers, told once: strangers can be refused as often as they like.
+_MOST_TOLD = 100
+# What was wrong with the project's answers, or with the questions of its proxies.
 _told: set[str] = set()
 
 
@@ -161,9 +162,14 @@ def _of_project(request: HttpRequest, status: int, detail: str) -> HttpResponseB
 def _say(trouble: str) -> None:
     """Say on the log what the project's function did instead of an answer."""
     message = f'KEYS["REFUSAL_RESPONSE"], {conf.REFUSAL_RESPONSE}, {trouble}: such refusals are answered with JSON.'
-    if message not in _told:
-        _told.add(message)
-        logger.error(message)
+    say_once(message)
+
+
+def say_once(mistake: str) -> None:
+    """Say on the log what is wrong in a configuration, once: strangers can be refused as often as they like."""
+    if mistake not in _told and len(_told) < _MOST_TOLD:
+        _told.add(mistake)
+        logger.error(mistake)
 
 
 def _is_awaited(view: Any) -> bool:

@@ -177,6 +177,10 @@ class Endpoint:
             return False
         return any(dropwhile(bool, (guard_of(authenticator) is not None for authenticator in self.authenticators)))
 
+    def is_of(self, view_class: type) -> bool:
+        """Tell whether the view is of this class, or of one below it."""
+        return isinstance(self.source, type) and issubclass(self.source, view_class)
+
     def is_property(self, attribute: str) -> bool:
         """Tell whether the view makes this attribute of `APIView` anew for each request."""
         if attribute in getattr(self.view, "initkwargs", {}) or not _is_a(self.source, (APIView,)):

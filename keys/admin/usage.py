@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 from .. import environment
 from ..audit.reach import Reach, has_dead_clock
 from ..audit.reports import ApiUsage, ago
-from ..endpoints import Endpoint, endpoints, environment_keyrings
+from ..endpoints import endpoints, environment_keyrings
 from ..gateway import ForwardAuthView
 from ..keyrings import EnvironmentKeyring
 from ..models import APIKey, AuditEvent
@@ -115,16 +115,12 @@ def variables(used: Iterable[KeyUsage], only: str | None = None) -> list[KeyUsag
         if ring not in endpoint.keyrings:
             continue  # services ask about its keys there
         # The rows of a gateway name the hosts behind it.
-        hosts = [name for name in holder.rows if name.startswith(GATEWAY)] if _is_gateway(endpoint) else []
+        hosts = [name for name in holder.rows if name.startswith(GATEWAY)] if endpoint.is_of(ForwardAuthView) else []
         for name in hosts or [endpoint.name]:
             row = holder.rows.setdefault(name, ApiLine(name, endpoint.address, name))
             if holder.is_set and not ring.is_configured():
                 row.switched_off_by = ring.enabled_by or ""
     return [found[name] for name in sorted(found)]
-
-
-def _is_gateway(endpoint: Endpoint) -> bool:
-    return isinstance(endpoint.source, type) and issubclass(endpoint.source, ForwardAuthView)
 
 
 @dataclass(frozen=True)

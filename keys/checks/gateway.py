@@ -102,7 +102,7 @@ def check_gateway_does_not_redirect(**kwargs: object) -> list[checks.CheckMessag
 
 def views_of(kind: type[KeyView]) -> Iterator[Endpoint]:
     """Yield the endpoints whose view is of this class, or of one below it."""
-    return (each for each in endpoints() if isinstance(each.source, type) and issubclass(each.source, kind))
+    return (each for each in endpoints() if each.is_of(kind))
 
 
 def scopes_of(endpoint: Endpoint) -> Any:

@@ -4,7 +4,6 @@ RFC 9110, 7.6.3 leaves these headers to the proxies: nginx's manual names X-Orig
 X-Forwarded-Method and X-Forwarded-Uri.
 """
 
-import logging
 import re
 from urllib.parse import unquote_to_bytes
 
@@ -13,10 +12,9 @@ from django.http import HttpRequest
 
 from .. import credentials
 from ..conf import conf
+from ..decorators import say_once
 from ..models.audit_event import GATEWAY
 from ..verification import Subject
-
-logger = logging.getLogger("api_keys")
 
 CUSTOMS = ("FORWARDED", "ORIGINAL")
 # These hold the query of a client.
@@ -29,8 +27,6 @@ _UNTOLD = (
     "A gateway does not say which request it asks about, so rows name the question. It has to send X-Forwarded-Method "
     "and X-Forwarded-Uri, or X-Original-Method and X-Original-URI."
 )
-
-_told: set[str] = set()
 
 
 def asked_about(request: HttpRequest) -> Subject:
@@ -98,10 +94,3 @@ def _own_host(request: HttpRequest) -> str:
         return request.get_host()
     except DisallowedHost:
         return ""
-
-
-def say_once(mistake: str) -> None:
-    """Say on the log what is wrong in a proxy's configuration, once: clients can ask as often as they like."""
-    if mistake not in _told and len(_told) < 100:
-        _told.add(mistake)
-        logger.error(mistake)

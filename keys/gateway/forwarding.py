@@ -11,8 +11,9 @@ from django.http.response import HttpResponseBase
 
 from .. import credentials, scopes
 from ..conf import conf, is_scope
+from ..decorators import say_once
 from ..keyrings import Holder
-from .asked import NAMES_OF_ADDRESS, asked_about, is_path_captured, say_once
+from .asked import NAMES_OF_ADDRESS, asked_about, is_path_captured
 from .doors import KeyView
 
 

@@ -9,7 +9,7 @@ from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connection
 from pytest_django import Settings
 
-from keys.gateway import asked
+from keys import decorators
 from keys.models import APIKey
 from tests.gateway.asking import Answer, ask, ask_asgi
 
@@ -68,4 +68,4 @@ def empty_cache(settings: Settings) -> None:
 def untold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing has been said of a proxy's configuration yet."""
     told: Any = set()
-    monkeypatch.setattr(asked, "_told", told)
+    monkeypatch.setattr(decorators, "_told", told)

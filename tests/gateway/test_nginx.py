@@ -25,7 +25,7 @@ from keys.models.audit_event import STRANGERS
 from keys.verification import UNAVAILABLE_DETAIL
 from tests.docs.pages import section
 from tests.support.gateways import AuthService, auth_service, require_proxy
-from tests.support.guarded_service import BODY, OWN_BODY, GuardedService, Received, guarded_service
+from tests.support.guarded_service import BODY, GuardedService, Received, guarded_service
 from tests.support.processes import SECONDS_TO_WAIT, eventually
 from tests.support.recording_service import Answer as Said
 from tests.support.recording_service import RecordingService, redirect
@@ -240,17 +240,6 @@ def test_bodies_go_to_the_service_alone(site: Site, key: APIKey) -> None:
         assert taken(client).startswith(b"HTTP/1.1 200")
     assert site.service.received[-1].body_length == 3
     assert site.ask(("X-API-Key", key.key), method="PUT", body=body * 3).status == 413
-
-
-def test_an_answer_of_the_service_passes_as_it_is(site: Site, key: APIKey) -> None:
-    for status in (301, 400, 401, 403, 404, 418, 429, 500, 502, 503, 504):
-        answer = site.ask(("X-API-Key", key.key), path=f"/orders/status/{status}")
-        assert (answer.status, answer.body) == (status, OWN_BODY)
-        assert answer.headers.get_all("WWW-Authenticate") == ["Bearer"]
-        assert answer.headers.get_all("Retry-After") == ["7"]
-        assert answer.headers.get_all("Cache-Control") == ["max-age=60"]
-    # What is on record is what the door said.
-    assert answer.row.status == 200
 
 
 def test_a_request_without_an_id_gets_one_for_the_log_and_the_service(site: Site, key: APIKey) -> None:

@@ -1,7 +1,6 @@
 """A door in projects of all kinds: any request, other middleware, others' settings; and what it costs."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from tests.keyrings.old_tokens import OldTokens
 from tests.support import commands
 from tests.support.callers import UNKNOWN
 from tests.support.log import rows
+from tests.support.statements import capture
 from tests.support.tables import renamed
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.gateway.asking")]
@@ -157,18 +157,6 @@ class TestAnotherSystem:
         for name in ("known", "asked", "adopts"):
             monkeypatch.setattr(OldTokens, name, vars(OldTokens)[name])
         return OldTokens
-
-
-@contextmanager
-def capture() -> Iterator[list[str]]:
-    statements: list[str] = []
-
-    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        statements.append(sql)
-        return execute(sql, params, many, context)
-
-    with connection.execute_wrapper(note):
-        yield statements
 
 
 class TestWhatItCosts:

@@ -1,7 +1,5 @@
 """The answers of a guarded view, each row of the contract's table, in Django REST framework and plain Django."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +10,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from keys.models import APIKey, AuditEvent
+from tests.support.statements import capture
 
 pytestmark = pytest.mark.django_db
 
@@ -132,19 +131,6 @@ class TestTheTable:
         assert client.post(path, query).status_code == 401
         assert client.post(path, query, content_type="application/json").status_code == 401
         assert logged() == []
-
-
-@contextmanager
-def capture() -> Iterator[list[str]]:
-    """Collect the SQL of each statement, before its parameters are filled in."""
-    statements: list[str] = []
-
-    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        statements.append(sql)
-        return execute(sql, params, many, context)
-
-    with connection.execute_wrapper(note):
-        yield statements
 
 
 def look_ups(statements: list[str]) -> list[str]:
